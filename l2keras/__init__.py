@@ -1,0 +1,32 @@
+"""Regularization for Keras 3 to place, schedule, see, choose and reload."""
+
+from l2keras import reference
+from l2keras._training import set_scale, set_step
+from l2keras.callbacks import PenaltyScheduler, RegularizationLogger
+from l2keras.regularizers import L1, L1L2, L2, GroupLasso, Regularizer, Sum
+from l2keras.schedules import (
+    CosineSchedule,
+    CyclicSchedule,
+    JoinedSchedule,
+    LinearSchedule,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "CosineSchedule",
+    "CyclicSchedule",
+    "GroupLasso",
+    "JoinedSchedule",
+    "LinearSchedule",
+    "PenaltyScheduler",
+    "RegularizationLogger",
+    "Regularizer",
+    "Sum",
+    "reference",
+    "set_scale",
+    "set_step",
+]

@@ -1,0 +1,101 @@
+"""The few lines that differ between TensorFlow, JAX and PyTorch.
+
+Everything else in the package speaks `keras.ops`. The frameworks are imported
+inside the functions, so that only the one that Keras runs on is loaded.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from l2keras._types import Tensor
+
+
+def is_symbolic(value: Tensor) -> bool:
+    """Tells whether `value` stands for a number that is not known yet."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.is_symbolic_tensor(value)
+    if backend == "jax":
+        import jax
+
+        return isinstance(value, jax.core.Tracer)
+    if backend == "torch":
+        return getattr(value, "is_meta", False)
+    return False
+
+
+def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
+    """Returns `value`, and calls `notify` when a gradient passes through it.
+
+    Under compilation that is once, while the gradient is traced.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        def gradient(upstream: Tensor) -> Tensor:
+            notify()
+            return upstream
+
+        return tf.custom_gradient(lambda x: (tf.identity(x), gradient))(value)
+    if backend == "jax":
+        import jax
+
+        # A rule for forward mode serves both modes, so `jax.hessian` works.
+        @jax.custom_jvp
+        def identity(x: Tensor) -> Tensor:
+            return x
+
+        @identity.defjvp
+        def _(primals: Any, tangents: Any) -> Any:
+            notify()
+            return primals[0], tangents[0]
+
+        return identity(value)
+    if backend == "torch" and value.requires_grad:
+        value.register_hook(lambda upstream: notify())
+    return value
+
+
+def variable_scope(model: keras.Model) -> contextlib.AbstractContextManager:
+    """Returns the scope in which the variables of `model` must be made.
+
+    TensorFlow's distribution strategies mirror only what is made inside it.
+    """
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def num_replicas(model: keras.Model) -> int:
+    """Returns by what Keras divides each replica's loss (1 but on TensorFlow)."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return 1 if strategy is None else strategy.num_replicas_in_sync
+
+
+def device_name() -> str:
+    """Returns the device that Keras computes on, a GPU by its model's name."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            details = tf.config.experimental.get_device_details(gpus[0])
+            return f"GPU ({details.get('device_name', 'unnamed')})"
+    elif backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        if device.platform != "cpu":
+            return f"{device.platform.upper()} ({device.device_kind})"
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return f"GPU ({torch.cuda.get_device_name()})"
+    return "CPU"

@@ -1,0 +1,89 @@
+"""The only place that touches underscore attributes of Keras.
+
+Each function says what Keras offers no public way to do. The attributes are
+the same from Keras 3.8 to 3.15.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+
+from l2keras._clock import State
+from l2keras._types import Tensor
+
+
+def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the model and all layers in it, at any depth, each once.
+
+    `model.layers` has the first level only, and of a custom layer or an RNN
+    nothing below it.
+    """
+    return list(model._flatten_layers())
+
+
+def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns the variables that the layer itself made, frozen ones too.
+
+    `layer.weights` has those of the layers inside it as well.
+    """
+    return layer._trainable_variables + layer._non_trainable_variables
+
+
+def carry(layer: keras.layers.Layer, state: State) -> bool:
+    """Makes Keras carry `state` through compiled steps with the layer.
+
+    Setting an attribute does it for a layer under construction, but a built
+    layer refuses that. Returns whether it was not carried before.
+    """
+    if any(each is state for each in layer._seed_generators):
+        return False
+    layer._seed_generators.append(state)
+    return True
+
+
+def drop(layer: keras.layers.Layer, state: State) -> None:
+    """Undoes `carry`."""
+    for index, each in enumerate(layer._seed_generators):
+        if each is state:
+            del layer._seed_generators[index]
+            return
+
+
+def add_metrics(
+    model: keras.Model, metrics: list[keras.metrics.Metric]
+) -> None:
+    """Lets the model reset and log the metrics as its own.
+
+    The public way is an attribute, which a built model refuses and which
+    would have to be found again.
+    """
+    model._metrics.extend(metrics)
+
+
+def remove_metrics(
+    model: keras.Model, metrics: list[keras.metrics.Metric]
+) -> None:
+    """Undoes `add_metrics`."""
+    for metric in metrics:
+        if metric in model._metrics:
+            model._metrics.remove(metric)
+
+
+@contextlib.contextmanager
+def losses_computed_once(model: keras.Model) -> Iterator[list[Tensor]]:
+    """Gives `model.losses`, and has the model return them again inside.
+
+    Keras computes each penalty anew whenever `model.losses` is read. Compilers
+    find the twin and drop it, but PyTorch would do the work twice. Keras's JAX
+    trainer hands its losses to `compute_loss` in the same way.
+    """
+    losses = list(model.losses)
+    if model._losses_override or not losses:
+        yield losses
+        return
+    model._losses_override.extend(losses)
+    try:
+        yield losses
+    finally:
+        model._losses_override.clear()

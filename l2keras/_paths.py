@@ -1,0 +1,119 @@
+"""Weights by path, and the rules that name them.
+
+A path is `variable.path` without the model's own name in front, which changes
+from one model to the next: `hidden/kernel`, not `sequential_3/hidden/kernel`.
+Rules match as in Keras's `LayoutMap`: the exact path first, then
+`re.fullmatch`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+
+from l2keras import _keras_private
+
+
+class Weight(NamedTuple):
+    """A weight with its place in a model."""
+
+    path: str
+    variable: keras.Variable
+    layer: keras.layers.Layer  # The one that made it.
+
+
+def weights(model: keras.Model) -> list[Weight]:
+    """Returns the model's weights, each once, in the order of its layers.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is not built.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Argument `model` must be a Keras model. "
+            f"Received: model={model!r} (of type {type(model).__name__})"
+        )
+    if not model.built:
+        raise ValueError(
+            f"Model {model.name!r} is not built, so it has no weights yet. "
+            "Call `model.build(input_shape)` first, or call it on data."
+        )
+    found: dict[int, Weight] = {}
+    taken: set[str] = set()
+    for layer in _keras_private.all_layers(model):
+        for variable in _keras_private.own_variables(layer):
+            if id(variable) in found:
+                continue
+            path = variable.path.removeprefix(f"{model.name}/")
+            # Layers made outside a model may bear one name twice.
+            unique, number = path, 1
+            while unique in taken:
+                number += 1
+                unique = f"{path}_{number}"
+            taken.add(unique)
+            found[id(variable)] = Weight(unique, variable, layer)
+    return list(found.values())
+
+
+def match(rules: Mapping[str, Any], paths: Iterable[str]) -> dict[str, str]:
+    """Returns for each path that a rule names the pattern of that rule.
+
+    Args:
+        rules: Dictionary whose keys are paths or regular expressions.
+        paths: The paths there are.
+
+    Raises:
+        TypeError: If `rules` is no dictionary or a key no string.
+        ValueError: If a key is no regular expression, matches no path, or
+            matches a path that another matches as well.
+    """
+    paths = list(paths)
+    if not isinstance(rules, Mapping):
+        raise TypeError(
+            "Rules must be a dictionary from path or pattern to value. "
+            f"Received: {rules!r}"
+        )
+    expressions = {}
+    for pattern in rules:
+        if not isinstance(pattern, str):
+            raise TypeError(
+                "A pattern must be a string: a path, or a regular expression. "
+                f"Received: {pattern!r}"
+            )
+        try:
+            expressions[pattern] = re.compile(pattern)
+        except re.error as error:
+            if pattern not in paths:
+                raise ValueError(
+                    f"Pattern {pattern!r} is not a regular expression: {error}."
+                ) from None
+    matched = {}
+    for path in paths:
+        if path in rules:
+            matched[path] = path
+            continue
+        patterns = [
+            pattern
+            for pattern, expression in expressions.items()
+            if expression.fullmatch(path)
+        ]
+        if len(patterns) > 1:
+            raise ValueError(
+                f"Weight {path!r} is matched by more than one pattern: "
+                f"{_listed(patterns)}. Make each weight match at most one."
+            )
+        if patterns:
+            matched[path] = patterns[0]
+    for pattern in rules:
+        if pattern not in matched.values():
+            raise ValueError(
+                f"Pattern {pattern!r} matches no weight. A pattern is a whole "
+                f"path or a regular expression for one. Paths: {_listed(paths)}"
+            )
+    return matched
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

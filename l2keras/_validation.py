@@ -1,0 +1,67 @@
+"""Checks of arguments. Each message says what must hold and what came."""
+
+import math
+import numbers
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def is_number(value: Any) -> bool:
+    """Tells whether `value` is one real number: Python's, NumPy's, or 0-d."""
+    if isinstance(value, bool | np.bool_):
+        return False
+    if isinstance(value, numbers.Real):
+        return True
+    # Tensors and variables of every backend, and NumPy's 0-d arrays.
+    if getattr(value, "shape", None) is None or tuple(value.shape) != ():
+        return False
+    return keras.ops.convert_to_numpy(value).dtype.kind in "iuf"
+
+
+def check_number(value: Any, name: str, kind: str = "") -> float:
+    """Returns `value` as a Python float if it is finite and >= 0.
+
+    Args:
+        value: What the user gave.
+        name: The argument's name, for the message.
+        kind: What else would have been allowed, such as `" or a schedule"`.
+
+    Raises:
+        TypeError: If `value` is not a real number.
+        ValueError: If it is negative, infinite or NaN.
+    """
+    message = (
+        f"Argument `{name}` must be a finite number >= 0{kind}. "
+        f"Received: {name}={value!r}"
+    )
+    if not is_number(value):
+        raise TypeError(f"{message} (of type {type(value).__name__})")
+    number = float(
+        value
+        if isinstance(value, numbers.Real)
+        else keras.ops.convert_to_numpy(value)
+    )
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(message)
+    return number
+
+
+def check_integer(value: Any, name: str, minimum: int) -> int:
+    """Returns `value` as a Python int if it is a whole number >= `minimum`.
+
+    Raises:
+        TypeError: If `value` is not a number.
+        ValueError: If it is too small or has a fraction.
+    """
+    message = (
+        f"Argument `{name}` must be an integer >= {minimum}. "
+        f"Received: {name}={value!r}"
+    )
+    if not is_number(value):
+        raise TypeError(f"{message} (of type {type(value).__name__})")
+    number = float(keras.ops.convert_to_numpy(value))
+    if not number.is_integer() or number < minimum:
+        raise ValueError(message)
+    return int(number)

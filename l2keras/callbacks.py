@@ -1,0 +1,231 @@
+"""Callbacks: the loss in its two parts, and penalties scaled by epoch."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from l2keras import _training, _validation
+from l2keras._clock import Scale
+from l2keras._training import Instrumentation
+from l2keras.regularizers import check_schedule_value
+
+
+class RegularizationLogger(keras.callbacks.Callback):
+    """Logs data loss and regularization loss apart, and drives the schedules.
+
+    Adds `data_loss` and `regularization_loss` to the logs, and both with `val_`
+    where there is validation. They are means over the epoch's batches, weighted
+    as Keras weights `loss`, so that
+
+        loss = data_loss + regularization_loss
+
+    The regularization loss is the sum of `model.losses`: the penalties of
+    weights and activities, and whatever `add_loss` added.
+
+    The numbers are computed inside the compiled training step and reach Keras
+    as metrics: the progress bar, `History`, `CSVLogger`, `TensorBoard` and
+    `EarlyStopping` see them wherever the callback stands in the list. Keras
+    cannot guess whether a number of this name should fall or rise:
+    `EarlyStopping(monitor="val_data_loss", mode="min")`.
+
+    While it is there, schedules read `optimizer.iterations` at every step.
+    After training nothing is left on the model.
+
+    Args:
+        penalties: Boolean, whether to log what each weight's regularizer
+            returns, as `regularization_loss/hidden/kernel`.
+        strengths: Boolean, whether to log each strength times scale, as
+            `strength/hidden/kernel`, or with the class's name behind where a
+            regularizer has several: `strength/hidden/kernel/L1`. As every
+            number in the logs it is the epoch's mean.
+
+    Raises:
+        TypeError: If an argument is not a boolean.
+        ValueError: When training begins: if the model is not compiled, or logs
+            numbers of these names already.
+
+    Example:
+
+    >>> import keras, l2keras, numpy as np
+    >>> model = keras.Sequential([
+    ...     keras.Input((2,)),
+    ...     keras.layers.Dense(1, kernel_regularizer=l2keras.L2(0.01)),
+    ... ])
+    >>> model.compile("sgd", "mse")
+    >>> logger = l2keras.RegularizationLogger()
+    >>> history = model.fit(
+    ...     np.ones((8, 2)), np.ones(8), callbacks=[logger], verbose=0
+    ... ).history
+    >>> sorted(history)
+    ['data_loss', 'loss', 'regularization_loss']
+    """
+
+    def __init__(self, penalties: bool = False, strengths: bool = False):
+        super().__init__()
+        for name, value in (("penalties", penalties), ("strengths", strengths)):
+            if not isinstance(value, bool):
+                raise TypeError(
+                    f"Argument `{name}` must be a boolean. "
+                    f"Received: {name}={value!r}"
+                )
+        self.penalties = penalties
+        self.strengths = strengths
+        self._instrumentation: Instrumentation | None = None
+        self._evaluating = False
+        self._step: int | None = None
+        self._warned = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._evaluating = False
+        self._install()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        assert self._instrumentation is not None
+        self._step = self._instrumentation.sync_clock()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        assert self._instrumentation is not None
+        if not self._instrumentation.split:
+            self._warn(
+                "calls no `compute_loss` in its `train_step`, so that l2keras "
+                "cannot split the loss. Let `train_step` take the loss from "
+                "`self.compute_loss(x, y, y_pred, sample_weight)`."
+            )
+        if self._instrumentation.clock is not None:
+            self._check_schedules()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        assert self._instrumentation is not None
+        self._instrumentation.remove()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        # `model.evaluate(..., callbacks=[logger])` has no training around it.
+        if self._instrumentation is None or not self._instrumentation.installed:
+            self._evaluating = True
+            self._install()
+        assert self._instrumentation is not None
+        self._instrumentation.hide_strengths()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        assert self._instrumentation is not None
+        self._instrumentation.show_strengths()
+        if self._evaluating:
+            self._evaluating = False
+            self._instrumentation.remove()
+
+    def _install(self) -> None:
+        model = self.model
+        if model is None or not model.compiled:
+            raise ValueError(
+                "The model must be compiled before its losses can be logged. "
+                "Call `model.compile(...)` first."
+            )
+        if (
+            self._instrumentation is None
+            or self._instrumentation.model is not model
+        ):
+            self._instrumentation = Instrumentation(
+                model, self.penalties, self.strengths
+            )
+        self._instrumentation.install()
+        if not self._instrumentation.is_logged():
+            self._warn(
+                "overrides `metrics` and leaves out l2keras's, so that Keras "
+                "logs no `data_loss` and no `regularization_loss`. Let it "
+                "return `[*super().metrics, ...]`."
+            )
+
+    def _check_schedules(self) -> None:
+        """Looks at the epoch's last step: compiled code cannot complain."""
+        instrumentation = self._instrumentation
+        assert instrumentation is not None and instrumentation.clock is not None
+        step = instrumentation.clock.read()
+        if step == self._step:
+            self._warn(
+                "has trained for an epoch, but its `optimizer.iterations` "
+                f"stand still at {step}, and so do the schedules that read "
+                "them. If it trains with other optimizers, call "
+                "`l2keras.set_step(model, step)` before each step instead."
+            )
+        for _, term in _training.scheduled_terms(instrumentation.model):
+            strength = term.strength
+            assert callable(strength)
+            value = strength(instrumentation.clock.now())
+            check_schedule_value(value, strength, term._strength_name, step)
+
+    def _warn(self, problem: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"Model {self.model.name!r} {problem}", stacklevel=2)
+
+
+class PenaltyScheduler(keras.callbacks.Callback):
+    """Scales the penalties of some weights, epoch by epoch.
+
+    The schedules stand outside the layers, and multiply the strength that each
+    regularizer has: at the beginning of an epoch the `scale` of every
+    regularizer whose weight a pattern names is set. The training step is not
+    compiled again. The scale is saved with the model.
+
+    Args:
+        scales: Dictionary from the path of a weight, such as `hidden/kernel`,
+            or a regular expression for some, `hidden/.*`, to a function from
+            the epoch, an integer from 0, to a finite number >= 0. The model's
+            own name is not part of a path. Any function will do: it is not
+            saved.
+
+    Raises:
+        TypeError: If `scales` is not such a dictionary. When training begins:
+            if a regularizer is not one of l2keras. When an epoch begins: if a
+            function returns no number.
+        ValueError: When training begins: if a pattern matches no regularized
+            weight, two match one, or one regularizer would have to have two
+            scales. When an epoch begins: if a function returns a number that is
+            negative or not finite.
+
+    Example:
+
+    >>> import keras, l2keras, numpy as np
+    >>> hidden = keras.layers.Dense(
+    ...     1, name="hidden", kernel_regularizer=l2keras.L2(0.01)
+    ... )
+    >>> model = keras.Sequential([keras.Input((2,)), hidden])
+    >>> model.compile("sgd", "mse")
+    >>> ramp = l2keras.PenaltyScheduler(
+    ...     {"hidden/.*": lambda epoch: min(1.0, epoch / 8)}
+    ... )
+    >>> fit = model.fit(
+    ...     np.ones((8, 2)), np.ones(8), epochs=3, callbacks=[ramp], verbose=0
+    ... )
+    >>> hidden.kernel_regularizer.scale
+    0.25
+    """
+
+    def __init__(self, scales: Mapping[str, Callable[[int], float]]):
+        super().__init__()
+        if not isinstance(scales, Mapping) or not all(
+            callable(schedule) for schedule in scales.values()
+        ):
+            raise TypeError(
+                "Argument `scales` must be a dictionary from path or pattern "
+                "to a function of the epoch. For a constant scale, call "
+                "`l2keras.set_scale(model, scales)`. "
+                f"Received: scales={scales!r}"
+            )
+        self.scales = dict(scales)
+        self._states: dict[str, Scale] = {}
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._states = _training.connect_scales(self.model, self.scales)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        values = {
+            pattern: _validation.check_number(
+                schedule(epoch), f"scales[{pattern!r}]({epoch})"
+            )
+            for pattern, schedule in self.scales.items()
+        }
+        for pattern, value in values.items():
+            self._states[pattern].write(value)

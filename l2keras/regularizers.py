@@ -1,0 +1,616 @@
+"""Regularizers: a penalty times a strength, and the strength may be a schedule.
+
+They go wherever Keras takes a regularizer: `kernel_regularizer=`,
+`bias_regularizer=`, `activity_regularizer=`, `add_weight(regularizer=)`, ...
+Keras adds what they return to the loss.
+
+Conventions, which textbooks differ in: a penalty is a sum over the weights and
+not a mean, without a factor of 1/2. Frozen weights pay none, and a weight that
+several layers share pays once.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import keras
+from keras import ops
+
+from l2keras import _backend, _validation
+from l2keras._clock import Clock, Scale
+from l2keras._types import Schedule, Strength, Tensor
+
+_PROBED_STEPS = (0, 1, 1_000, 1_000_000)
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class Regularizer(keras.regularizers.Regularizer):
+    """Base class: a subclass writes one formula, `penalty(self, weights)`.
+
+    The base multiplies it by the strength, follows the schedule, sums in
+    float32 where the weights are float16 or bfloat16, and saves and reloads.
+    A subclass with arguments of its own stores each under its name and hands
+    the strength to `super().__init__`; `get_config` then finds them all.
+
+    Args:
+        strength: Finite number >= 0, or a schedule: a callable from the
+            optimizer's step (a float32 tensor of shape `()`) to one, that Keras
+            can save. Defaults to `0.01`.
+
+    Attributes:
+        strength: As given.
+        scale: Number >= 0 that multiplies the strength, 1.0 unless
+            `l2keras.set_scale` or `l2keras.PenaltyScheduler` set it.
+
+    Raises:
+        TypeError: If `strength` is neither a number nor a schedule.
+        ValueError: If it is negative or not finite, or a schedule that returns
+            such a number, or one that Keras cannot save.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable(package="my_package")
+    ... class Cubic(Regularizer):
+    ...     def penalty(self, weights):
+    ...         return ops.sum(ops.abs(weights) ** 3)
+    >>> float(Cubic(0.5)(ops.array([1.0, -2.0])))
+    4.5
+    """
+
+    _strength_name = "strength"
+    _clock: Clock | None = None
+
+    def __init__(self, strength: Strength = 0.01) -> None:
+        self._strength = check_strength(strength, self._strength_name)
+        self._scale: float | Scale = 1.0
+        if callable(self._strength):
+            # Made here, in the user's distribution scope if there is one, and
+            # before any tracing: a variable made in a compiled step is lost.
+            self._clock = Clock()
+
+    @property
+    def strength(self) -> Strength:
+        return self._strength
+
+    @property
+    def scale(self) -> float:
+        if isinstance(self._scale, Scale):
+            return float(self._scale.read())
+        return self._scale
+
+    def penalty(self, weights: Tensor) -> Tensor:
+        """Returns the penalty at unit strength: the subclass's formula.
+
+        Args:
+            weights: Tensor of any shape, in float32 or float64.
+
+        Returns:
+            Tensor of shape `()` and the same type, >= 0.
+        """
+        raise NotImplementedError(
+            f"Class `{type(self).__name__}` must define "
+            "`penalty(self, weights)`, the penalty at unit strength."
+        )
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        """Returns strength times penalty.
+
+        Args:
+            weights: Tensor or variable of any shape and floating type.
+
+        Returns:
+            Tensor of shape `()`: float64 if the weights are, else float32.
+        """
+        penalty = _times(self._strength_now(), self.penalty(_widen(weights)))
+        if self._clock is not None and not self._clock.driven:
+            penalty = self._clock.watch(penalty, self)
+        return penalty
+
+    def _strength_now(self) -> Tensor | float:
+        """Returns what multiplies the penalty at the current step."""
+        strength = self._strength
+        if callable(strength):
+            assert self._clock is not None
+            strength = ops.cast(strength(self._clock.now()), "float32")
+        return _times(_current(self._scale), strength)
+
+    def _is_off(self) -> bool:
+        """Tells whether the penalty is zero for good."""
+        return isinstance(self._scale, float) and 0.0 in (
+            self._scale,
+            self._strength,
+        )
+
+    def _terms(self) -> Iterator["Regularizer"]:
+        """Yields the regularizers that have a strength of their own."""
+        yield self
+
+    def _strengths(self) -> list[tuple[str, Tensor | float]]:
+        """Returns the name and current strength of each term."""
+        return [(type(self).__name__, self._strength_now())]
+
+    def __add__(self, other: Any) -> "Sum":
+        if not callable(other) or isinstance(other, type):
+            return NotImplemented
+        return Sum([*_summands(self), *_summands(other)])
+
+    def __radd__(self, other: Any) -> "Sum":
+        if not callable(other) or isinstance(other, type):
+            return NotImplemented
+        return Sum([*_summands(other), *_summands(self)])
+
+    def __repr__(self) -> str:
+        arguments = (
+            f"{name}={getattr(self, name)!r}" for name in _arguments(type(self))
+        )
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, and the state if there is any.
+
+        The state is the `step` of a scheduled regularizer and a `scale` other
+        than 1, so that a reloaded model evaluates to the same loss.
+        """
+        config = {}
+        for name in _arguments(type(self)):
+            if not hasattr(self, name):
+                raise AttributeError(
+                    f"Class `{type(self).__name__}` must store its argument "
+                    f"`{name}` as `self.{name}`, or define `get_config`: it "
+                    "could not be saved."
+                )
+            config[name] = keras.saving.serialize_keras_object(
+                getattr(self, name)
+            )
+        for term in self._terms():
+            if term._clock is not None:
+                config["step"] = term._clock.read()
+        if self.scale != 1.0:
+            config["scale"] = self.scale
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Returns the regularizer that `get_config` described.
+
+        Raises:
+            ValueError: If a key is missing or unknown.
+        """
+        arguments = dict(config)
+        step = arguments.pop("step", None)
+        scale = arguments.pop("scale", 1.0)
+        expected = _arguments(cls)
+        if missing := [key for key in expected if key not in arguments]:
+            raise ValueError(
+                f"The config of `{cls.__name__}` must have the keys "
+                f"{expected}. Missing: {missing}. Received: config={config!r}"
+            )
+        if unknown := [key for key in arguments if key not in expected]:
+            raise ValueError(
+                f"The config of `{cls.__name__}` must have no keys but "
+                f"{expected}. Unknown: {unknown}. A newer version may have "
+                "written it: `pip install --upgrade l2keras`. "
+                f"Received: config={config!r}"
+            )
+        regularizer = cls(
+            **{
+                key: keras.saving.deserialize_keras_object(value)
+                for key, value in arguments.items()
+            }
+        )
+        regularizer._scale = _validation.check_number(scale, "scale")
+        if step is not None:
+            step = _validation.check_integer(step, "step", minimum=0)
+            for term in regularizer._terms():
+                if term._clock is not None:
+                    term._clock = Clock(step)
+        return regularizer
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles take the values of variables, not the variables.
+        state = {**self.__dict__, "_scale": self.scale}
+        if self._clock is not None:
+            state["_clock"] = self._clock.read()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "_clock" in state:
+            self._clock = Clock(state["_clock"])
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class L1(Regularizer):
+    """Pushes single weights to zero: the lasso penalty.
+
+    The penalty of weights `w` is
+
+        l1 * sum |w|
+
+    Reference:
+        Tibshirani, *Regression Shrinkage and Selection via the Lasso*, JRSS B
+        58 (1996).
+
+    Args:
+        l1: Finite number >= 0, or a schedule. Defaults to `0.01`.
+
+    Raises:
+        TypeError: If `l1` is neither a number nor a schedule.
+        ValueError: If `l1` is negative or not finite, or a schedule that
+            returns such a number, or one that Keras cannot save.
+
+    Example:
+
+    >>> float(L1(0.5)(ops.array([[1.0, -2.0], [3.0, 0.0]])))
+    3.0
+    """
+
+    _strength_name = "l1"
+
+    def __init__(self, l1: Strength = 0.01) -> None:
+        super().__init__(l1)
+
+    @property
+    def l1(self) -> Strength:
+        return self.strength
+
+    def penalty(self, weights: Tensor) -> Tensor:
+        return ops.sum(ops.abs(weights))
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class L2(Regularizer):
+    """Keeps weights small: the ridge penalty.
+
+    The penalty of weights `w` is
+
+        l2 * sum w**2
+
+    with no factor of 1/2, so that its gradient is `2 * l2 * w`: under plain
+    SGD, PyTorch's `weight_decay` is `2 * l2`.
+
+    Reference:
+        Hoerl & Kennard, *Ridge Regression: Biased Estimation for Nonorthogonal
+        Problems*, Technometrics 12 (1970).
+
+    Args:
+        l2: Finite number >= 0, or a schedule. Defaults to `0.01`.
+
+    Raises:
+        TypeError: If `l2` is neither a number nor a schedule.
+        ValueError: If `l2` is negative or not finite, or a schedule that
+            returns such a number, or one that Keras cannot save.
+
+    Example:
+
+    >>> float(L2(0.5)(ops.array([[1.0, -2.0], [3.0, 0.0]])))
+    7.0
+    """
+
+    _strength_name = "l2"
+
+    def __init__(self, l2: Strength = 0.01) -> None:
+        super().__init__(l2)
+
+    @property
+    def l2(self) -> Strength:
+        return self.strength
+
+    def penalty(self, weights: Tensor) -> Tensor:
+        return ops.sum(ops.square(weights))
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class GroupLasso(Regularizer):
+    """Pushes whole groups of weights to zero together.
+
+    The weights with the same index along `axis` are one group. For a `Dense`
+    kernel of shape `(inputs, units)` the default groups are the weights into
+    each unit, so that units, not single weights, are switched off; `axis=0`
+    switches off inputs. The penalty is
+
+        strength * sum_g c_g * ||w_g||_2
+
+    where `c_g` is 1, or with `scale_by_size=True` the square root of the number
+    of weights in the group, which makes groups of different layers comparable.
+    A group that is all zero has gradient zero.
+
+    Reference:
+        Yuan & Lin, *Model selection and estimation in regression with grouped
+        variables*, JRSS B 68 (2006): there with `scale_by_size=True`.
+
+    Args:
+        strength: Finite number >= 0, or a schedule. Defaults to `0.01`.
+        axis: Integer or list of integers: the axes whose indices name the
+            groups. Defaults to `-1`.
+        scale_by_size: Boolean, whether to weight each group by the square root
+            of its size. Defaults to `False`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `strength` is negative or not finite, or a schedule that
+            returns such a number, or one that Keras cannot save. When called:
+            if the weights have no axis `axis`.
+
+    Example:
+
+    >>> kernel = ops.array([[3.0, 0.0], [4.0, 0.0]])
+    >>> float(GroupLasso(0.5)(kernel)), float(GroupLasso(0.5, axis=0)(kernel))
+    (2.5, 3.5)
+    """
+
+    def __init__(
+        self,
+        strength: Strength = 0.01,
+        axis: int | Sequence[int] = -1,
+        scale_by_size: bool = False,
+    ) -> None:
+        super().__init__(strength)
+        axes = axis if isinstance(axis, list | tuple) else [axis]
+        if not axes or not all(type(each) is int for each in axes):
+            raise TypeError(
+                "Argument `axis` must be an integer or a list of integers. "
+                f"Received: axis={axis!r}"
+            )
+        if not isinstance(scale_by_size, bool):
+            raise TypeError(
+                "Argument `scale_by_size` must be a boolean. "
+                f"Received: scale_by_size={scale_by_size!r}"
+            )
+        self.axis = axis if isinstance(axis, int) else list(axis)
+        self.scale_by_size = scale_by_size
+
+    def penalty(self, weights: Tensor) -> Tensor:
+        axes = self.axis if isinstance(self.axis, list) else [self.axis]
+        ndim = len(weights.shape)
+        if not all(-ndim <= axis < ndim for axis in axes):
+            raise ValueError(
+                f"{self!r} needs weights that have axis {self.axis}. "
+                f"Received: weights of shape {tuple(weights.shape)}"
+            )
+        kept = {axis % ndim for axis in axes}
+        rest = tuple(axis for axis in range(ndim) if axis not in kept)
+        squares = (
+            ops.sum(ops.square(weights), axis=rest)
+            if rest
+            else (ops.square(weights))
+        )
+        # The slope of the square root at 0 is infinite, and infinity times
+        # zero is NaN: the root is taken of 1 there, and the result not used.
+        some = squares > 0
+        norms = ops.where(some, ops.sqrt(ops.where(some, squares, 1.0)), 0.0)
+        total = ops.sum(norms)
+        if self.scale_by_size:
+            sizes = [size for i, size in enumerate(weights.shape) if i in rest]
+            return total * ops.sqrt(
+                ops.cast(ops.prod(ops.array(sizes or [1])), total.dtype)
+            )
+        return total
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class Sum(Regularizer):
+    """Applies several regularizers to the same weights, and adds them up.
+
+    A layer takes only one regularizer for its kernel; `a + b` is `Sum([a, b])`.
+
+    Args:
+        regularizers: List of regularizers: this package's, Keras's own, or any
+            callable that Keras takes for one.
+
+    Raises:
+        TypeError: If `regularizers` is not a list of callables.
+        ValueError: If it is empty.
+
+    Example:
+
+    >>> both = L2(0.5) + GroupLasso(1.0)
+    >>> both
+    Sum(regularizers=[L2(l2=0.5), GroupLasso(strength=1.0, axis=-1, scale_by_size=False)])
+    >>> float(both(ops.array([[3.0, 0.0], [4.0, 0.0]])))
+    17.5
+    """  # noqa: E501
+
+    def __init__(self, regularizers: Sequence[Callable[[Tensor], Tensor]]):
+        if not isinstance(regularizers, list | tuple):
+            raise TypeError(
+                "Argument `regularizers` must be a list of regularizers. "
+                f"Received: regularizers={regularizers!r}"
+            )
+        if not regularizers:
+            raise ValueError(
+                "Argument `regularizers` must have at least one entry. "
+                f"Received: regularizers={regularizers!r}"
+            )
+        for index, each in enumerate(regularizers):
+            if not callable(each) or isinstance(each, type):
+                raise TypeError(
+                    f"Argument `regularizers[{index}]` must be a regularizer, "
+                    "as an instance and not as a class. "
+                    f"Received: regularizers[{index}]={each!r}"
+                )
+        self.regularizers = list(regularizers)
+        self._scale = 1.0
+
+    @property
+    def strength(self) -> Strength:
+        raise AttributeError(
+            f"`{type(self).__name__}` has no strength of its own. Its "
+            "`regularizers` have one each."
+        )
+
+    def __call__(self, weights: Tensor) -> Tensor:
+        weights = _widen(weights)
+        total = ops.zeros((), dtype=weights.dtype)
+        for each in self.regularizers:
+            if not (isinstance(each, Regularizer) and each._is_off()):
+                total = total + ops.cast(each(weights), weights.dtype)
+        return _times(_current(self._scale), total)
+
+    def _is_off(self) -> bool:
+        return self._scale == 0.0
+
+    def _terms(self) -> Iterator[Regularizer]:
+        for each in self.regularizers:
+            if isinstance(each, Regularizer):
+                yield from each._terms()
+
+    def _strengths(self) -> list[tuple[str, Tensor | float]]:
+        return [
+            (name, _times(_current(self._scale), strength))
+            for each in self.regularizers
+            if isinstance(each, Regularizer)
+            for name, strength in each._strengths()
+        ]
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class L1L2(Sum):
+    """Pushes weights to zero and keeps the rest small: the elastic net.
+
+    The penalty of weights `w` is
+
+        l1 * sum |w| + l2 * sum w**2
+
+    Reference:
+        Zou & Hastie, *Regularization and variable selection via the elastic
+        net*, JRSS B 67 (2005), equation (3).
+
+    Args:
+        l1: Finite number >= 0, or a schedule. Defaults to `0.0`.
+        l2: Finite number >= 0, or a schedule. Defaults to `0.0`.
+
+    Raises:
+        TypeError: If one is neither a number nor a schedule.
+        ValueError: If one is negative or not finite, or a schedule that
+            returns such a number, or one that Keras cannot save.
+
+    Example:
+
+    >>> float(L1L2(l1=0.5, l2=0.25)(ops.array([1.0, -3.0])))
+    4.5
+    """
+
+    def __init__(self, l1: Strength = 0.0, l2: Strength = 0.0) -> None:
+        # Keras takes None for 0 here, and only here.
+        super().__init__(
+            [L1(0.0 if l1 is None else l1), L2(0.0 if l2 is None else l2)]
+        )
+
+    @property
+    def l1(self) -> Strength:
+        return self.regularizers[0].strength
+
+    @property
+    def l2(self) -> Strength:
+        return self.regularizers[1].strength
+
+
+def check_strength(strength: Any, name: str) -> Strength:
+    """Returns a strength as a float, or as the schedule that it is.
+
+    Raises:
+        TypeError: If it is neither a number nor callable.
+        ValueError: If it is negative or not finite, or a schedule that
+            returns such a number, or one that Keras cannot save.
+    """
+    if not callable(strength) or isinstance(strength, type):
+        return _validation.check_number(strength, name, " or a schedule")
+    _check_saves(strength, name)
+    for step in _PROBED_STEPS:
+        # As the clock gives it.
+        value = strength(ops.cast(step, "float32"))
+        if _backend.is_symbolic(value):
+            break  # A layer is being built inside a compiled function.
+        check_schedule_value(value, strength, name, step)
+    return strength
+
+
+def check_schedule_value(
+    value: Any, schedule: Schedule, name: str, step: int
+) -> float:
+    """Returns what a schedule gave at a step as a float.
+
+    Raises:
+        TypeError: If it is not one real number.
+        ValueError: If it is negative or not finite.
+    """
+    try:
+        return _validation.check_number(value, name)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"A schedule must return a finite number >= 0 at each step. "
+            f"Received: {name}={schedule!r}, which returned {value!r} at step "
+            f"{step}"
+        ) from None
+
+
+def _check_saves(schedule: Schedule, name: str) -> None:
+    """Raises a ValueError unless Keras can save and reload the schedule."""
+    cure = (
+        "Keras cannot save and reload it with a model. Use one of "
+        "`keras.optimizers.schedules` or of l2keras, or define a function at "
+        "the top level of a module and put "
+        '`@keras.saving.register_keras_serializable(package="my_package")` '
+        f"above it. Received: {name}={schedule!r}"
+    )
+    if inspect.isfunction(schedule) and schedule.__name__ == "<lambda>":
+        raise ValueError(f"A schedule must not be a lambda: {cure}")
+    try:
+        config = keras.saving.serialize_keras_object(schedule)
+        again = keras.saving.deserialize_keras_object(config)
+    except (TypeError, ValueError, NotImplementedError, AttributeError) as e:
+        raise ValueError(f"A schedule must be registered: {cure}") from e
+    if not callable(again):
+        raise ValueError(f"A schedule must be registered: {cure}")
+
+
+def _widen(weights: Tensor) -> Tensor:
+    """Returns the weights in a type that a sum does not overflow or coarsen."""
+    if not hasattr(weights, "dtype"):
+        weights = ops.convert_to_tensor(weights)
+    if keras.backend.standardize_dtype(weights.dtype) in (
+        "float32",
+        "float64",
+    ):
+        return weights
+    return ops.cast(weights, "float32")
+
+
+def _current(scale: float | Scale) -> Tensor | float:
+    """Returns a scale as something to multiply by, in compiled code too."""
+    return (
+        ops.convert_to_tensor(scale.state)
+        if isinstance(scale, Scale)
+        else scale
+    )
+
+
+def _times(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
+    """Returns the product in the type of `value`, and `value` itself for 1."""
+    if isinstance(factor, float):
+        return value if factor == 1.0 else factor * value
+    if isinstance(value, float):
+        return factor * value
+    return ops.cast(factor, value.dtype) * value
+
+
+def _arguments(cls: type[Regularizer]) -> list[str]:
+    """Returns the names of the constructor's arguments."""
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.kind in (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            raise TypeError(
+                f"The constructor of `{cls.__name__}` must name its arguments, "
+                f"so that they can be saved. Received: `{parameter}`"
+            )
+    return [parameter.name for parameter in parameters]
+
+
+def _summands(regularizer: Any) -> list[Any]:
+    if type(regularizer) is Sum and regularizer._scale == 1.0:
+        return regularizer.regularizers
+    return [regularizer]
