@@ -43,7 +43,7 @@ class State(keras.random.SeedGenerator):
 
     def write(self, value: Tensor) -> None:
         """Sets the number, in compiled code and outside."""
-        self.state.assign(ops.cast(value, self.state.dtype))
+        self.state.assign(value)
 
 
 class Scale(State):

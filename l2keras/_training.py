@@ -230,13 +230,14 @@ class _Total(keras.metrics.Metric):
 
     def add(self, numbers: list[Tensor], size: Tensor) -> None:
         """Adds the numbers of one batch."""
-        numbers = [ops.cast(each, "float32") for each in (*numbers, 1.0)]
-        batch = ops.stop_gradient(ops.stack(numbers))
-        self.sums.assign_add(batch * ops.cast(size, "float32"))
+        numbers = [_backend.to_float32(each) for each in (*numbers, 1.0)]
+        batch = _backend.stack_detached(numbers)
+        self.sums.assign(self.sums + batch * _backend.to_float32(size))
 
     def mean(self, index: int) -> Tensor:
         """Returns the mean of a number so far, NaN if there was no batch."""
-        return self.sums[index] / self.sums[-1]
+        sums = self.sums.value
+        return sums[index] / sums[-1]
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: custom training steps update every metric they find."""
@@ -287,7 +288,9 @@ class Instrumentation:
         self.clock: Clock | None = None
         self._penalties = penalties
         self._strengths = strengths
-        self._layout: Any = None
+        self._layout: list[int] | None = None
+        self._metrics: list[Any] = []
+        self._strength_metrics: list[Any] = []
         self._replaced: dict[str, Any] = {}
         self._plain: tuple[Any, Any] = (None, None)
         self._kept: tuple[Any, Any] = (None, None)
@@ -308,7 +311,7 @@ class Instrumentation:
             self._make_metrics()
             self._layout, self._kept = layout, (None, None)
             self.split = False
-        taken = {metric.name for metric in model.metrics}
+        taken = set(model.metrics_names)
         if clash := sorted(taken & {m.name for m in self._metrics}):
             raise ValueError(
                 f"Model {model.name!r} logs {clash[0]!r} already, which "
@@ -332,13 +335,14 @@ class Instrumentation:
             if model.optimizer is not None:
                 self._replace("train_step", self._ticking(model.train_step))
         _keras_private.add_metrics(model, self._metrics)
+        if self._kept == (None, None):
+            model.make_train_function(force=True)
+            model.make_test_function(force=True)
+            self._kept = (
+                self._guarded(model.train_function),
+                self._guarded(model.test_function),
+            )
         model.train_function, model.test_function = self._kept
-        if model.train_function is None:
-            model.make_train_function()
-            model.train_function = self._guarded(model.train_function)
-        if model.test_function is None:
-            model.make_test_function()
-            model.test_function = self._guarded(model.test_function)
 
     def remove(self) -> None:
         """Leaves the model as it was, but for the clock's step."""
@@ -434,7 +438,7 @@ class Instrumentation:
 
     def _current_strengths(self) -> list[tuple[str, Tensor | float]]:
         """Returns the key and the value of each strength at this step."""
-        found = []
+        found: list[tuple[str, Tensor | float]] = []
         for path, variable, _ in self._paying():
             if not isinstance(variable.regularizer, Regularizer):
                 continue
@@ -462,7 +466,10 @@ class Instrumentation:
             if loss is None:
                 return loss
             regularization = _sum(losses)
-            numbers = [loss * replicas - regularization, regularization]
+            whole = _backend.to_float32(loss)
+            if replicas > 1:
+                whole = whole * replicas
+            numbers = [whole - regularization, regularization]
             if logged[0]:
                 # Keras lists the weights' penalties last.
                 numbers += losses[len(losses) - len(self._paying()) :]
@@ -527,15 +534,13 @@ class Instrumentation:
         setattr(self.model, name, value)
 
 
-def _sum(losses: Iterable[Tensor]) -> Tensor:
+def _sum(losses: Iterable[Tensor]) -> Tensor | float:
     """Returns the sum of losses, which `add_loss` may have given any shape."""
     scalars = [
-        ops.cast(loss if len(loss.shape) == 0 else ops.sum(loss), "float32")
+        _backend.to_float32(loss if len(loss.shape) == 0 else ops.sum(loss))
         for loss in losses
     ]
-    if not scalars:
-        return ops.zeros((), dtype="float32")
-    return scalars[0] if len(scalars) == 1 else ops.sum(ops.stack(scalars))
+    return sum(scalars[1:], start=scalars[0]) if scalars else 0.0
 
 
 def _batch_size(

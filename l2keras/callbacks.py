@@ -140,7 +140,8 @@ class RegularizationLogger(keras.callbacks.Callback):
     def _check_schedules(self) -> None:
         """Looks at the epoch's last step: compiled code cannot complain."""
         instrumentation = self._instrumentation
-        assert instrumentation is not None and instrumentation.clock is not None
+        assert instrumentation is not None
+        assert instrumentation.clock is not None
         step = instrumentation.clock.read()
         if step == self._step:
             self._warn(

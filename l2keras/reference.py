@@ -39,8 +39,8 @@ def l2_regularization(weights: Any, lambda_reg: float = 0.01) -> float:
 
     Example:
 
-    >>> kernel, bias = np.array([[1.0, -2.0], [0.5, 0.0]]), np.array([-1.0, 3.0])
-    >>> l2_regularization([kernel, bias], 0.01)
+    >>> kernel = np.array([[1.0, -2.0], [0.5, 0.0]])
+    >>> l2_regularization([kernel, np.array([-1.0, 3.0])], 0.01)
     0.1525
     """
     return float(

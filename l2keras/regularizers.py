@@ -99,19 +99,24 @@ class Regularizer(keras.regularizers.Regularizer):
             weights: Tensor or variable of any shape and floating type.
 
         Returns:
-            Tensor of shape `()`: float64 if the weights are, else float32.
+            Tensor of shape `()`: float64 if the weights are, else float32, or
+            `keras.config.floatx()` if that is narrower still.
         """
-        penalty = _times(self._strength_now(), self.penalty(_widen(weights)))
+        return _as_loss(self._value(_widen(weights)))
+
+    def _value(self, weights: Tensor) -> Tensor:
+        """Returns strength times penalty, in the type of the weights."""
+        value = _times(self._strength_now(), self.penalty(weights))
         if self._clock is not None and not self._clock.driven:
-            penalty = self._clock.watch(penalty, self)
-        return penalty
+            value = self._clock.watch(value, self)
+        return value
 
     def _strength_now(self) -> Tensor | float:
         """Returns what multiplies the penalty at the current step."""
         strength = self._strength
         if callable(strength):
             assert self._clock is not None
-            strength = ops.cast(strength(self._clock.now()), "float32")
+            strength = _backend.to_float32(strength(self._clock.now()))
         return _times(_current(self._scale), strength)
 
     def _is_off(self) -> bool:
@@ -439,12 +444,13 @@ class Sum(Regularizer):
             "`regularizers` have one each."
         )
 
-    def __call__(self, weights: Tensor) -> Tensor:
-        weights = _widen(weights)
+    def _value(self, weights: Tensor) -> Tensor:
         total = ops.zeros((), dtype=weights.dtype)
         for each in self.regularizers:
-            if not (isinstance(each, Regularizer) and each._is_off()):
+            if not isinstance(each, Regularizer):
                 total = total + ops.cast(each(weights), weights.dtype)
+            elif not each._is_off():
+                total = total + each._value(weights)
         return _times(_current(self._scale), total)
 
     def _is_off(self) -> bool:
@@ -577,6 +583,15 @@ def _widen(weights: Tensor) -> Tensor:
     return ops.cast(weights, "float32")
 
 
+def _as_loss(penalty: Tensor) -> Tensor:
+    """Returns a penalty in the type that Keras adds to its other losses.
+
+    They have type `floatx`, and TensorFlow adds nothing else to a float16.
+    """
+    floatx = keras.config.floatx()
+    return ops.cast(penalty, floatx) if "16" in floatx else penalty
+
+
 def _current(scale: float | Scale) -> Tensor | float:
     """Returns a scale as something to multiply by, in compiled code too."""
     return (
@@ -590,9 +605,9 @@ def _times(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
     """Returns the product in the type of `value`, and `value` itself for 1."""
     if isinstance(factor, float):
         return value if factor == 1.0 else factor * value
-    if isinstance(value, float):
-        return factor * value
-    return ops.cast(factor, value.dtype) * value
+    if not isinstance(value, float) and factor.dtype != value.dtype:
+        factor = ops.cast(factor, value.dtype)
+    return factor * value
 
 
 def _arguments(cls: type[Regularizer]) -> list[str]:

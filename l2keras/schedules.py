@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras import _validation
+from l2keras import _backend, _validation
 from l2keras._types import Schedule, Tensor
 
 
@@ -53,13 +53,13 @@ class _Ramp(_Schedule):
         self.begin = _validation.check_integer(begin, "begin", minimum=0)
 
     def __call__(self, step: Tensor) -> Tensor:
-        elapsed = ops.cast(step, "float32") - float(self.begin)
-        progress = self._progress(ops.maximum(elapsed, 0.0) / self.steps)
+        elapsed = (_backend.to_float32(step) - float(self.begin)) / self.steps
+        progress = self._progress(elapsed)
         # Weighted so that both ends are met exactly, not only nearly.
         return self.initial_value * (1 - progress) + self.end_value * progress
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        """Returns how far between the values, given elapsed time >= 0."""
+        """Returns how far between the values, 0 to 1; one `steps` is 1."""
         raise NotImplementedError
 
 
@@ -89,7 +89,7 @@ class LinearSchedule(_Ramp):
     """
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        return ops.minimum(elapsed, 1.0)
+        return ops.clip(elapsed, 0.0, 1.0)
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -124,7 +124,7 @@ class CosineSchedule(_Ramp):
     """
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        return (1 - ops.cos(math.pi * ops.minimum(elapsed, 1.0))) / 2
+        return (1 - ops.cos(math.pi * ops.clip(elapsed, 0.0, 1.0))) / 2
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -156,7 +156,7 @@ class CyclicSchedule(_Ramp):
     """
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        return 1 - ops.abs(1 - ops.mod(elapsed, 2.0))
+        return 1 - ops.abs(1 - ops.mod(ops.maximum(elapsed, 0.0), 2.0))
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -218,7 +218,7 @@ class JoinedSchedule(_Schedule):
             )
 
     def __call__(self, step: Tensor) -> Tensor:
-        step = ops.cast(step, "float32")
+        step = _backend.to_float32(step)
         value = _value_at(self.schedules[0], step)
         for boundary, schedule in zip(
             self.boundaries, self.schedules[1:], strict=True
@@ -251,4 +251,4 @@ class JoinedSchedule(_Schedule):
 
 def _value_at(schedule: float | Schedule, step: Tensor) -> Tensor:
     value = schedule(step) if callable(schedule) else schedule
-    return ops.cast(value, "float32")
+    return _backend.to_float32(value)
