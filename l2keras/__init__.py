@@ -3,6 +3,7 @@
 from l2keras import reference
 from l2keras._training import set_scale, set_step
 from l2keras.callbacks import PenaltyScheduler, RegularizationLogger
+from l2keras.plots import plot_loss_split
 from l2keras.regularizers import L1, L1L2, L2, GroupLasso, Regularizer, Sum
 from l2keras.schedules import (
     CosineSchedule,
@@ -26,6 +27,7 @@ __all__ = [
     "RegularizationLogger",
     "Regularizer",
     "Sum",
+    "plot_loss_split",
     "reference",
     "set_scale",
     "set_step",

@@ -104,6 +104,12 @@ def num_replicas(model: keras.Model) -> int:
     return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
+def is_nnx_enabled() -> bool:
+    """Tells whether Keras trains JAX models by way of Flax NNX."""
+    enabled = getattr(keras.config, "is_nnx_enabled", None)
+    return enabled is not None and enabled()
+
+
 def device_name() -> str:
     """Returns the device that Keras computes on, a GPU by its model's name."""
     backend = keras.backend.backend()

@@ -299,9 +299,16 @@ class Instrumentation:
         """Puts clock and loss split into the model.
 
         Raises:
+            RuntimeError: If Keras trains JAX models by way of Flax NNX.
             ValueError: If the model logs numbers of the same names already.
         """
         model = self.model
+        if _backend.is_nnx_enabled():
+            raise RuntimeError(
+                "With `KERAS_NNX_ENABLED` Keras compiles the `train_step` of "
+                "the model's class, where l2keras cannot follow the "
+                "schedules. Unset the environment variable."
+            )
         leftover = getattr(model.compute_loss, "instrumentation", None)
         if leftover is not None:
             leftover.remove()  # Its training was broken off.
