@@ -6,6 +6,7 @@ the same from Keras 3.8 to 3.15.
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -68,6 +69,14 @@ def remove_metrics(
     for metric in metrics:
         if metric in model._metrics:
             model._metrics.remove(metric)
+
+
+def is_validation_in_fit(arguments: dict[str, Any]) -> bool:
+    """Tells whether `evaluate` was called with what `fit` calls it with.
+
+    A callback can call it too, and nothing public distinguishes the two.
+    """
+    return bool(arguments.get("_use_cached_eval_dataset"))
 
 
 @contextlib.contextmanager

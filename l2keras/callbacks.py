@@ -6,10 +6,9 @@ from typing import Any
 
 import keras
 
-from l2keras import _training, _validation
+from l2keras import _strength, _validation, control
 from l2keras._clock import Scale
 from l2keras._training import Instrumentation
-from l2keras.regularizers import check_schedule_value
 
 
 class RegularizationLogger(keras.callbacks.Callback):
@@ -150,11 +149,11 @@ class RegularizationLogger(keras.callbacks.Callback):
                 "them. If it trains with other optimizers, call "
                 "`l2keras.set_step(model, step)` before each step instead."
             )
-        for _, term in _training.scheduled_terms(instrumentation.model):
+        for _, term in control.scheduled_terms(instrumentation.model):
             strength = term.strength
             assert callable(strength)
             value = strength(instrumentation.clock.now())
-            check_schedule_value(value, strength, term._strength_name, step)
+            _strength.check_value(value, strength, term._strength_name, step)
 
     def _warn(self, problem: str) -> None:
         if not self._warned:
@@ -219,7 +218,7 @@ class PenaltyScheduler(keras.callbacks.Callback):
         self._states: dict[str, Scale] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._states = _training.connect_scales(self.model, self.scales)
+        self._states = control.connect_scales(self.model, self.scales)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         values = {

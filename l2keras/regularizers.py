@@ -16,11 +16,9 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from l2keras import _backend, _validation
+from l2keras import _backend, _strength, _validation
 from l2keras._clock import Clock, Scale
-from l2keras._types import Schedule, Strength, Tensor
-
-_PROBED_STEPS = (0, 1, 1_000, 1_000_000)
+from l2keras._types import Strength, Tensor
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -61,7 +59,7 @@ class Regularizer(keras.regularizers.Regularizer):
     _clock: Clock | None = None
 
     def __init__(self, strength: Strength = 0.01) -> None:
-        self._strength = check_strength(strength, self._strength_name)
+        self._strength = _strength.check(strength, self._strength_name)
         self._scale: float | Scale = 1.0
         if callable(self._strength):
             # Made here, in the user's distribution scope if there is one, and
@@ -510,65 +508,6 @@ class L1L2(Sum):
     @property
     def l2(self) -> Strength:
         return self.regularizers[1].strength
-
-
-def check_strength(strength: Any, name: str) -> Strength:
-    """Returns a strength as a float, or as the schedule that it is.
-
-    Raises:
-        TypeError: If it is neither a number nor callable.
-        ValueError: If it is negative or not finite, or a schedule that
-            returns such a number, or one that Keras cannot save.
-    """
-    if not callable(strength) or isinstance(strength, type):
-        return _validation.check_number(strength, name, " or a schedule")
-    _check_saves(strength, name)
-    for step in _PROBED_STEPS:
-        # As the clock gives it.
-        value = strength(ops.cast(step, "float32"))
-        if _backend.is_symbolic(value):
-            break  # A layer is being built inside a compiled function.
-        check_schedule_value(value, strength, name, step)
-    return strength
-
-
-def check_schedule_value(
-    value: Any, schedule: Schedule, name: str, step: int
-) -> float:
-    """Returns what a schedule gave at a step as a float.
-
-    Raises:
-        TypeError: If it is not one real number.
-        ValueError: If it is negative or not finite.
-    """
-    try:
-        return _validation.check_number(value, name)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"A schedule must return a finite number >= 0 at each step. "
-            f"Received: {name}={schedule!r}, which returned {value!r} at step "
-            f"{step}"
-        ) from None
-
-
-def _check_saves(schedule: Schedule, name: str) -> None:
-    """Raises a ValueError unless Keras can save and reload the schedule."""
-    cure = (
-        "Keras cannot save and reload it with a model. Use one of "
-        "`keras.optimizers.schedules` or of l2keras, or define a function at "
-        "the top level of a module and put "
-        '`@keras.saving.register_keras_serializable(package="my_package")` '
-        f"above it. Received: {name}={schedule!r}"
-    )
-    if inspect.isfunction(schedule) and schedule.__name__ == "<lambda>":
-        raise ValueError(f"A schedule must not be a lambda: {cure}")
-    try:
-        config = keras.saving.serialize_keras_object(schedule)
-        again = keras.saving.deserialize_keras_object(config)
-    except (TypeError, ValueError, NotImplementedError, AttributeError) as e:
-        raise ValueError(f"A schedule must be registered: {cure}") from e
-    if not callable(again):
-        raise ValueError(f"A schedule must be registered: {cure}")
 
 
 def _widen(weights: Tensor) -> Tensor:
