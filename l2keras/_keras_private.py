@@ -1,7 +1,7 @@
 """The only place that touches underscore attributes of Keras.
 
 Each function says what Keras offers no public way to do. The attributes are
-the same from Keras 3.8 to 3.15.
+the same from Keras 3.10 to 3.15.
 """
 
 import contextlib
@@ -69,6 +69,17 @@ def remove_metrics(
     for metric in metrics:
         if metric in model._metrics:
             model._metrics.remove(metric)
+
+
+def note_state(model: keras.Model) -> None:
+    """Tells the model that its variables are not those that `fit` began with.
+
+    Until Keras 3.11 the JAX trainer lists their shardings once, and fails where
+    the list is too short.
+    """
+    record = getattr(model, "_record_training_state_sharding_spec", None)
+    if record is not None:
+        record()
 
 
 def is_validation_in_fit(arguments: dict[str, Any]) -> bool:

@@ -129,6 +129,7 @@ class Instrumentation:
             self._replace(name, self._aside(getattr(model, name)))
         self._replace("fit", self._afresh(model.fit))
         _keras_private.add_metrics(model, self._metrics)
+        _keras_private.note_state(model)
         if self._kept[0] is None:
             model.make_train_function(force=True)
             self._kept = (model.train_function, None)

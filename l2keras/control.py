@@ -200,4 +200,5 @@ def _forget_compiled(model: keras.Model) -> None:
     training = model.train_function is not None
     model.train_function = model.test_function = None
     if training:
+        _keras_private.note_state(model)
         model.make_train_function(force=True)
