@@ -49,8 +49,8 @@ class Entry(keras.metrics.Metric):
 
     def __init__(self, name: str, total: Total, index: int) -> None:
         super().__init__(name=name, dtype="float32")
-        # In a list of another object's, or Keras would count its variable as
-        # this metric's as well.
+        # Not as an attribute: Keras would count the total's variable as this
+        # metric's too.
         self._read = lambda: total.mean(index)
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:

@@ -97,7 +97,7 @@ class Instrumentation:
             self.split = False
         if changed:
             model.train_function = model.test_function = None
-        if self.clock is not None:
+        if self.clock is not None and model.optimizer is not None:
             self.clock.driven = True
         self.installed = True
         self._swap_in()
@@ -130,10 +130,9 @@ class Instrumentation:
         self._replace("fit", self._afresh(model.fit))
         _keras_private.add_metrics(model, self._metrics)
         _keras_private.note_state(model)
-        if self._kept[0] is None:
-            model.make_train_function(force=True)
-            self._kept = (model.train_function, None)
         model.train_function, model.test_function = self._kept
+        model.make_train_function()
+        model.make_test_function()
 
     def _swap_out(self) -> None:
         """Undoes `_swap_in`, and keeps what was compiled meanwhile."""
