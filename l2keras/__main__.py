@@ -29,7 +29,7 @@ except ImportError as error:
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains the documented model on wine data; returns the exit status."""
     arguments = _parse(argv)
-    console = rich.console.Console()
+    console = rich.console.Console(markup=False)
     console.print(
         f"l2keras {l2keras.__version__}, Keras {keras.__version__} on "
         f"{keras.backend.backend()}, device: {_backend.device_name()}"
