@@ -71,6 +71,23 @@ def remove_metrics(
             model._metrics.remove(metric)
 
 
+def compiled_metric_names(model: keras.Model) -> set[str]:
+    """Returns the names of the metrics that were given to `compile`.
+
+    `model.metrics_names` has one name for all of them.
+    """
+    compiled = model._compile_metrics
+    if compiled is None:
+        return set()
+    metrics = keras.tree.flatten(
+        [compiled._user_metrics, compiled._user_weighted_metrics]
+    )
+    return {
+        metric if isinstance(metric, str) else getattr(metric, "name", "")
+        for metric in metrics
+    }
+
+
 def note_state(model: keras.Model) -> None:
     """Tells the model that its variables are not those that `fit` began with.
 

@@ -127,7 +127,8 @@ class Instrumentation:
             self._replace("train_step", self._ticking(model.train_step))
         for name in ("evaluate", "train_on_batch", "test_on_batch"):
             self._replace(name, self._aside(getattr(model, name)))
-        self._replace("fit", self._afresh(model.fit))
+        for name in ("fit", "compile"):
+            self._replace(name, self._afresh(getattr(model, name)))
         _keras_private.add_metrics(model, self._metrics)
         _keras_private.note_state(model)
         model.train_function, model.test_function = self._kept
@@ -171,12 +172,12 @@ class Instrumentation:
 
         return aside
 
-    def _afresh(self, fit: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns a `fit` that first ends a training that was broken off."""
+    def _afresh(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a method that first ends a training that was broken off."""
 
         def afresh(*args: Any, **kwargs: Any) -> Any:
             self.remove()
-            return fit(*args, **kwargs)
+            return method(*args, **kwargs)
 
         return afresh
 
@@ -184,6 +185,7 @@ class Instrumentation:
         """Raises a ValueError if Keras logs numbers of our names already."""
         outputs = getattr(self.model, "output_names", None) or []
         taken = set(self.model.metrics_names)
+        taken |= _keras_private.compiled_metric_names(self.model)
         if len(outputs) > 1:
             taken.update(f"{name}_loss" for name in outputs)
         for name in ("data_loss", "regularization_loss"):
@@ -336,6 +338,42 @@ class Instrumentation:
             return logs, (trainable, non_trainable, optimizer, metrics)
 
         return tick_jax if keras.backend.backend() == "jax" else tick
+
+
+def when_built(model: keras.Model, action: Callable[[], None]) -> None:
+    """Does something to a model as soon as it has its variables.
+
+    At once, if it has them. On TensorFlow Keras makes those of a model without
+    inputs in the first training step, while it compiles it; then just before.
+    """
+    if model.built or keras.backend.backend() != "tensorflow":
+        action()
+    elif isinstance(model.train_function, _FirstStep):
+        model.train_function.actions.append(action)
+    else:
+        model.train_function = _FirstStep(model, action)
+
+
+class _FirstStep:
+    """Stands in for a model's `train_function` until it is first called."""
+
+    def __init__(self, model: keras.Model, action: Callable[[], None]) -> None:
+        self.actions = [action]
+        self._model = model
+        self._train_function = model.train_function
+
+    def __call__(self, iterator: Any) -> Any:
+        model = self._model
+        model.train_function = self._train_function
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(iterator.element_spec)
+        model(
+            keras.tree.map_structure(
+                lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), x
+            )
+        )
+        for action in self.actions:
+            action()
+        return model.train_function(iterator)
 
 
 def _same(one: list[Any], other: list[Any]) -> bool:

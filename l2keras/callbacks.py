@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from l2keras import _strength, _validation, control
-from l2keras._clock import Scale
+from l2keras import _strength, _training, _validation, control
+from l2keras._clock import Clock, Scale
 from l2keras._training import Instrumentation
 
 
@@ -71,21 +71,23 @@ class RegularizationLogger(keras.callbacks.Callback):
                 )
         self.penalties = penalties
         self.strengths = strengths
-        self._instrumentation: Instrumentation | None = None
-        self._evaluating = False
+        self._instrumentation: Any = None
+        self._training = False
         self._step: int | None = None
         self._warned = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._evaluating = False
-        self._install()
+        self._check_compiled()
+        self._training = True
+        _training.when_built(self.model, self._begin)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        assert self._instrumentation is not None
-        self._step = self._instrumentation.sync_clock()
+        if self._is_active():
+            self._step = self._instrumentation.sync_clock()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        assert self._instrumentation is not None
+        if not self._is_active():
+            return  # Another logger has taken over.
         if not self._instrumentation.split:
             self._warn(
                 "calls no `compute_loss` in its `train_step`, so that l2keras "
@@ -93,34 +95,44 @@ class RegularizationLogger(keras.callbacks.Callback):
                 "`self.compute_loss(x, y, y_pred, sample_weight)`."
             )
         if self._instrumentation.clock is not None:
-            self._check_schedules()
+            self._check_schedules(self._instrumentation.clock)
 
     def on_train_end(self, logs: Any = None) -> None:
-        assert self._instrumentation is not None
-        self._instrumentation.remove()
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        # `model.evaluate(..., callbacks=[logger])` has no training around it.
-        if self._instrumentation is None or not self._instrumentation.installed:
-            self._evaluating = True
-            self._install()
-        assert self._instrumentation is not None
-        self._instrumentation.hide_strengths()
-
-    def on_test_end(self, logs: Any = None) -> None:
-        assert self._instrumentation is not None
-        self._instrumentation.show_strengths()
-        if self._evaluating:
-            self._evaluating = False
+        self._training = False
+        if self._is_active():
             self._instrumentation.remove()
 
-    def _install(self) -> None:
-        model = self.model
-        if model is None or not model.compiled:
+    def on_test_begin(self, logs: Any = None) -> None:
+        if not self._training:  # `model.evaluate(..., callbacks=[logger])`
+            self._check_compiled()
+            self._install()
+        if self._is_active():
+            self._instrumentation.hide_strengths()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        if self._is_active():
+            self._instrumentation.show_strengths()
+            if not self._training:
+                self._instrumentation.remove()
+
+    def _is_active(self) -> bool:
+        return self._instrumentation is not None and (
+            self._instrumentation.installed
+        )
+
+    def _check_compiled(self) -> None:
+        if self.model is None or not self.model.compiled:
             raise ValueError(
                 "The model must be compiled before its losses can be logged. "
                 "Call `model.compile(...)` first."
             )
+
+    def _begin(self) -> None:
+        self._install()
+        self._step = self._instrumentation.sync_clock()
+
+    def _install(self) -> None:
+        model = self.model
         if (
             self._instrumentation is None
             or self._instrumentation.model is not model
@@ -136,12 +148,9 @@ class RegularizationLogger(keras.callbacks.Callback):
                 "return `[*super().metrics, ...]`."
             )
 
-    def _check_schedules(self) -> None:
+    def _check_schedules(self, clock: Clock) -> None:
         """Looks at the epoch's last step: compiled code cannot complain."""
-        instrumentation = self._instrumentation
-        assert instrumentation is not None
-        assert instrumentation.clock is not None
-        step = instrumentation.clock.read()
+        step = clock.read()
         if step == self._step:
             self._warn(
                 "has trained for an epoch, but its `optimizer.iterations` "
@@ -149,10 +158,10 @@ class RegularizationLogger(keras.callbacks.Callback):
                 "them. If it trains with other optimizers, call "
                 "`l2keras.set_step(model, step)` before each step instead."
             )
-        for _, term in control.scheduled_terms(instrumentation.model):
+        for _, term in control.scheduled_terms(self.model):
             strength = term.strength
             assert callable(strength)
-            value = strength(instrumentation.clock.now())
+            value = strength(clock.now())
             _strength.check_value(value, strength, term._strength_name, step)
 
     def _warn(self, problem: str) -> None:
@@ -216,16 +225,26 @@ class PenaltyScheduler(keras.callbacks.Callback):
             )
         self.scales = dict(scales)
         self._states: dict[str, Scale] = {}
+        self._values: dict[str, float] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._states = control.connect_scales(self.model, self.scales)
+        self._states, self._values = {}, {}
+        _training.when_built(self.model, self._connect)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        values = {
+        self._values = {
             pattern: _validation.check_number(
                 schedule(epoch), f"scales[{pattern!r}]({epoch})"
             )
             for pattern, schedule in self.scales.items()
         }
-        for pattern, value in values.items():
-            self._states[pattern].write(value)
+        self._apply()
+
+    def _connect(self) -> None:
+        self._states = control.connect_scales(self.model, self.scales)
+        self._apply()
+
+    def _apply(self) -> None:
+        for pattern, value in self._values.items():
+            if pattern in self._states:
+                self._states[pattern].write(value)

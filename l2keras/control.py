@@ -68,8 +68,8 @@ def set_scale(model: keras.Model, scales: Mapping[str, float]) -> None:
             for some, to a finite number >= 0.
 
     Raises:
-        TypeError: If `model` is not a Keras model, a scale not a number, or a
-            regularizer not one of l2keras.
+        TypeError: If `model` is not a Keras model, `scales` no dictionary, a
+            scale not a number, or a regularizer not one of l2keras.
         ValueError: If a scale is negative or not finite, a pattern matches no
             regularized weight, two match one, or one regularizer would have to
             have two scales.
@@ -86,6 +86,11 @@ def set_scale(model: keras.Model, scales: Mapping[str, float]) -> None:
     >>> float(sum(model.losses))
     0.5
     """
+    if not isinstance(scales, Mapping):
+        raise TypeError(
+            "Argument `scales` must be a dictionary from path or pattern to a "
+            f"number. Received: scales={scales!r}"
+        )
     scales = {
         pattern: _validation.check_number(scale, f"scales[{pattern!r}]")
         for pattern, scale in scales.items()

@@ -384,9 +384,9 @@ class GroupLasso(Regularizer):
         norms = ops.where(some, ops.sqrt(ops.where(some, squares, 1.0)), 0.0)
         total = ops.sum(norms)
         if self.scale_by_size:
-            sizes = [size for i, size in enumerate(weights.shape) if i in rest]
-            return total * ops.sqrt(
-                ops.cast(ops.prod(ops.array(sizes or [1])), total.dtype)
+            size = ops.cast(ops.size(weights), total.dtype)
+            total = total * ops.sqrt(
+                size / ops.cast(ops.size(norms), size.dtype)
             )
         return total
 
