@@ -1,8 +1,8 @@
 """Regularization for Keras 3 to place, schedule, see, choose and reload."""
 
 from l2keras import reference
+from l2keras._control import set_scale, set_step
 from l2keras.callbacks import PenaltyScheduler, RegularizationLogger
-from l2keras.control import set_scale, set_step
 from l2keras.plots import plot_loss_split
 from l2keras.regularizers import L1, L1L2, L2, GroupLasso, Regularizer, Sum
 from l2keras.schedules import (

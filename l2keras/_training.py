@@ -21,9 +21,9 @@ from keras import ops
 
 from l2keras import _backend, _keras_private, _paths, _validation
 from l2keras._clock import Clock
+from l2keras._control import connect_clock, regularized, scheduled_terms
 from l2keras._metrics import Entry, Total
 from l2keras._types import Tensor
-from l2keras.control import connect_clock, regularized, scheduled_terms
 from l2keras.regularizers import Regularizer
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from l2keras import _strength, _training, _validation, control
+from l2keras import _control, _strength, _training, _validation
 from l2keras._clock import Clock, Scale
 from l2keras._training import Instrumentation
 
@@ -158,7 +158,7 @@ class RegularizationLogger(keras.callbacks.Callback):
                 "them. If it trains with other optimizers, call "
                 "`l2keras.set_step(model, step)` before each step instead."
             )
-        for _, term in control.scheduled_terms(self.model):
+        for _, term in _control.scheduled_terms(self.model):
             strength = term.strength
             assert callable(strength)
             value = strength(clock.now())
@@ -241,7 +241,7 @@ class PenaltyScheduler(keras.callbacks.Callback):
         self._apply()
 
     def _connect(self) -> None:
-        self._states = control.connect_scales(self.model, self.scales)
+        self._states = _control.connect_scales(self.model, self.scales)
         self._apply()
 
     def _apply(self) -> None:
