@@ -5,6 +5,7 @@ inside the functions, so that only the one that Keras runs on is loaded.
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -74,7 +75,9 @@ def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
         import tensorflow as tf
 
         def gradient(upstream: Tensor) -> Tensor:
-            notify()
+            # Writing a SavedModel traces gradients too, and trains nothing.
+            if not _is_called_from("tensorflow.python.saved_model"):
+                notify()
             return upstream
 
         return tf.custom_gradient(lambda x: (tf.identity(x), gradient))(value)
@@ -95,6 +98,16 @@ def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
     if backend == "torch" and value.requires_grad:
         value.register_hook(lambda upstream: notify())
     return value
+
+
+def _is_called_from(package: str) -> bool:
+    """Tells whether a module of the package is among the callers."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith(package):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def variable_scope(model: keras.Model) -> contextlib.AbstractContextManager:

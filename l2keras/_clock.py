@@ -39,7 +39,8 @@ class State(keras.random.SeedGenerator):
     def read(self) -> Any:
         """Returns the number, outside compiled code."""
         # Not `int()` or `float()`, which fail on mirrored variables.
-        return ops.convert_to_numpy(self.state.value).item()
+        tensor = ops.convert_to_tensor(self.state)
+        return ops.convert_to_numpy(tensor).item()
 
     def write(self, value: Tensor) -> None:
         """Sets the number, in compiled code and outside."""
