@@ -1,0 +1,67 @@
+"""What every test file shares.
+
+The backend is `KERAS_BACKEND`, one per process, and no other is imported here:
+Keras imports the one it runs on. (Importing PyTorch first, as Keras does when
+it runs on it, is not needed for the tests on TensorFlow that use PyTorch too:
+both orders work.)
+"""
+
+import os
+
+# Read when TensorFlow is imported, which Keras does.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+
+from l2keras import _clock
+
+if keras.backend.backend() == "torch":
+    import torch
+
+    # The models are tiny: on a busy machine, threads that wait for one another
+    # made a training step take eight times as long.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Draws the same random numbers in each test, whatever ran before it."""
+    keras.utils.set_random_seed(20)
+
+
+@pytest.fixture(autouse=True)
+def not_warned_yet(monkeypatch):
+    """Lets each test see the warning that comes once per process."""
+    monkeypatch.setattr(_clock.Clock, "_warned", False)
+
+
+@pytest.fixture(autouse=True)
+def same_precision():
+    """Undoes what a test did to Keras's default types."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def compiled():
+    """Returns what compiles a function of tensors as the backend would."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        # Keras's trainer compiles with XLA wherever it can.
+        return lambda function: tf.function(function, jit_compile=True)
+    if backend == "jax":
+        import jax
+
+        return jax.jit
+    import torch
+
+    # Traced, and then run as it is: no C++ compiler is needed, and no minutes.
+    # Without the lambda, it would take a class's `__call__` for a module's.
+    return lambda function: torch.compile(
+        lambda *args: function(*args), backend="eager"
+    )

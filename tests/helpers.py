@@ -1,0 +1,287 @@
+"""What several test files need: small models, data, and NumPy's truth.
+
+The simulations train the same models in float64, without Keras. Strengths are
+functions of the optimizer's step, as schedules are.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+import l2keras
+
+BACKEND = keras.backend.backend()
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def documented_model(first, second, inputs=10, between=()):
+    """Returns Dense(64), the layers `between`, and Dense(3)."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((inputs,)),
+            keras.layers.Dense(
+                64, activation="relu", kernel_regularizer=first, name="hidden"
+            ),
+            *between,
+            keras.layers.Dense(
+                3,
+                activation="softmax",
+                kernel_regularizer=second,
+                name="output",
+            ),
+        ]
+    )
+
+
+def documented_data(samples=75, inputs=10, seed=0):
+    """Returns inputs and one-hot targets; 75 leave a batch of 11 behind."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(samples, inputs)).astype("float32")
+    y = np.eye(3, dtype="float32")[rng.integers(0, 3, samples)]
+    return x, y
+
+
+def linear_data(samples=40, inputs=4, outputs=2, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(samples, inputs)).astype("float32")
+    y = rng.normal(size=(samples, outputs)).astype("float32")
+    return x, y
+
+
+class Simulation(NamedTuple):
+    """A training in NumPy: the last weights, and the means of each epoch."""
+
+    weights: list[np.ndarray]
+    data_losses: list[float]
+    regularization_losses: list[float]
+    step: int
+
+
+def simulate(
+    weights,
+    x,
+    y,
+    *,
+    first: Callable[[int], float],
+    second: Callable[[int], float],
+    epochs=1,
+    batch_size=16,
+    rate=0.1,
+    accumulate=1,
+    begin=0,
+):
+    """Trains the documented model by SGD, with L2 on both kernels.
+
+    The losses of an epoch are the batches' means weighted by batch size, as in
+    Keras. With `accumulate`, gradients are averaged over so many batches, and
+    the step is the number of updates.
+    """
+    w1, _, w2, _ = weights = [each.astype("float64") for each in weights]
+    seen, gradients = begin * accumulate, []
+    means = []
+    for _ in range(epochs):
+        sizes, data, penalties = [], [], []
+        for start in range(0, len(x), batch_size):
+            xb = x[start : start + batch_size].astype("float64")
+            yb = y[start : start + batch_size].astype("float64")
+            step = seen // accumulate
+            hidden, probabilities = _forward(weights, xb)
+            sizes.append(len(xb))
+            data.append(_cross_entropy(probabilities, yb))
+            penalties.append(
+                first(step) * np.sum(w1**2) + second(step) * np.sum(w2**2)
+            )
+            d2 = (probabilities - yb) / len(xb)
+            d1 = (d2 @ w2.T) * (hidden > 0)
+            gradients.append(
+                [
+                    xb.T @ d1 + 2 * first(step) * w1,
+                    d1.sum(0),
+                    hidden.T @ d2 + 2 * second(step) * w2,
+                    d2.sum(0),
+                ]
+            )
+            seen += 1
+            if seen % accumulate == 0:
+                for weight, *several in zip(weights, *gradients, strict=True):
+                    weight -= rate * sum(several) / accumulate
+                gradients = []
+        means.append(
+            (
+                np.average(data, weights=sizes),
+                np.average(penalties, weights=sizes),
+            )
+        )
+    data_losses, regularization_losses = zip(*means, strict=True)
+    return Simulation(
+        weights,
+        list(data_losses),
+        list(regularization_losses),
+        seen // accumulate,
+    )
+
+
+def simulated_losses(weights, x, y, first, second):
+    """Returns data and regularization loss of the documented model."""
+    weights = [each.astype("float64") for each in weights]
+    _, probabilities = _forward(weights, x.astype("float64"))
+    penalty = first * np.sum(weights[0] ** 2) + second * np.sum(weights[2] ** 2)
+    return _cross_entropy(probabilities, y), penalty
+
+
+def _forward(weights, x):
+    w1, b1, w2, b2 = weights
+    hidden = np.maximum(x @ w1 + b1, 0)
+    logits = hidden @ w2 + b2
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return hidden, exponentials / exponentials.sum(1, keepdims=True)
+
+
+def _cross_entropy(probabilities, y):
+    return -np.log((probabilities * y).sum(1)).mean()
+
+
+def simulate_linear(
+    kernel,
+    x,
+    y,
+    *,
+    kernel_strength=lambda step: 0.0,
+    activity_strength=lambda step: 0.0,
+    epochs=1,
+    batch_size=10,
+    rate=0.1,
+):
+    """Trains `x @ kernel` by SGD on the mean squared error.
+
+    With L2 on the kernel, and L2 on what the layer returns: that Keras divides
+    by the batch size.
+    """
+    kernel = kernel.astype("float64")
+    step, means = 0, []
+    for _ in range(epochs):
+        sizes, data, penalties = [], [], []
+        for start in range(0, len(x), batch_size):
+            xb = x[start : start + batch_size].astype("float64")
+            yb = y[start : start + batch_size].astype("float64")
+            strength, activity = kernel_strength(step), activity_strength(step)
+            outputs = xb @ kernel
+            sizes.append(len(xb))
+            data.append(np.mean((outputs - yb) ** 2))
+            penalties.append(
+                strength * np.sum(kernel**2)
+                + activity * np.sum(outputs**2) / len(xb)
+            )
+            slope = 2 * (outputs - yb) / yb.size
+            slope += 2 * activity * outputs / len(xb)
+            kernel = kernel - rate * (xb.T @ slope + 2 * strength * kernel)
+            step += 1
+        means.append(
+            (
+                np.average(data, weights=sizes),
+                np.average(penalties, weights=sizes),
+            )
+        )
+    data_losses, regularization_losses = zip(*means, strict=True)
+    return Simulation(
+        [kernel], list(data_losses), list(regularization_losses), step
+    )
+
+
+def rising(step):
+    """What `rising_schedule()` returns, in NumPy."""
+    return 0.05 * float(np.clip((step - 2) / 8, 0, 1))
+
+
+def rising_schedule():
+    return l2keras.LinearSchedule(0.0, 0.05, steps=8, begin=2)
+
+
+def falling(step):
+    """What `falling_schedule()` returns, in NumPy."""
+    return 0.02 * 0.5 * (1 + np.cos(np.pi * min(step, 12) / 12))
+
+
+def falling_schedule():
+    return keras.optimizers.schedules.CosineDecay(0.02, 12)
+
+
+def number(tensor):
+    """Returns a scalar tensor's number; PyTorch warns at `float(tensor)`."""
+    return keras.ops.convert_to_numpy(tensor).item()
+
+
+def assert_weights(model, expected, atol=1e-6):
+    for ours, numpys in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(
+            np.asarray(ours, "float64"), numpys, rtol=0, atol=atol
+        )
+
+
+def assert_means(history, simulation, atol=1e-5):
+    """Asserts that the logs are the simulation's means, and add up."""
+    data, regularization = (
+        simulation.data_losses,
+        simulation.regularization_losses,
+    )
+    for key, expected in {
+        "data_loss": data,
+        "regularization_loss": regularization,
+        "loss": np.add(data, regularization),
+    }.items():
+        np.testing.assert_allclose(
+            history[key], expected, rtol=0, atol=atol, err_msg=key
+        )
+
+
+def assert_splits(logs, prefix="", rtol=1e-6):
+    """Asserts `loss == data_loss + regularization_loss`, in float32."""
+    parts = np.add(
+        logs[f"{prefix}data_loss"], logs[f"{prefix}regularization_loss"]
+    )
+    np.testing.assert_allclose(logs[f"{prefix}loss"], parts, rtol=rtol)
+
+
+def run_python(code, *arguments, **environment):
+    """Runs a program in a fresh process; returns what it prints."""
+    return outputs([start_python(code, *arguments, **environment)])[0]
+
+
+def outputs(processes, timeout=120, returncode=0):
+    """Returns what processes print, when they have ended as they should."""
+    found = []
+    try:
+        for process in processes:
+            out, err = process.communicate(timeout=timeout)
+            assert process.returncode == returncode, f"{out}\n{err}"
+            found.append(out)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    return found
+
+
+def start_python(code, *arguments, **environment):
+    """Starts a program in a fresh process, on the same backend."""
+    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": BACKEND,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,568 @@
+"""Each schedule has one row in a table, and keeps the whole contract."""
+
+import inspect
+import json
+import math
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import l2keras
+from l2keras import (
+    L2,
+    CosineSchedule,
+    CyclicSchedule,
+    JoinedSchedule,
+    LinearSchedule,
+)
+
+KERAS = keras.optimizers.schedules
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests")
+def root(step):
+    """A schedule that is a function: Keras saves it by its name."""
+    return 0.01 * ops.sqrt(step)
+
+
+# By hand ----------------------------------------------------------------------
+
+
+def linear(step, initial, end, steps, begin=0):
+    done = min(max((step - begin) / steps, 0), 1)
+    return initial + (end - initial) * done
+
+
+def cosine(step, initial, end, steps, begin=0):
+    done = min(max((step - begin) / steps, 0), 1)
+    return initial + (end - initial) * (1 - math.cos(math.pi * done)) / 2
+
+
+def cyclic(step, initial, end, steps, begin=0):
+    halves = max(step - begin, 0) / steps
+    done = halves % 1 if halves // 1 % 2 == 0 else 1 - halves % 1
+    return initial + (end - initial) * done
+
+
+# The contract -----------------------------------------------------------------
+#
+# A row: how to make the schedule, and its value in NumPy. Steps of interest are
+# the first, the beginning (7), the end (18), and those around them.
+
+STEPS = [0, 1, 6, 7, 8, 11, 17, 18, 19, 29, 30, 1000]
+
+ROWS = {
+    "LinearSchedule, up": (
+        lambda: LinearSchedule(0.1, 0.4, steps=11, begin=7),
+        lambda t: linear(t, 0.1, 0.4, 11, 7),
+    ),
+    "LinearSchedule, down from step 0": (
+        lambda: LinearSchedule(0.4, 0.0, steps=18),
+        lambda t: linear(t, 0.4, 0.0, 18),
+    ),
+    "LinearSchedule, of one step": (
+        lambda: LinearSchedule(0.0, 1.0, steps=1, begin=7),
+        lambda t: 0.0 if t <= 7 else 1.0,
+    ),
+    "CosineSchedule, up": (
+        lambda: CosineSchedule(0.1, 0.4, steps=11, begin=7),
+        lambda t: cosine(t, 0.1, 0.4, 11, 7),
+    ),
+    "CosineSchedule, down from step 0": (
+        lambda: CosineSchedule(0.4, 0.1, steps=18),
+        lambda t: cosine(t, 0.4, 0.1, 18),
+    ),
+    "CyclicSchedule, up": (
+        lambda: CyclicSchedule(0.1, 0.4, steps=11, begin=7),
+        lambda t: cyclic(t, 0.1, 0.4, 11, 7),
+    ),
+    "CyclicSchedule, down from step 0": (
+        lambda: CyclicSchedule(0.4, 0.1, steps=3),
+        lambda t: cyclic(t, 0.4, 0.1, 3),
+    ),
+    "JoinedSchedule of numbers": (
+        lambda: JoinedSchedule([0.1, 0.4, 0.2], [7, 18]),
+        lambda t: 0.1 if t < 7 else 0.4 if t < 18 else 0.2,
+    ),
+    "JoinedSchedule of one number": (
+        lambda: JoinedSchedule([0.1], []),
+        lambda t: 0.1,
+    ),
+    "JoinedSchedule of schedules": (
+        lambda: JoinedSchedule(
+            [
+                0.1,
+                LinearSchedule(0.1, 0.4, steps=6, begin=2),
+                KERAS.ExponentialDecay(0.4, 10, 0.5),
+                root,
+            ],
+            [7, 18, 29],
+        ),
+        lambda t: (
+            0.1
+            if t < 7
+            else linear(t - 7, 0.1, 0.4, 6, 2)
+            if t < 18
+            else 0.4 * 0.5 ** ((t - 18) / 10)
+            if t < 29
+            else 0.01 * math.sqrt(t - 29)
+        ),
+    ),
+    "JoinedSchedule of Keras's": (
+        lambda: JoinedSchedule(
+            [KERAS.CosineDecay(0.4, 5), KERAS.PolynomialDecay(0.4, 10, 0.2)],
+            [7],
+        ),
+        lambda t: (
+            cosine(t, 0.4, 0.0, 5) if t < 7 else linear(t - 7, 0.4, 0.2, 10)
+        ),
+    ),
+    "JoinedSchedule of a JoinedSchedule": (
+        lambda: JoinedSchedule([0.1, JoinedSchedule([0.2, 0.3], [11])], [7]),
+        lambda t: 0.1 if t < 7 else 0.2 if t < 18 else 0.3,
+    ),
+}
+
+each_schedule = pytest.mark.parametrize(
+    ("make", "truth"),
+    [pytest.param(*row, id=name) for name, row in ROWS.items()],
+)
+
+
+def number(tensor):
+    """Returns a scalar of any backend as a Python float."""
+    return float(ops.convert_to_numpy(tensor))
+
+
+def values(schedule, steps=STEPS):
+    return [number(schedule(ops.cast(step, "float32"))) for step in steps]
+
+
+def through_json(schedule):
+    """Returns what Keras reads from the JSON that it wrote."""
+    config = keras.saving.serialize_keras_object(schedule)
+    return keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
+
+
+def test_every_public_schedule_has_a_row():
+    public = {
+        value
+        for value in (getattr(l2keras, name) for name in l2keras.__all__)
+        if inspect.isclass(value)
+        and issubclass(value, KERAS.LearningRateSchedule)
+    }
+    assert public == {type(make()) for make, _ in ROWS.values()}
+
+
+@each_schedule
+def test_equals_numpy(make, truth):
+    np.testing.assert_allclose(
+        values(make()), [truth(step) for step in STEPS], rtol=1e-6, atol=1e-7
+    )
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Dynamo detected a call to a `functools.lru_cache`"  # In Keras.
+)
+@each_schedule
+def test_compiled_equals_numpy(make, truth, compiled):
+    np.testing.assert_allclose(
+        values(compiled(make())),
+        [truth(step) for step in STEPS],
+        rtol=1e-6,
+        atol=1e-7,
+    )
+
+
+@each_schedule
+def test_returns_a_float32_scalar_for_steps_of_any_kind(make, truth):
+    schedule = make()
+    for step in (
+        11,
+        11.0,
+        np.int64(11),
+        ops.array(11, dtype="int32"),
+        keras.Variable(11, dtype="int", trainable=False),
+    ):
+        value = schedule(step)
+        assert tuple(value.shape) == ()
+        assert keras.backend.standardize_dtype(value.dtype) == "float32"
+        np.testing.assert_allclose(number(value), truth(11), rtol=1e-6)
+
+
+@each_schedule
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        lambda schedule: type(schedule).from_config(schedule.get_config()),
+        through_json,
+        lambda schedule: pickle.loads(pickle.dumps(schedule)),
+    ],
+    ids=["config", "JSON", "pickle"],
+)
+def test_a_copy_is_the_same(make, truth, duplicate):
+    schedule = make()
+    again = duplicate(schedule)
+    assert again is not schedule
+    assert type(again) is type(schedule)
+    assert again.get_config() == schedule.get_config()
+    assert values(again) == values(schedule)
+
+
+@each_schedule
+def test_the_config_is_json_and_no_part_of_the_schedule(make, truth):
+    schedule = make()
+    config = schedule.get_config()
+    assert json.loads(json.dumps(config)) == config
+    before = values(schedule)
+    config.clear()
+    for each in schedule.get_config().values():
+        if isinstance(each, list):
+            each.clear()
+    assert values(schedule) == before
+
+
+@each_schedule
+def test_an_optimizer_takes_it_as_its_learning_rate(make, truth):
+    optimizer = keras.optimizers.SGD(make())
+    weight = keras.Variable([0.0])
+    expected = 0.0
+    for step in range(20):
+        np.testing.assert_allclose(
+            number(optimizer.learning_rate), truth(step), rtol=1e-6, atol=1e-7
+        )
+        optimizer.apply([ops.ones((1,))], [weight])
+        expected -= truth(step)
+    np.testing.assert_allclose(number(weight[0]), expected, rtol=1e-5)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert again.get_config() == optimizer.get_config()
+
+
+@each_schedule
+def test_a_regularizer_takes_it_as_its_strength(make, truth):
+    layer = keras.layers.Dense(
+        1, kernel_initializer="ones", kernel_regularizer=L2(make())
+    )
+    model = keras.Sequential([keras.Input((2,)), layer])
+    for step in STEPS:
+        l2keras.set_step(model, step)
+        np.testing.assert_allclose(
+            number(model.losses[0]), 2 * truth(step), rtol=1e-6, atol=1e-7
+        )
+
+
+# Exactness --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [LinearSchedule, CosineSchedule])
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+def test_both_ends_are_exact_in_float32(cls, mode, compiled):
+    # With 41, 47 and 55, `steps * (1 / steps)` is not 1 in float32. Nor is
+    # 0.1 + (0.7 - 0.1) what 0.7 is.
+    for steps in (1, 2, 3, 10, 41, 47, 55, 1000, 2**20):
+        schedule = cls(0.1, 0.7, steps=steps, begin=7)
+        if mode == "compiled":
+            schedule = compiled(schedule)
+        ends = [0, 7, 7 + steps, 8 + steps]
+        expected = np.float32([0.1, 0.1, 0.7, 0.7])
+        np.testing.assert_array_equal(values(schedule, ends), expected)
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+def test_turning_points_are_exact_in_float32(mode, compiled):
+    for steps in (1, 2, 3, 10, 41, 1000):
+        schedule = CyclicSchedule(0.1, 0.7, steps=steps, begin=7)
+        if mode == "compiled":
+            schedule = compiled(schedule)
+        turns = [0, 7, 7 + steps, 7 + 2 * steps, 7 + 3 * steps]
+        expected = np.float32([0.1, 0.1, 0.7, 0.1, 0.7])
+        np.testing.assert_array_equal(values(schedule, turns), expected)
+
+
+def test_a_cycle_is_the_same_after_a_million_steps():
+    schedule = CyclicSchedule(0.1, 0.7, steps=3, begin=7)
+    late = [7 + 6 * 200_000 + step for step in range(12)]
+    np.testing.assert_allclose(
+        values(schedule, late), values(schedule, range(7, 19)), rtol=1e-5
+    )
+
+
+@each_schedule
+def test_values_are_never_negative(make, truth):
+    assert min(values(make(), range(60))) >= 0.0
+
+
+@pytest.mark.parametrize("cls", [LinearSchedule, CosineSchedule])
+def test_a_ramp_between_equal_values_is_constant(cls):
+    schedule = cls(0.1, 0.1, steps=11)
+    np.testing.assert_allclose(
+        values(schedule, range(13)), np.full(13, 0.1), rtol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    ("cls", "twin"),
+    [
+        (LinearSchedule, lambda: KERAS.PolynomialDecay(0.4, 10, 0.1)),
+        (CosineSchedule, lambda: KERAS.CosineDecay(0.4, 10, alpha=0.25)),
+    ],
+)
+def test_falling_it_is_a_schedule_of_keras(cls, twin):
+    np.testing.assert_allclose(
+        values(cls(0.4, 0.1, steps=10), range(13)),
+        values(twin(), range(13)),
+        rtol=1e-6,
+    )
+
+
+def test_a_part_is_asked_about_steps_from_zero_on_only():
+    # Both are computed at each step, and a root of -7 would be NaN.
+    asked = []
+
+    def recording(step):
+        asked.append(number(step))
+        return root(step)
+
+    schedule = JoinedSchedule([0.1, recording], [7])
+    np.testing.assert_allclose(
+        values(schedule, [0, 6, 7, 11]), [0.1, 0.1, 0.0, 0.02], rtol=1e-6
+    )
+    assert asked == [0.0, 0.0, 0.0, 4.0]
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+@each_schedule
+def test_half_precision_as_keras_default_changes_nothing(make, truth, floatx):
+    schedule = make()
+    keras.config.set_floatx(floatx)
+    value = schedule(ops.cast(11, "float32"))
+    assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    np.testing.assert_allclose(number(value), truth(11), rtol=1e-2)
+
+
+# Words ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (
+            LinearSchedule(0, 1, 10),
+            "LinearSchedule(initial_value=0.0, end_value=1.0, steps=10, "
+            "begin=0)",
+        ),
+        (
+            CosineSchedule(0.5, np.float32(0.25), steps=10.0, begin=5),
+            "CosineSchedule(initial_value=0.5, end_value=0.25, steps=10, "
+            "begin=5)",
+        ),
+        (
+            CyclicSchedule(0.5, 0.25, steps=np.int64(10)),
+            "CyclicSchedule(initial_value=0.5, end_value=0.25, steps=10, "
+            "begin=0)",
+        ),
+        (
+            JoinedSchedule((0, LinearSchedule(0, 1, 10)), (5,)),
+            "JoinedSchedule(schedules=[0.0, LinearSchedule(initial_value=0.0, "
+            "end_value=1.0, steps=10, begin=0)], boundaries=[5])",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_repr_is_the_call_that_makes_it(schedule, expected):
+    assert repr(schedule) == expected
+
+
+RAMPS = [LinearSchedule, CosineSchedule, CyclicSchedule]
+
+
+@pytest.mark.parametrize("cls", RAMPS)
+def test_all_ramps_have_the_same_arguments(cls):
+    parameters = inspect.signature(cls).parameters
+    assert list(parameters) == ["initial_value", "end_value", "steps", "begin"]
+    assert parameters["begin"].default == 0
+
+
+# Bad input --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", RAMPS)
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (
+            ValueError,
+            {"initial_value": -0.1},
+            "Argument `initial_value` must be a finite number >= 0. "
+            "Received: initial_value=-0.1",
+        ),
+        (
+            ValueError,
+            {"initial_value": math.nan},
+            "Argument `initial_value` must be a finite number >= 0. "
+            "Received: initial_value=nan",
+        ),
+        (
+            ValueError,
+            {"end_value": math.inf},
+            "Argument `end_value` must be a finite number >= 0. "
+            "Received: end_value=inf",
+        ),
+        (
+            TypeError,
+            {"end_value": None},
+            "Argument `end_value` must be a finite number >= 0. "
+            "Received: end_value=None (of type NoneType)",
+        ),
+        (
+            TypeError,
+            {"end_value": [0.1]},
+            "Argument `end_value` must be a finite number >= 0. "
+            "Received: end_value=[0.1] (of type list)",
+        ),
+        (
+            ValueError,
+            {"steps": 0},
+            "Argument `steps` must be an integer >= 1. Received: steps=0",
+        ),
+        (
+            ValueError,
+            {"steps": 2.5},
+            "Argument `steps` must be an integer >= 1. Received: steps=2.5",
+        ),
+        (
+            ValueError,
+            {"steps": math.inf},
+            "Argument `steps` must be an integer >= 1. Received: steps=inf",
+        ),
+        (
+            TypeError,
+            {"steps": True},
+            "Argument `steps` must be an integer >= 1. "
+            "Received: steps=True (of type bool)",
+        ),
+        (
+            TypeError,
+            {"steps": "10"},
+            "Argument `steps` must be an integer >= 1. "
+            "Received: steps='10' (of type str)",
+        ),
+        (
+            ValueError,
+            {"begin": -1},
+            "Argument `begin` must be an integer >= 0. Received: begin=-1",
+        ),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_a_ramp_says_what_is_wrong(cls, kind, arguments, message):
+    good = {"initial_value": 0.0, "end_value": 1.0, "steps": 10}
+    with pytest.raises(kind) as error:
+        cls(**{**good, **arguments})
+    assert str(error.value) == message
+
+
+LAST = "and schedules of length"
+
+
+@pytest.mark.parametrize(
+    ("kind", "schedules", "boundaries", "message"),
+    [
+        (
+            ValueError,
+            [0.1, -0.2],
+            [5],
+            "Argument `schedules[1]` must be a finite number >= 0 or a "
+            "schedule. Received: schedules[1]=-0.2",
+        ),
+        (
+            TypeError,
+            [0.1, "0.2"],
+            [5],
+            "Argument `schedules[1]` must be a finite number >= 0 or a "
+            "schedule. Received: schedules[1]='0.2' (of type str)",
+        ),
+        (
+            TypeError,
+            [LinearSchedule, 0.1],
+            [5],
+            "Argument `schedules[0]` must be a finite number >= 0 or a "
+            "schedule. Received: schedules[0]=<class "
+            "'l2keras.schedules.LinearSchedule'> (of type type)",
+        ),
+        (
+            ValueError,
+            [0.1, 0.2],
+            [0],
+            "Argument `boundaries[0]` must be an integer >= 1. "
+            "Received: boundaries[0]=0",
+        ),
+        (
+            TypeError,
+            [0.1, 0.2],
+            [None],
+            "Argument `boundaries[0]` must be an integer >= 1. "
+            "Received: boundaries[0]=None (of type NoneType)",
+        ),
+        (
+            ValueError,
+            [0.1, 0.2],
+            [5, 6],
+            "Argument `boundaries` must have one entry fewer than `schedules`. "
+            f"Received: boundaries=[5, 6] of length 2, {LAST} 2",
+        ),
+        (
+            ValueError,
+            [],
+            [],
+            "Argument `boundaries` must have one entry fewer than `schedules`. "
+            f"Received: boundaries=[] of length 0, {LAST} 0",
+        ),
+        (
+            ValueError,
+            [0.1, 0.2, 0.3],
+            [5, 5],
+            "Argument `boundaries` must rise from entry to entry. "
+            "Received: boundaries=[5, 5]",
+        ),
+        (
+            ValueError,
+            [0.1, 0.2, 0.3],
+            [6, 5],
+            "Argument `boundaries` must rise from entry to entry. "
+            "Received: boundaries=[6, 5]",
+        ),
+    ],
+)
+def test_a_joined_schedule_says_what_is_wrong(
+    kind, schedules, boundaries, message
+):
+    with pytest.raises(kind) as error:
+        JoinedSchedule(schedules, boundaries)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("schedules", "boundaries", "culprit"),
+    [(0.1, [], "schedules"), ([0.1, 0.2], 5, "boundaries")],
+)
+def test_a_joined_schedule_is_made_of_lists(schedules, boundaries, culprit):
+    # Whatever the message, it should name the argument.
+    with pytest.raises(TypeError, match=f"Argument `{culprit}`"):
+        JoinedSchedule(schedules, boundaries)
+
+
+def test_a_joined_schedule_that_cannot_be_saved_is_no_strength():
+    schedule = JoinedSchedule([lambda step: 0.1, 0.2], [5])
+    with pytest.raises(ValueError, match="cannot save") as error:
+        L2(schedule)
+    assert str(error.value) == (
+        "A schedule must be registered: Keras cannot save and reload it with a "
+        "model. Use one of `keras.optimizers.schedules` or of l2keras, or "
+        "define a function at the top level of a module and put "
+        '`@keras.saving.register_keras_serializable(package="my_package")` '
+        f"above it. Received: l2={schedule!r}"
+    )
