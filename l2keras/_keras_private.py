@@ -88,6 +88,18 @@ def compiled_metric_names(model: keras.Model) -> set[str]:
     }
 
 
+def is_readable(variable: keras.Variable) -> bool:
+    """Tells whether a variable has a value here.
+
+    While it trains, Keras's JAX trainer takes the values out of the variables
+    and passes them along; a scope gives them back where they are needed.
+    """
+    try:
+        return variable.value is not None
+    except TypeError:  # From calling the initializer that is no longer there.
+        return False
+
+
 def note_state(model: keras.Model) -> None:
     """Tells the model that its variables are not those that `fit` began with.
 

@@ -22,7 +22,7 @@ from keras import ops
 from l2keras import _backend, _keras_private, _paths, _validation
 from l2keras._clock import Clock
 from l2keras._control import connect_clock, regularized, scheduled_terms
-from l2keras._metrics import Entry, Total
+from l2keras._metrics import Total
 from l2keras._types import Tensor
 from l2keras.regularizers import Regularizer
 
@@ -54,6 +54,7 @@ class Instrumentation:
         self._penalties = penalties
         self._strengths = strengths
         self._layout: list[Any] = []
+        self._totals: list[Total] = []
         self._metrics: list[Any] = []
         self._strength_metrics: list[Any] = []
         # Attributes of the model that are replaced, with what they were.
@@ -247,13 +248,25 @@ class Instrumentation:
         if self._strengths:
             names += [name for name, _ in self._current_strengths()]
         with _backend.variable_scope(self.model):
-            self._total = Total(names[0], len(names))
-            entries = [
-                Entry(name, self._total, index)
-                for index, name in enumerate(names[1:], start=1)
-            ]
-        self._metrics = [self._total, *entries]
+            if self._passes_metrics_one_by_one():
+                self._totals = [Total([name]) for name in names]
+            else:
+                self._totals = [Total(names)]
+        self._metrics = [
+            metric for total in self._totals for metric in total.metrics
+        ]
         self._strength_metrics = self._metrics[num_losses:]
+
+    def _passes_metrics_one_by_one(self) -> bool:
+        """Tells whether each metric needs a variable of its own.
+
+        A training step written for JAX, as Keras's guides have it, hands each
+        metric its own variables and no other's.
+        """
+        return keras.backend.backend() == "jax" and (
+            type(self.model).train_step is not keras.Model.train_step
+            or type(self.model).test_step is not keras.Model.test_step
+        )
 
     def _paying(self) -> list[_paths.Weight]:
         """Returns the regularized weights in the order of `model.losses`."""
@@ -283,16 +296,16 @@ class Instrumentation:
 
     def _splitting(self, compute_loss: Callable[..., Tensor]) -> Any:
         """Returns a `compute_loss` that also adds to the metrics."""
-        model, total = self.model, self._total
+        model, totals = self.model, self._totals
         replicas = _backend.num_replicas(model)
         logged = self._penalties, self._strengths
 
         def split(*args: Any, **kwargs: Any) -> Tensor:
             with _keras_private.losses_computed_once(model) as losses:
                 loss = compute_loss(*args, **kwargs)
-            self.split = True
-            if loss is None:
+            if loss is None or not totals[0].is_carried():
                 return loss
+            self.split = True
             regularization = _sum(losses)
             whole = _backend.to_float32(loss)
             if replicas > 1:
@@ -303,7 +316,10 @@ class Instrumentation:
                 numbers += losses[len(losses) - len(self._paying()) :]
             if logged[1]:
                 numbers += [value for _, value in self._current_strengths()]
-            total.add(numbers, _batch_size(*args, **kwargs))
+            size = _batch_size(*args, **kwargs)
+            for total in totals:
+                total.add(numbers[: len(total.metrics)], size)
+                numbers = numbers[len(total.metrics) :]
             return loss
 
         split.instrumentation = self  # type: ignore[attr-defined]

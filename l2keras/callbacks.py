@@ -92,7 +92,8 @@ class RegularizationLogger(keras.callbacks.Callback):
             self._warn(
                 "calls no `compute_loss` in its `train_step`, so that l2keras "
                 "cannot split the loss. Let `train_step` take the loss from "
-                "`self.compute_loss(x, y, y_pred, sample_weight)`."
+                "`self.compute_loss(x, y, y_pred, sample_weight)`, or on JAX "
+                "from `self.stateless_compute_loss(...)`."
             )
         if self._instrumentation.clock is not None:
             self._check_schedules(self._instrumentation.clock)

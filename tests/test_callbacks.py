@@ -1238,7 +1238,6 @@ def jax_guide():
     return Guide
 
 
-# FAILS on JAX: `stateless_result` of an `Entry` reads a variable of `Total`'s.
 @pytest.mark.parametrize("metrics", [None, ["accuracy"]], ids=str)
 def test_the_split_of_a_model_as_in_keras_guides(metrics):
     # The guides weight no batch by its size, but here all have the same.
@@ -1278,7 +1277,8 @@ def test_a_train_step_without_compute_loss_warns():
     assert messages == [
         "Model 'silent' calls no `compute_loss` in its `train_step`, so that "
         "l2keras cannot split the loss. Let `train_step` take the loss from "
-        "`self.compute_loss(x, y, y_pred, sample_weight)`."
+        "`self.compute_loss(x, y, y_pred, sample_weight)`, or on JAX from "
+        "`self.stateless_compute_loss(...)`."
     ]
 
 

@@ -123,8 +123,6 @@ def assert_same_training(found, other):
     np.testing.assert_allclose(found["reloaded"], found["loss"], rtol=1e-6)
 
 
-# FAILS: `Clock.read` cannot read `state.value` in the strategy's scope, but
-# could read `state`.
 @tensorflow_only
 def test_two_mirrored_devices_equal_one():
     out = run_python(

@@ -28,10 +28,10 @@ RANKS = {
         [
             ["_types"],
             ["_validation", "_backend", "reference"],
-            ["schedules", "_clock", "_strength", "_metrics"],
+            ["schedules", "_clock", "_strength"],
             ["regularizers"],
             ["_keras_private"],
-            ["_paths"],
+            ["_paths", "_metrics"],
             ["_control"],
             ["_training"],
             ["callbacks"],
