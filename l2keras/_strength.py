@@ -21,7 +21,9 @@ def check(strength: Any, name: str) -> Strength:
         ValueError: If it is negative or not finite, or a schedule that
             returns such a number, or one that Keras cannot save.
     """
-    if not callable(strength) or isinstance(strength, type):
+    if not callable(strength) or isinstance(
+        strength, type | keras.Regularizer | keras.Layer
+    ):
         return _validation.check_number(strength, name, " or a schedule")
     _check_saves(strength, name)
     for step in _PROBED_STEPS:

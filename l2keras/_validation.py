@@ -10,14 +10,18 @@ import numpy as np
 
 def is_number(value: Any) -> bool:
     """Tells whether `value` is one real number: Python's, NumPy's, or 0-d."""
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bool | np.bool_ | type):
         return False
     if isinstance(value, numbers.Real):
         return True
     # Tensors and variables of every backend, and NumPy's 0-d arrays.
     if getattr(value, "shape", None) is None or tuple(value.shape) != ():
         return False
-    return keras.ops.convert_to_numpy(value).dtype.kind in "iuf"
+    try:
+        dtype = keras.backend.standardize_dtype(value.dtype)
+    except ValueError:  # Strings and objects, in arrays.
+        return False
+    return dtype.startswith(("float", "bfloat", "int", "uint"))
 
 
 def check_number(value: Any, name: str, kind: str = "") -> float:
@@ -38,11 +42,14 @@ def check_number(value: Any, name: str, kind: str = "") -> float:
     )
     if not is_number(value):
         raise TypeError(f"{message} (of type {type(value).__name__})")
-    number = float(
-        value
-        if isinstance(value, numbers.Real)
-        else keras.ops.convert_to_numpy(value)
-    )
+    try:
+        number = float(
+            value
+            if isinstance(value, numbers.Real)
+            else keras.ops.convert_to_numpy(value)
+        )
+    except OverflowError:  # An integer beyond all floats.
+        raise ValueError(message) from None
     if not math.isfinite(number) or number < 0:
         raise ValueError(message)
     return number

@@ -69,7 +69,13 @@ def group_lasso(
     2.5
     """
     weights = np.asarray(weights, np.float64)
-    kept = {a % weights.ndim for a in np.atleast_1d(axis)}
+    axes = np.atleast_1d(axis)
+    if not np.all((-weights.ndim <= axes) & (axes < weights.ndim)):
+        raise ValueError(
+            f"Argument `axis` must be an axis of weights of shape "
+            f"{weights.shape}. Received: axis={axis!r}"
+        )
+    kept = {a % weights.ndim for a in axes}
     rest = tuple(a for a in range(weights.ndim) if a not in kept)
     norms = np.sqrt(np.square(weights).sum(axis=rest))
     size = weights.size / norms.size if scale_by_size else 1.0

@@ -14,11 +14,27 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from l2keras import _backend, _strength, _validation
 from l2keras._clock import Clock, Scale
 from l2keras._types import Strength, Tensor
+
+
+def _arguments(cls: type) -> list[str]:
+    """Returns the names of the constructor's arguments."""
+    parameters = list(inspect.signature(cls).parameters.values())
+    for parameter in parameters:
+        if parameter.kind in (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        ):
+            raise TypeError(
+                f"The constructor of `{cls.__name__}` must name its arguments, "
+                f"so that they can be saved. Received: `{parameter}`"
+            )
+    return [parameter.name for parameter in parameters]
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -65,6 +81,16 @@ class Regularizer(keras.regularizers.Regularizer):
             # Made here, in the user's distribution scope if there is one, and
             # before any tracing: a variable made in a compiled step is lost.
             self._clock = Clock()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        parameters = inspect.signature(cls).parameters
+        if taken := {"step", "scale"} & set(parameters):
+            raise TypeError(
+                f"The constructor of `{cls.__name__}` must not have an "
+                f"argument `{min(taken)}`: the config holds the state of that "
+                "name."
+            )
 
     @property
     def strength(self) -> Strength:
@@ -144,7 +170,9 @@ class Regularizer(keras.regularizers.Regularizer):
 
     def __repr__(self) -> str:
         arguments = (
-            f"{name}={getattr(self, name)!r}" for name in _arguments(type(self))
+            f"{name}={getattr(self, name)!r}"
+            for name in _arguments(type(self))
+            if hasattr(self, name)
         )
         return f"{type(self).__name__}({', '.join(arguments)})"
 
@@ -165,9 +193,10 @@ class Regularizer(keras.regularizers.Regularizer):
             config[name] = keras.saving.serialize_keras_object(
                 getattr(self, name)
             )
-        for term in self._terms():
-            if term._clock is not None:
-                config["step"] = term._clock.read()
+        if "regularizers" not in config:  # They have a step of their own each.
+            for term in self._terms():
+                if term._clock is not None:
+                    config["step"] = term._clock.read()
         if self.scale != 1.0:
             config["scale"] = self.scale
         return config
@@ -350,7 +379,10 @@ class GroupLasso(Regularizer):
     ) -> None:
         super().__init__(strength)
         axes = axis if isinstance(axis, list | tuple) else [axis]
-        if not axes or not all(type(each) is int for each in axes):
+        if not axes or not all(
+            isinstance(each, int | np.integer) and not isinstance(each, bool)
+            for each in axes
+        ):
             raise TypeError(
                 "Argument `axis` must be an integer or a list of integers. "
                 f"Received: axis={axis!r}"
@@ -360,7 +392,10 @@ class GroupLasso(Regularizer):
                 "Argument `scale_by_size` must be a boolean. "
                 f"Received: scale_by_size={scale_by_size!r}"
             )
-        self.axis = axis if isinstance(axis, int) else list(axis)
+        whole: list[int] = [int(each) for each in axes]  # type: ignore[arg-type]
+        self.axis: int | list[int] = (
+            whole if isinstance(axis, list | tuple) else whole[0]
+        )
         self.scale_by_size = scale_by_size
 
     def penalty(self, weights: Tensor) -> Tensor:
@@ -512,7 +547,7 @@ class L1L2(Sum):
 
 def _widen(weights: Tensor) -> Tensor:
     """Returns the weights in a type that a sum does not overflow or coarsen."""
-    if not hasattr(weights, "dtype"):
+    if isinstance(weights, np.ndarray) or not hasattr(weights, "dtype"):
         weights = ops.convert_to_tensor(weights)
     if keras.backend.standardize_dtype(weights.dtype) in (
         "float32",
@@ -547,21 +582,6 @@ def _times(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
     if not isinstance(value, float) and factor.dtype != value.dtype:
         factor = ops.cast(factor, value.dtype)
     return factor * value
-
-
-def _arguments(cls: type[Regularizer]) -> list[str]:
-    """Returns the names of the constructor's arguments."""
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    for parameter in parameters:
-        if parameter.kind in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        ):
-            raise TypeError(
-                f"The constructor of `{cls.__name__}` must name its arguments, "
-                f"so that they can be saved. Received: `{parameter}`"
-            )
-    return [parameter.name for parameter in parameters]
 
 
 def _summands(regularizer: Any) -> list[Any]:

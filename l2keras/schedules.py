@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras import _backend, _validation
+from l2keras import _backend, _strength, _validation
 from l2keras._types import Schedule, Tensor
 
 
@@ -53,14 +53,20 @@ class _Ramp(_Schedule):
         self.begin = _validation.check_integer(begin, "begin", minimum=0)
 
     def __call__(self, step: Tensor) -> Tensor:
-        elapsed = (_backend.to_float32(step) - float(self.begin)) / self.steps
-        progress = self._progress(elapsed)
+        elapsed = _backend.to_float32(step) - float(self.begin)
+        progress = self._progress(ops.maximum(elapsed, 0.0))
         # Weighted so that both ends are met exactly, not only nearly.
         return self.initial_value * (1 - progress) + self.end_value * progress
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        """Returns how far between the values, 0 to 1; one `steps` is 1."""
+        """Returns how far between the values, 0 to 1, after so many steps."""
         raise NotImplementedError
+
+    def _share(self, elapsed: Tensor) -> Tensor:
+        """Returns `elapsed / steps`, at most 1."""
+        # The end is compared, since XLA multiplies by the reciprocal, and
+        # `steps * (1 / steps)` need not be 1.
+        return ops.where(elapsed >= self.steps, 1.0, elapsed / self.steps)
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -89,7 +95,7 @@ class LinearSchedule(_Ramp):
     """
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        return ops.clip(elapsed, 0.0, 1.0)
+        return self._share(elapsed)
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -124,7 +130,7 @@ class CosineSchedule(_Ramp):
     """
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        return (1 - ops.cos(math.pi * ops.clip(elapsed, 0.0, 1.0))) / 2
+        return (1 - ops.cos(math.pi * self._share(elapsed))) / 2
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -156,7 +162,9 @@ class CyclicSchedule(_Ramp):
     """
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        return 1 - ops.abs(1 - ops.mod(ops.maximum(elapsed, 0.0), 2.0))
+        # In whole steps as long as possible: they are exact in float32.
+        from_turn = ops.abs(self.steps - ops.mod(elapsed, 2.0 * self.steps))
+        return 1 - self._share(from_turn)
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -192,12 +200,17 @@ class JoinedSchedule(_Schedule):
         schedules: Sequence[float | Schedule],
         boundaries: Sequence[int],
     ) -> None:
+        for name, value in (
+            ("schedules", schedules),
+            ("boundaries", boundaries),
+        ):
+            if not isinstance(value, list | tuple):
+                raise TypeError(
+                    f"Argument `{name}` must be a list. "
+                    f"Received: {name}={value!r}"
+                )
         self.schedules = [
-            each
-            if callable(each) and not isinstance(each, type)
-            else _validation.check_number(
-                each, f"schedules[{index}]", " or a schedule"
-            )
+            _strength.check(each, f"schedules[{index}]")
             for index, each in enumerate(schedules)
         ]
         self.boundaries = [
@@ -237,7 +250,7 @@ class JoinedSchedule(_Schedule):
                 keras.saving.serialize_keras_object(each)
                 for each in self.schedules
             ],
-            "boundaries": self.boundaries,
+            "boundaries": list(self.boundaries),
         }
 
     @classmethod

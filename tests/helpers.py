@@ -162,8 +162,9 @@ def simulate_linear(
     """Trains `x @ kernel` by SGD on the mean squared error.
 
     With L2 on the kernel, and L2 on what the layer returns: that Keras divides
-    by the batch size.
+    by the batch size, in newer versions.
     """
+    divided = _divides_activity_penalties()
     kernel = kernel.astype("float64")
     step, means = 0, []
     for _ in range(epochs):
@@ -173,14 +174,14 @@ def simulate_linear(
             yb = y[start : start + batch_size].astype("float64")
             strength, activity = kernel_strength(step), activity_strength(step)
             outputs = xb @ kernel
+            activity /= len(xb) if divided else 1
             sizes.append(len(xb))
             data.append(np.mean((outputs - yb) ** 2))
             penalties.append(
-                strength * np.sum(kernel**2)
-                + activity * np.sum(outputs**2) / len(xb)
+                strength * np.sum(kernel**2) + activity * np.sum(outputs**2)
             )
             slope = 2 * (outputs - yb) / yb.size
-            slope += 2 * activity * outputs / len(xb)
+            slope += 2 * activity * outputs
             kernel = kernel - rate * (xb.T @ slope + 2 * strength * kernel)
             step += 1
         means.append(
@@ -193,6 +194,13 @@ def simulate_linear(
     return Simulation(
         [kernel], list(data_losses), list(regularization_losses), step
     )
+
+
+def _divides_activity_penalties():
+    regularizer = keras.regularizers.L2(1.0)
+    layer = keras.layers.Activation(None, activity_regularizer=regularizer)
+    layer(np.ones((2, 1)))
+    return number(layer.losses[0]) == 1.0
 
 
 def rising(step):

@@ -28,7 +28,8 @@ RANKS = {
         [
             ["_types"],
             ["_validation", "_backend", "reference"],
-            ["schedules", "_clock", "_strength"],
+            ["_strength"],
+            ["schedules", "_clock"],
             ["regularizers"],
             ["_keras_private"],
             ["_paths", "_metrics"],
