@@ -45,7 +45,7 @@ def to_float32(value: Tensor) -> Tensor:
     return keras.ops.cast(value, "float32")
 
 
-def stack_detached(values: list[Tensor | float]) -> Tensor:
+def stack_detached(values: list[Tensor]) -> Tensor:
     """Returns numbers as a float32 vector that no gradient flows through.
 
     PyTorch takes a third of the time without the checks of `ops.stack`.

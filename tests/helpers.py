@@ -7,6 +7,7 @@ functions of the optimizer's step, as schedules are.
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,15 @@ import l2keras
 
 BACKEND = keras.backend.backend()
 ROOT = Path(__file__).resolve().parent.parent
+
+# On JAX most of the time goes into compiling, and many tests compile the same.
+COMPILED = tempfile.TemporaryDirectory(prefix="l2keras-tests-")
+if BACKEND == "jax":
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def documented_model(first, second, inputs=10, between=()):
