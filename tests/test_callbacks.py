@@ -780,6 +780,12 @@ def fail_in_layer(model, logger):
         Fails.armed = False
 
 
+def interrupt_evaluation(model, logger):
+    callbacks = [logger, Breaks("on_test_batch_end")]
+    with pytest.raises(KeyboardInterrupt):
+        model.evaluate(X, Y, batch_size=16, verbose=0, callbacks=callbacks)
+
+
 FAILURES = [
     *(
         pytest.param(interrupt(hook), id=hook)
@@ -791,6 +797,7 @@ FAILURES = [
             "on_epoch_end",
         )
     ),
+    pytest.param(interrupt_evaluation, id="evaluation"),
     pytest.param(fail_in_data, id="data"),
     pytest.param(
         fail_in_layer,
@@ -1093,8 +1100,6 @@ def test_evaluate_with_the_logger_after_fit_and_again():
         assert isinstance(model.evaluate(X, Y, verbose=0), float)
 
 
-# FAILS if used: "Could not locate class 'Total'". Keras's callbacks copy the
-# model that they have.
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
 def test_a_logger_can_be_copied(used):
     # As tuners copy callbacks for each trial.
