@@ -780,12 +780,6 @@ def fail_in_layer(model, logger):
         Fails.armed = False
 
 
-def interrupt_evaluation(model, logger):
-    callbacks = [logger, Breaks("on_test_batch_end")]
-    with pytest.raises(KeyboardInterrupt):
-        model.evaluate(X, Y, batch_size=16, verbose=0, callbacks=callbacks)
-
-
 FAILURES = [
     *(
         pytest.param(interrupt(hook), id=hook)
@@ -797,7 +791,14 @@ FAILURES = [
             "on_epoch_end",
         )
     ),
-    pytest.param(interrupt_evaluation, id="evaluation"),
+    pytest.param(
+        interrupt_evaluation,
+        id="evaluation",
+        marks=pytest.mark.skipif(
+            BACKEND == "jax",
+            reason="Keras's JAX trainer loses the weights.",
+        ),
+    ),
     pytest.param(fail_in_data, id="data"),
     pytest.param(
         fail_in_layer,
