@@ -780,6 +780,12 @@ def fail_in_layer(model, logger):
         Fails.armed = False
 
 
+def interrupt_evaluation(model, logger):
+    callbacks = [logger, Breaks("on_test_batch_end")]
+    with pytest.raises(KeyboardInterrupt):
+        model.evaluate(X, Y, batch_size=16, verbose=0, callbacks=callbacks)
+
+
 FAILURES = [
     *(
         pytest.param(interrupt(hook), id=hook)
