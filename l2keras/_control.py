@@ -117,7 +117,7 @@ def scheduled_terms(model: keras.Model) -> list[tuple[Any, Regularizer]]:
     ]
     used += [
         (layer, layer.activity_regularizer)
-        for layer in _keras_private.all_layers(model)
+        for _, layer in _keras_private.layers_by_path(model)
     ]
     return [
         (layer, term)

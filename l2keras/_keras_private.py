@@ -14,13 +14,28 @@ from l2keras._clock import State
 from l2keras._types import Tensor
 
 
-def all_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+def layers_by_path(
+    model: keras.layers.Layer,
+) -> list[tuple[str, keras.layers.Layer]]:
     """Returns the model and all layers in it, at any depth, each once.
 
+    With each comes its path: the names of the layers on the way to it, each
+    with a slash behind, as in `inner/dense/`. The model's own is empty.
     `model.layers` has the first level only, and of a custom layer or an RNN
     nothing below it.
     """
-    return list(model._flatten_layers())
+    found: list[tuple[str, keras.layers.Layer]] = []
+    seen: set[int] = set()
+
+    def visit(path: str, layer: keras.layers.Layer) -> None:
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            found.append((path, layer))
+            for child in layer._layers:
+                visit(f"{path}{child.name}/", child)
+
+    visit("", model)
+    return found
 
 
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:

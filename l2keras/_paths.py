@@ -1,7 +1,11 @@
 """Weights by path, and the rules that name them.
 
-A path is `variable.path` without the model's own name in front, which changes
-from one model to the next: `hidden/kernel`, not `sequential_3/hidden/kernel`.
+A path is the names of the layers on the way from the model, whose own name is
+left out since it changes from one model to the next, to the weight's own name:
+`hidden/kernel`, or `backbone/block_1/kernel` for a model inside the model. It
+mostly is `variable.path`, but that has the model's name in front, may lack the
+name of a model inside, and changes when a model is reloaded.
+
 Rules match as in Keras's `LayoutMap`: the exact path first, then
 `re.fullmatch`.
 """
@@ -41,19 +45,22 @@ def weights(model: keras.Model) -> list[Weight]:
             "Call `model.build(input_shape)` first, or call it on data."
         )
     found: dict[int, Weight] = {}
+    places: dict[int, str] = {}
     taken: set[str] = set()
-    for layer in _keras_private.all_layers(model):
+    for place, layer in _keras_private.layers_by_path(model):
         for variable in _keras_private.own_variables(layer):
-            if id(variable) in found:
+            # A wrapper may hold a weight of the layer that it wraps, which
+            # comes later: the inner layer is the one that made it.
+            if not place.startswith(places.get(id(variable), place)):
                 continue
-            path = variable.path.removeprefix(f"{model.name}/")
+            places[id(variable)] = place
             # Layers made outside a model may bear one name twice.
-            unique, number = path, 1
-            while unique in taken:
+            path, number = f"{place}{variable.name}", 1
+            while path in taken:
                 number += 1
-                unique = f"{path}_{number}"
-            taken.add(unique)
-            found[id(variable)] = Weight(unique, variable, layer)
+                path = f"{place}{variable.name}_{number}"
+            taken.add(path)
+            found[id(variable)] = Weight(path, variable, layer)
     return list(found.values())
 
 

@@ -62,13 +62,14 @@ def check_integer(value: Any, name: str, minimum: int) -> int:
         TypeError: If `value` is not a number.
         ValueError: If it is too small or has a fraction.
     """
-    message = (
-        f"Argument `{name}` must be an integer >= {minimum}. "
-        f"Received: {name}={value!r}"
-    )
+    # Not before it is needed: Keras 3.10 cannot print a mirrored variable.
+    message = "Argument `{0}` must be an integer >= {1}. Received: {0}={2!r}"
     if not is_number(value):
-        raise TypeError(f"{message} (of type {type(value).__name__})")
+        kind = type(value).__name__
+        raise TypeError(
+            f"{message.format(name, minimum, value)} (of type {kind})"
+        )
     number = float(keras.ops.convert_to_numpy(value))
     if not number.is_integer() or number < minimum:
-        raise ValueError(message)
+        raise ValueError(message.format(name, minimum, value))
     return int(number)

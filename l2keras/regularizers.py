@@ -220,8 +220,8 @@ class Regularizer(keras.regularizers.Regularizer):
         if unknown := [key for key in arguments if key not in expected]:
             raise ValueError(
                 f"The config of `{cls.__name__}` must have no keys but "
-                f"{expected}. Unknown: {unknown}. A newer version may have "
-                "written it: `pip install --upgrade l2keras`. "
+                f"{expected}. Unknown: {unknown}. A newer version of "
+                f"`{cls.__module__.partition('.')[0]}` may have written it. "
                 f"Received: config={config!r}"
             )
         regularizer = cls(
@@ -280,7 +280,7 @@ class L1(Regularizer):
     _strength_name = "l1"
 
     def __init__(self, l1: Strength = 0.01) -> None:
-        super().__init__(l1)
+        super().__init__(0.01 if l1 is None else l1)  # As Keras does.
 
     @property
     def l1(self) -> Strength:
@@ -322,7 +322,7 @@ class L2(Regularizer):
     _strength_name = "l2"
 
     def __init__(self, l2: Strength = 0.01) -> None:
-        super().__init__(l2)
+        super().__init__(0.01 if l2 is None else l2)  # As Keras does.
 
     @property
     def l2(self) -> Strength:
@@ -419,10 +419,9 @@ class GroupLasso(Regularizer):
         norms = ops.where(some, ops.sqrt(ops.where(some, squares, 1.0)), 0.0)
         total = ops.sum(norms)
         if self.scale_by_size:
+            groups = ops.maximum(ops.size(norms), 1)
             size = ops.cast(ops.size(weights), total.dtype)
-            total = total * ops.sqrt(
-                size / ops.cast(ops.size(norms), size.dtype)
-            )
+            total = total * ops.sqrt(size / ops.cast(groups, total.dtype))
         return total
 
 
@@ -531,7 +530,7 @@ class L1L2(Sum):
     """
 
     def __init__(self, l1: Strength = 0.0, l2: Strength = 0.0) -> None:
-        # Keras takes None for 0 here, and only here.
+        # As Keras does.
         super().__init__(
             [L1(0.0 if l1 is None else l1), L2(0.0 if l2 is None else l2)]
         )

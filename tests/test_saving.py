@@ -506,3 +506,40 @@ for folder in sys.argv[1:]:
 """
     out = run_python(TRAINING + comparison, *moments.values())
     assert [float(each) for each in out.split()[-4:]] == [0.0] * 4
+
+
+# Paths ------------------------------------------------------------------------
+
+
+def nested_model():
+    inner = keras.Sequential(
+        [
+            keras.Input((10,)),
+            keras.layers.Dense(
+                4, name="deep", kernel_regularizer=l2keras.L2(0.1)
+            ),
+        ],
+        name="inner",
+    )
+    inputs = keras.Input((10,))
+    outputs = keras.layers.Dense(
+        3, "softmax", name="deep", kernel_regularizer=l2keras.L2(0.1)
+    )(inner(inputs))
+    return compiled(keras.Model(inputs, outputs, name="outer"))
+
+
+def test_paths_outlive_saving(tmp_path):
+    # `variable.path` does not: Keras drops the inner model's name on reload.
+    model, logs = nested_model(), []
+    fit(model)
+    for each in (model, by_keras_file(model, tmp_path)):
+        callbacks = [
+            l2keras.PenaltyScheduler({"inner/deep/kernel": lambda epoch: 0.5}),
+            l2keras.RegularizationLogger(penalties=True),
+        ]
+        logs.append(fit(each, callbacks=callbacks))
+        assert each.get_layer("deep").kernel_regularizer.scale == 1.0
+        inner = each.get_layer("inner").get_layer("deep")
+        assert inner.kernel_regularizer.scale == 0.5
+    assert "regularization_loss/inner/deep/kernel" in logs[0]
+    assert logs[0].keys() == logs[1].keys()
