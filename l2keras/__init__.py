@@ -2,6 +2,11 @@
 
 from l2keras import reference
 from l2keras._control import set_scale, set_step
+from l2keras.apply import (
+    AppliedRegularizers,
+    apply_regularizers,
+    strip_regularizers,
+)
 from l2keras.callbacks import PenaltyScheduler, RegularizationLogger
 from l2keras.plots import plot_loss_split
 from l2keras.regularizers import L1, L1L2, L2, GroupLasso, Regularizer, Sum
@@ -18,6 +23,7 @@ __all__ = [
     "L1",
     "L1L2",
     "L2",
+    "AppliedRegularizers",
     "CosineSchedule",
     "CyclicSchedule",
     "GroupLasso",
@@ -27,8 +33,10 @@ __all__ = [
     "RegularizationLogger",
     "Regularizer",
     "Sum",
+    "apply_regularizers",
     "plot_loss_split",
     "reference",
     "set_scale",
     "set_step",
+    "strip_regularizers",
 ]

@@ -65,6 +65,23 @@ def stack_detached(values: list[Tensor]) -> Tensor:
     )
 
 
+def output_shape(
+    function: Callable[[Tensor], Tensor], variable: keras.Variable
+) -> tuple[int, ...]:
+    """Returns the shape of what a function makes of a variable.
+
+    JAX would compile each operation for each shape in order to compute it.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        like = jax.ShapeDtypeStruct(variable.shape, variable.dtype)
+        output = jax.eval_shape(function, like)
+    else:
+        output = function(variable)
+    return tuple(getattr(output, "shape", ()))
+
+
 def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
     """Returns `value`, and calls `notify` when a gradient passes through it.
 

@@ -50,7 +50,7 @@ def set_step(model: keras.Model, step: int) -> None:
     if clock is None:
         return
     if changed:
-        _forget_compiled(model)
+        forget_compiled(model)
     clock.write(step)
     clock.driven = True
 
@@ -111,6 +111,16 @@ def regularized(model: keras.Model) -> list[_paths.Weight]:
 
 def scheduled_terms(model: keras.Model) -> list[tuple[Any, Regularizer]]:
     """Returns the scheduled regularizers, each with the layer it is used in."""
+    return [
+        (layer, term)
+        for layer, regularizer in _regularizers_in(model)
+        for term in regularizer._terms()
+        if term._clock is not None
+    ]
+
+
+def _regularizers_in(model: keras.Model) -> list[tuple[Any, Regularizer]]:
+    """Returns l2keras's regularizers, each with the layer it is used in."""
     used = [
         (weight.layer, weight.variable.regularizer)
         for weight in regularized(model)
@@ -120,11 +130,9 @@ def scheduled_terms(model: keras.Model) -> list[tuple[Any, Regularizer]]:
         for _, layer in _keras_private.layers_by_path(model)
     ]
     return [
-        (layer, term)
+        (layer, regularizer)
         for layer, regularizer in used
         if isinstance(regularizer, Regularizer)
-        for term in regularizer._terms()
-        if term._clock is not None
     ]
 
 
@@ -196,14 +204,31 @@ def connect_scales(
             changed |= _keras_private.carry(weight.layer, scale)
         states[pattern] = scale
     if changed:
-        _forget_compiled(model)
+        forget_compiled(model)
     return states
 
 
-def _forget_compiled(model: keras.Model) -> None:
-    """Drops the compiled functions; within `fit`, has them made again."""
-    training = model.train_function is not None
-    model.train_function = model.test_function = None
-    if training:
-        _keras_private.note_state(model)
-        model.make_train_function(force=True)
+def drop_unused_states(model: keras.Model) -> None:
+    """Has Keras carry no clock or scale that no regularizer reads any more."""
+    used: dict[int, set[int]] = {}
+    for layer, regularizer in _regularizers_in(model):
+        read = used.setdefault(id(layer), set())
+        for each in regularizer._nested():
+            read |= {id(each._clock), id(each._scale)}
+    for _, layer in _keras_private.layers_by_path(model):
+        for state in _keras_private.carried(layer):
+            if id(state) not in used.get(id(layer), set()):
+                _keras_private.drop(layer, state)
+
+
+def forget_compiled(model: keras.Model) -> None:
+    """Drops the compiled functions; within `fit`, has them made again.
+
+    Those of the models that contain this one too.
+    """
+    for each in _keras_private.models_around(model):
+        training = each.train_function is not None
+        each.train_function = each.test_function = None
+        if training:
+            _keras_private.note_state(each)
+            each.make_train_function(force=True)

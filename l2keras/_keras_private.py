@@ -5,6 +5,7 @@ the same from Keras 3.10 to 3.15.
 """
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,48 @@ def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     return layer._trainable_variables + layer._non_trainable_variables
 
 
+def is_of_keras(layer: keras.layers.Layer) -> bool:
+    """Tells whether the class of a layer is one of Keras's own."""
+    return type(layer).__module__.partition(".")[0] == "keras"
+
+
+def saves_layers_one_by_one(layer: keras.layers.Layer) -> bool:
+    """Tells whether the config of a layer has those of its layers.
+
+    Sequential and functional models, but not all classes derived from them.
+    """
+    if not isinstance(layer, keras.Sequential | keras.Function):
+        return False
+    if is_of_keras(layer):
+        return True
+    try:
+        return "layers" in layer.get_config()
+    except NotImplementedError:
+        return False
+
+
+def models_around(layer: keras.layers.Layer) -> list[keras.Model]:
+    """Returns the models that contain a layer, itself if it is one.
+
+    A layer does not know who uses it, so all objects in memory are looked at.
+    """
+    return [
+        each
+        for each in gc.get_objects()
+        # Not `isinstance`, which would wake objects that load lazily.
+        if issubclass(type(each), keras.Model)
+        and any(inner is layer for _, inner in layers_by_path(each))
+    ]
+
+
+def is_trained(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
+    """Tells whether a layer made a variable to be trained, be it frozen now.
+
+    `variable.trainable` is false for those of a frozen layer too.
+    """
+    return any(each is variable for each in layer._trainable_variables)
+
+
 def carry(layer: keras.layers.Layer, state: State) -> bool:
     """Makes Keras carry `state` through compiled steps with the layer.
 
@@ -56,6 +99,11 @@ def carry(layer: keras.layers.Layer, state: State) -> bool:
         return False
     layer._seed_generators.append(state)
     return True
+
+
+def carried(layer: keras.layers.Layer) -> list[State]:
+    """Returns what `carry` was called with."""
+    return [each for each in layer._seed_generators if isinstance(each, State)]
 
 
 def drop(layer: keras.layers.Layer, state: State) -> None:

@@ -26,6 +26,20 @@ class Weight(NamedTuple):
     variable: keras.Variable
     layer: keras.layers.Layer  # The one that made it.
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is for training, be it frozen now, and not statistics."""
+        return _keras_private.is_trained(self.layer, self.variable)
+
+
+def check_model(model: Any) -> None:
+    """Raises a TypeError unless `model` is a Keras model."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Argument `model` must be a Keras model. "
+            f"Received: model={model!r} (of type {type(model).__name__})"
+        )
+
 
 def weights(model: keras.Model) -> list[Weight]:
     """Returns the model's weights, each once, in the order of its layers.
@@ -34,21 +48,22 @@ def weights(model: keras.Model) -> list[Weight]:
         TypeError: If `model` is not a Keras model.
         ValueError: If it is not built.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "Argument `model` must be a Keras model. "
-            f"Received: model={model!r} (of type {type(model).__name__})"
-        )
+    check_model(model)
     if not model.built:
         raise ValueError(
             f"Model {model.name!r} is not built, so it has no weights yet. "
             "Call `model.build(input_shape)` first, or call it on data."
         )
+    return own_weights(model)
+
+
+def own_weights(layer: keras.layers.Layer) -> list[Weight]:
+    """Returns the weights that there are, by their paths from any layer."""
     found: dict[int, Weight] = {}
     places: dict[int, str] = {}
     taken: set[str] = set()
-    for place, layer in _keras_private.layers_by_path(model):
-        for variable in _keras_private.own_variables(layer):
+    for place, each in _keras_private.layers_by_path(layer):
+        for variable in _keras_private.own_variables(each):
             # A wrapper may hold a weight of the layer that it wraps, which
             # comes later: the inner layer is the one that made it.
             if not place.startswith(places.get(id(variable), place)):
@@ -60,7 +75,7 @@ def weights(model: keras.Model) -> list[Weight]:
                 number += 1
                 path = f"{place}{variable.name}_{number}"
             taken.add(path)
-            found[id(variable)] = Weight(path, variable, layer)
+            found[id(variable)] = Weight(path, variable, each)
     return list(found.values())
 
 

@@ -154,6 +154,10 @@ class Regularizer(keras.regularizers.Regularizer):
         """Yields the regularizers that have a strength of their own."""
         yield self
 
+    def _nested(self) -> Iterator["Regularizer"]:
+        """Yields the regularizer, and those that it is made of."""
+        yield self
+
     def _strengths(self) -> list[tuple[str, Tensor | float]]:
         """Returns the name and current strength of each term."""
         return [(type(self).__name__, self._strength_now())]
@@ -492,6 +496,12 @@ class Sum(Regularizer):
         for each in self.regularizers:
             if isinstance(each, Regularizer):
                 yield from each._terms()
+
+    def _nested(self) -> Iterator[Regularizer]:
+        yield self
+        for each in self.regularizers:
+            if isinstance(each, Regularizer):
+                yield from each._nested()
 
     def _strengths(self) -> list[tuple[str, Tensor | float]]:
         return [
