@@ -7,6 +7,7 @@ from l2keras.apply import (
     apply_regularizers,
     strip_regularizers,
 )
+from l2keras.audit import WeightPenalty, penalties, summary
 from l2keras.callbacks import PenaltyScheduler, RegularizationLogger
 from l2keras.plots import plot_loss_split
 from l2keras.regularizers import L1, L1L2, L2, GroupLasso, Regularizer, Sum
@@ -33,10 +34,13 @@ __all__ = [
     "RegularizationLogger",
     "Regularizer",
     "Sum",
+    "WeightPenalty",
     "apply_regularizers",
+    "penalties",
     "plot_loss_split",
     "reference",
     "set_scale",
     "set_step",
     "strip_regularizers",
+    "summary",
 ]

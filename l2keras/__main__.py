@@ -1,79 +1,51 @@
-"""The demonstration: `python -m l2keras`, options with `--help`."""
+"""The command line: `python -m l2keras`, options with `--help`."""
 
 import argparse
-import csv
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
-import numpy as np
-import rich.box
-import rich.console
-import rich.table
 
 import l2keras
-from l2keras import _backend, _validation
-
-try:
-    import matplotlib.figure
-    from sklearn.datasets import load_wine
-    from sklearn.model_selection import train_test_split
-except ImportError as error:
-    raise SystemExit(
-        f"{error}. The demonstration needs scikit-learn and matplotlib: "
-        '`pip install "l2keras[demo]"`.'
-    ) from None
+from l2keras import _validation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains the documented model on wine data; returns the exit status."""
+    """Does what the arguments ask for; returns the exit status."""
     arguments = _parse(argv)
-    console = rich.console.Console(markup=False)
-    console.print(
-        f"l2keras {l2keras.__version__}, Keras {keras.__version__} on "
-        f"{keras.backend.backend()}, device: {_backend.device_name()}"
-    )
-    keras.utils.set_random_seed(arguments.seed)
-    train, test = _wine(arguments.seed)
-    steps = arguments.epochs * -(-len(train[0]) // arguments.batch_size)
-    model = _documented_model(train[0].shape[1], arguments.strength, steps)
-    model.summary()
+    if arguments.command == "inspect":
+        return _inspect(arguments.file)
+    # Here, since it needs packages that inspecting does not.
+    from l2keras._demonstration import demonstrate
 
-    history = model.fit(
-        *train,
-        batch_size=arguments.batch_size,
-        epochs=arguments.epochs,
-        validation_data=test,
-        # The bar rewrites its line, which only a terminal can show.
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[l2keras.RegularizationLogger(strengths=True)],
-    ).history
-    console.print(_table(history))
+    return demonstrate(arguments)
 
-    folder = arguments.output
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / "model.keras")
-    _write_csv(history, folder / "history.csv")
-    figure = matplotlib.figure.Figure(layout="constrained")
-    ax = l2keras.plot_loss_split(history, figure.subplots())
-    ax.set_title("Dense(64), Dense(3) on wine: the training loss in two parts")
-    figure.savefig(folder / "losses.png", dpi=150)
 
-    reloaded = keras.saving.load_model(folder / "model.keras")
-    before = model.evaluate(*test, verbose=0, return_dict=True)
-    after = reloaded.evaluate(*test, verbose=0, return_dict=True)
-    console.print(f"evaluated before saving:  {before}", soft_wrap=True)
-    console.print(f"evaluated after reload:   {after}", soft_wrap=True)
-    console.print(
-        f"wrote model.keras, history.csv, losses.png to {folder}/",
-        soft_wrap=True,
-    )
-    if before != after:
-        console.print("The reloaded model differs from the one saved.")
+def _inspect(file: pathlib.Path) -> int:
+    """Prints the regularization of a saved model."""
+    if file.suffix != ".keras" or not file.is_file():
+        # An `.h5` file can hold code that some versions of Keras run.
+        print(f"There must be a `.keras` file. Received: {file}")
+        return 2
+    try:
+        model = _load(file)
+    except (TypeError, ValueError) as error:
+        print(f"{file} cannot be loaded: {str(error).splitlines()[0]}")
         return 1
-    console.print("The reloaded model is the same to the last bit.")
+    l2keras.summary(model)
     return 0
+
+
+def _load(file: pathlib.Path) -> keras.Model:
+    try:
+        return keras.saving.load_model(file, safe_mode=True)
+    except (TypeError, ValueError) as error:
+        # A loss or a metric that is not known here takes nothing away.
+        model = keras.saving.load_model(file, safe_mode=True, compile=False)
+        reason = str(error).splitlines()[0]
+        print(f"Loaded without its optimizer: {reason}")
+        return model
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -112,6 +84,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=pathlib.Path("l2keras-demo"),
         help="folder for the model, the history and the figure",
     )
+    commands = parser.add_subparsers(dest="command", title="another command")
+    inspect = commands.add_parser(
+        "inspect",
+        help="print what regularization a saved model has",
+        description="Prints what regularization a saved model has. No code "
+        "that the file may hold is run.",
+    )
+    inspect.add_argument("file", type=pathlib.Path, help="a `.keras` file")
     return parser.parse_args(argv)
 
 
@@ -130,81 +110,6 @@ def _strength(text: str) -> float:
         return _validation.check_number(float(text), "strength")
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _wine(
-    seed: int,
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Returns (x, y) to train and to test, x standardized and y one-hot."""
-    x, y = load_wine(return_X_y=True)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x, y, test_size=0.25, random_state=seed, stratify=y
-    )
-    # By the training part alone: the other must stay unseen.
-    mean, deviation = x_train.mean(axis=0), x_train.std(axis=0)
-    return (
-        ((x_train - mean) / deviation, keras.utils.to_categorical(y_train)),
-        ((x_test - mean) / deviation, keras.utils.to_categorical(y_test)),
-    )
-
-
-def _documented_model(
-    num_inputs: int, strength: float, steps: int
-) -> keras.Model:
-    rising = l2keras.LinearSchedule(0.0, strength, steps=max(1, steps // 2))
-    model = keras.Sequential(
-        [
-            keras.Input((num_inputs,)),
-            keras.layers.Dense(
-                64,
-                activation="relu",
-                kernel_regularizer=l2keras.L2(rising),
-                name="hidden",
-            ),
-            keras.layers.Dense(
-                3,
-                activation="softmax",
-                kernel_regularizer=l2keras.L2(0.1 * strength),
-                name="output",
-            ),
-        ]
-    )
-    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
-    return model
-
-
-def _table(history: Mapping[str, Sequence[float]]) -> rich.table.Table:
-    columns = {
-        "loss": "loss",
-        "data\nloss": "data_loss",
-        "regulari-\nzation loss": "regularization_loss",
-        "strength\nhidden": "strength/hidden/kernel",
-        "strength\noutput": "strength/output/kernel",
-        "validation\ndata loss": "val_data_loss",
-        "validation\naccuracy": "val_accuracy",
-    }
-    table = rich.table.Table(
-        title="Means over each epoch",
-        box=rich.box.SIMPLE_HEAD,
-        padding=0,
-        collapse_padding=True,
-    )
-    for name in ("epoch", *columns):
-        table.add_column(name, justify="right")
-    for epoch in range(len(history["loss"])):
-        values = [history[key][epoch] for key in columns.values()]
-        table.add_row(str(epoch + 1), *(f"{value:.4f}" for value in values))
-    return table
-
-
-def _write_csv(
-    history: Mapping[str, Sequence[float]], path: pathlib.Path
-) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *history])
-        for epoch, row in enumerate(zip(*history.values(), strict=True), 1):
-            writer.writerow([epoch, *row])
 
 
 if __name__ == "__main__":

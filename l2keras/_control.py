@@ -12,6 +12,7 @@ import keras
 
 from l2keras import _backend, _keras_private, _paths, _validation
 from l2keras._clock import Clock, Scale
+from l2keras._types import Tensor
 from l2keras.regularizers import Regularizer
 
 
@@ -117,6 +118,19 @@ def scheduled_terms(model: keras.Model) -> list[tuple[Any, Regularizer]]:
         for term in regularizer._terms()
         if term._clock is not None
     ]
+
+
+def current_strengths(regularizer: Any) -> dict[str, Tensor | float]:
+    """Returns the strength times scale of each term, by its class's name."""
+    found: dict[str, Tensor | float] = {}
+    if isinstance(regularizer, Regularizer):
+        for name, strength in regularizer._strengths():
+            key, number = name, 1
+            while key in found:
+                number += 1
+                key = f"{name}_{number}"
+            found[key] = strength
+    return found
 
 
 def _regularizers_in(model: keras.Model) -> list[tuple[Any, Regularizer]]:

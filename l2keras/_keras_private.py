@@ -114,6 +114,19 @@ def drop(layer: keras.layers.Layer, state: State) -> None:
             return
 
 
+def weight_decay(model: keras.Model, variable: keras.Variable) -> float:
+    """Returns the weight decay of the model's optimizer on a variable.
+
+    `exclude_from_weight_decay` is public, but not what it excluded.
+    """
+    optimizer: Any = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    decay = getattr(optimizer, "weight_decay", None)
+    if not decay or not variable.trainable:
+        return 0.0
+    return float(decay) if optimizer._use_weight_decay(variable) else 0.0
+
+
 def add_metrics(
     model: keras.Model, metrics: list[keras.metrics.Metric]
 ) -> None:

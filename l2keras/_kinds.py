@@ -1,5 +1,6 @@
-"""What kind of weight a weight is, and what to call a regularizer."""
+"""What kind of weight a weight is, and what a regularizer says."""
 
+import re
 from typing import Any
 
 import keras
@@ -57,12 +58,35 @@ def is_kernel(weight: Weight) -> bool:
     )
 
 
+def argument(weight: Weight) -> str | None:
+    """Returns the attribute in which a layer keeps a weight's regularizer."""
+    # `enable_lora` gives a kernel two factors, `lora_kernel_a` and `_b`, and
+    # hands them the kernel's regularizer.
+    name = re.sub(r"^lora_(\w+)_[ab]$", r"\1", weight.variable.name)
+    names = [
+        f"{name}_regularizer",
+        f"{name.removesuffix('_kernel')}_regularizer",
+    ]
+    if name == "kernel":  # Of `DepthwiseConv1D` and `DepthwiseConv2D`.
+        names.append("depthwise_regularizer")
+    return next((name for name in names if name in vars(weight.layer)), None)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tells whether two regularizers are saved alike."""
+    return one is other or keras.saving.serialize_keras_object(
+        one
+    ) == keras.saving.serialize_keras_object(other)
+
+
 def describe(regularizer: Any) -> str:
     """Returns how to write a regularizer, Keras's own included."""
-    if isinstance(regularizer, Regularizer | None):
+    if regularizer is None or isinstance(regularizer, Regularizer):
         return repr(regularizer)
     if isinstance(regularizer, keras.Regularizer):
         name = type(regularizer).__name__
+        if type(regularizer).__module__.startswith("keras."):
+            name = f"Keras {name}"
         try:
             config = regularizer.get_config()
         except NotImplementedError:

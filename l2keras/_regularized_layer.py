@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from l2keras import _paths
+from l2keras import _kinds, _paths
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -96,6 +96,8 @@ class RegularizedLayer:
         if len(weights) == len(self._awaited):
             for weight, regularizer in zip(weights, self._awaited, strict=True):
                 weight.variable.regularizer = regularizer
+                if name := _kinds.argument(weight):
+                    setattr(weight.layer, name, regularizer)
             object.__setattr__(self, "_awaited", None)
 
     def __reduce__(self) -> Any:

@@ -21,10 +21,14 @@ from keras import ops
 
 from l2keras import _backend, _keras_private, _paths, _validation
 from l2keras._clock import Clock
-from l2keras._control import connect_clock, regularized, scheduled_terms
+from l2keras._control import (
+    connect_clock,
+    current_strengths,
+    regularized,
+    scheduled_terms,
+)
 from l2keras._metrics import Total
 from l2keras._types import Tensor
-from l2keras.regularizers import Regularizer
 
 
 class Instrumentation:
@@ -285,16 +289,11 @@ class Instrumentation:
         """Returns the key and the value of each strength at this step."""
         found: list[tuple[str, Tensor | float]] = []
         for path, variable, _ in self._paying():
-            if not isinstance(variable.regularizer, Regularizer):
-                continue
-            strengths = variable.regularizer._strengths()
-            names = [name for name, _ in strengths]
-            for index, (name, strength) in enumerate(strengths):
+            strengths = current_strengths(variable.regularizer)
+            for name, strength in strengths.items():
                 key = f"strength/{path}"
-                if len(names) > 1:
+                if len(strengths) > 1:
                     key += f"/{name}"
-                    if earlier := names[:index].count(name):
-                        key += f"_{earlier + 1}"
                 found.append((key, strength))
         return found
 

@@ -1,7 +1,6 @@
 """Regularizers put on, and taken off, a model that is already built."""
 
 import copy
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -337,33 +336,19 @@ def _tell_arguments(
         if not weight.is_trained:
             continue
         regularizer = weight.variable.regularizer
-        name = _argument(weight)
+        name = _kinds.argument(weight)
         # What an argument of other people's layers is for is not known.
         told &= _keras_private.is_of_keras(weight.layer)
         if name is None:
             told &= regularizer is None
             continue
         first = arguments.setdefault((id(weight.layer), name), weight)
-        told &= _same(regularizer, first.variable.regularizer)
+        told &= _kinds.same(regularizer, first.variable.regularizer)
     places = []
     for (_, name), weight in arguments.items():
         setattr(weight.layer, name, weight.variable.regularizer)
         places.append((weight.layer, name))
     return told and _are_saved(layer, places)
-
-
-def _argument(weight: _paths.Weight) -> str | None:
-    """Returns the attribute in which a layer keeps a weight's regularizer."""
-    # `enable_lora` gives a kernel two factors, `lora_kernel_a` and `_b`, and
-    # hands them the kernel's regularizer.
-    name = re.sub(r"^lora_(\w+)_[ab]$", r"\1", weight.variable.name)
-    names = [
-        f"{name}_regularizer",
-        f"{name.removesuffix('_kernel')}_regularizer",
-    ]
-    if name == "kernel":  # Of `DepthwiseConv1D` and `DepthwiseConv2D`.
-        names.append("depthwise_regularizer")
-    return next((name for name in names if name in vars(weight.layer)), None)
 
 
 class _Mark(keras.regularizers.Regularizer):
@@ -408,13 +393,6 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(config, list | tuple):
         for each in config:
             yield from _objects(each)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Tells whether two regularizers are saved alike."""
-    return one is other or keras.saving.serialize_keras_object(
-        one
-    ) == keras.saving.serialize_keras_object(other)
 
 
 def _in_keras(regularizer: Any) -> Any:
