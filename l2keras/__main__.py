@@ -30,10 +30,10 @@ def _inspect(file: pathlib.Path) -> int:
         return 2
     try:
         model = _load(file)
-    except (TypeError, ValueError) as error:
-        print(f"{file} cannot be loaded: {str(error).splitlines()[0]}")
+        l2keras.summary(model)
+    except (TypeError, ValueError, KeyError) as error:
+        print(f"{file} cannot be inspected: {_reason(error)}")
         return 1
-    l2keras.summary(model)
     return 0
 
 
@@ -43,9 +43,16 @@ def _load(file: pathlib.Path) -> keras.Model:
     except (TypeError, ValueError) as error:
         # A loss or a metric that is not known here takes nothing away.
         model = keras.saving.load_model(file, safe_mode=True, compile=False)
-        reason = str(error).splitlines()[0]
-        print(f"Loaded without its optimizer: {reason}")
+        print(f"Loaded without its optimizer: {_reason(error)}")
         return model
+
+
+def _reason(error: BaseException) -> str:
+    """Returns what an error began with: Keras wraps errors in errors."""
+    while error.__context__ is not None:
+        error = error.__context__
+    first = str(error).splitlines()[0].partition(" Full object config")[0]
+    return f"{type(error).__name__}: {first}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -6,10 +6,12 @@ inside the functions, so that only the one that Keras runs on is loaded.
 
 import contextlib
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from l2keras._types import Tensor
 
@@ -127,6 +129,80 @@ def _is_called_from(package: str) -> bool:
     return False
 
 
+def multiply(variables: list[Any], factor: Tensor | float) -> None:
+    """Multiplies variables by `1 - factor`, in an optimizer's update.
+
+    PyTorch does them all at once: one by one, each would cost the overhead.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        values = [_native(variable) for variable in variables]
+        with torch.no_grad():
+            torch._foreach_mul_(values, 1 - factor)
+    else:
+        update(
+            lambda value, factor: value - value * factor,
+            variables,
+            [factor] * len(variables),
+        )
+
+
+def update(
+    function: Callable[..., Tensor],
+    variables: list[Any],
+    *arguments: list[Tensor | float],
+) -> None:
+    """Sets each variable to `function(value, *arguments)`, in an optimizer.
+
+    TensorFlow's distribution strategies want to be told so, as they are by
+    Keras's own optimizers, and give each replica its share of the arguments.
+
+    Args:
+        function: Called with tensors of the variable's type, or Python floats.
+        variables: Variables of Keras, or of TensorFlow.
+        arguments: Lists of tensors or floats, one for each variable.
+    """
+
+    def updated(value: Any, *arguments: Any) -> Tensor:
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        return function(
+            value,
+            *(
+                # TensorFlow would cast a float by way of float32.
+                each if isinstance(each, float) else keras.ops.cast(each, dtype)
+                for each in arguments
+            ),
+        )
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        def assign(variable: Any, *arguments: Any) -> None:
+            variable.assign(updated(variable, *arguments))
+
+        def update_replicas(strategy: Any, variables: Any, *lists: Any) -> None:
+            for variable, *own in zip(variables, *lists, strict=True):
+                strategy.extended.update(
+                    variable, assign, args=tuple(own), group=False
+                )
+
+        tf.__internal__.distribute.interim.maybe_merge_call(
+            update_replicas,
+            tf.distribute.get_strategy(),
+            [_native(variable) for variable in variables],
+            *arguments,
+        )
+        return
+    for variable, *own in zip(variables, *arguments, strict=True):
+        variable.assign(updated(variable.value, *own))
+
+
+def _native(variable: Any) -> Any:
+    """Returns the backend's variable that a Keras variable holds."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
 def variable_scope(model: keras.Model) -> contextlib.AbstractContextManager:
     """Returns the scope in which the variables of `model` must be made.
 
@@ -170,3 +246,50 @@ def device_name() -> str:
         if torch.cuda.is_available():
             return f"GPU ({torch.cuda.get_device_name()})"
     return "CPU"
+
+
+def random_state() -> list[np.ndarray]:
+    """Returns the state of PyTorch's generators, which Keras's layers use.
+
+    On the other backends it is in variables.
+    """
+    if keras.backend.backend() != "torch":
+        return []
+    import torch
+
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states.append(torch.cuda.get_rng_state())
+    return [state.numpy() for state in states]
+
+
+def set_random_state(states: list[np.ndarray]) -> None:
+    """Goes back to what `random_state` returned."""
+    if states:
+        import torch
+
+        torch.set_rng_state(torch.as_tensor(states[0]))
+        for state in states[1:]:
+            torch.cuda.set_rng_state(torch.as_tensor(state))
+
+
+def free_memory() -> int:
+    """Returns how many bytes there are left where Keras computes."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        statistics = jax.devices()[0].memory_stats() or {}
+        if "bytes_limit" in statistics:
+            return int(
+                statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
+            )
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return int(torch.cuda.mem_get_info()[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Not on Linux.
+        return 4 * 2**30

@@ -5,6 +5,7 @@ model's schedules share one clock, and the regularizers that one rule names
 share one scale: on JAX each variable of the state costs time at each step.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,7 +160,9 @@ def connect_clock(model: keras.Model) -> tuple[Clock | None, bool]:
     terms = scheduled_terms(model)
     if not terms:
         return None, False
-    clock = terms[0][1]._clock
+    clocks = [term._clock for _, term in terms]
+    # The one that a training is driving, if there is one.
+    clock = next((each for each in clocks if each and each.driven), clocks[0])
     assert clock is not None
     changed = False
     for layer, term in terms:
@@ -235,14 +238,19 @@ def drop_unused_states(model: keras.Model) -> None:
                 _keras_private.drop(layer, state)
 
 
-def forget_compiled(model: keras.Model) -> None:
+def forget_compiled(model: keras.Model) -> list[keras.Model]:
     """Drops the compiled functions; within `fit`, has them made again.
 
-    Those of the models that contain this one too.
+    Those of the models that contain this one too, which it returns.
     """
-    for each in _keras_private.models_around(model):
+    models = _keras_private.models_around(model)
+    for each in models:
         training = each.train_function is not None
         each.train_function = each.test_function = None
         if training:
+            if "train_step" in vars(each):
+                # JAX would find what it compiled of the same function before.
+                each.train_step = functools.partial(each.train_step)
             _keras_private.note_state(each)
             each.make_train_function(force=True)
+    return models

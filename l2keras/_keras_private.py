@@ -5,14 +5,20 @@ the same from Keras 3.10 to 3.15.
 """
 
 import contextlib
+import contextvars
 import gc
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import keras
 
 from l2keras._clock import State
 from l2keras._types import Tensor
+
+AroundUpdates: TypeAlias = Callable[
+    [Callable[[], None], list[keras.Variable], Tensor], None
+]
+"""What makes an optimizer's update, given what makes it without."""
 
 
 def layers_by_path(
@@ -72,11 +78,16 @@ def models_around(layer: keras.layers.Layer) -> list[keras.Model]:
 
     A layer does not know who uses it, so all objects in memory are looked at.
     """
+    classes = {keras.Model}
+    fresh = [keras.Model]
+    while fresh:
+        fresh = [sub for cls in fresh for sub in cls.__subclasses__()]
+        classes.update(fresh)
     return [
         each
         for each in gc.get_objects()
         # Not `isinstance`, which would wake objects that load lazily.
-        if issubclass(type(each), keras.Model)
+        if type(each) in classes
         and any(inner is layer for _, inner in layers_by_path(each))
     ]
 
@@ -195,20 +206,155 @@ def is_validation_in_fit(arguments: dict[str, Any]) -> bool:
     return bool(arguments.get("_use_cached_eval_dataset"))
 
 
+def build_for_training(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
+    """Makes all variables of a compiled model, its metrics and its optimizer.
+
+    Keras does so in the first step of `fit`, by shapes alone.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def names_of_output_losses(model: keras.Model) -> set[str]:
+    """Returns the names under which Keras logs the loss of each output."""
+    compiled = model._compile_loss
+    return {metric.name for metric in compiled.metrics} if compiled else set()
+
+
+def public_class(optimizer: keras.Optimizer) -> type:
+    """Returns the class under which Keras offers an optimizer.
+
+    On PyTorch it derives classes of its own from these, for speed.
+    """
+    cls = type(optimizer)
+    if not cls.__module__.startswith("keras."):
+        return cls
+    return getattr(keras.optimizers, cls.__name__, cls)
+
+
+def is_regularizers_module(module: dict[str, Any]) -> bool:
+    """Tells whether these are the globals of Keras's own regularizers."""
+    return keras.regularizers.L2.__module__ == module.get("__name__")
+
+
+def excludes_variables_from_decay(optimizer: keras.Optimizer) -> bool:
+    """Tells whether `exclude_from_weight_decay` was called with variables."""
+    return bool(getattr(optimizer, "_exclude_from_weight_decay", None))
+
+
+def draws_random_numbers(layer: keras.layers.Layer) -> bool:
+    """Tells whether a layer has a random state of its own."""
+    return any(not isinstance(e, State) for e in layer._seed_generators)
+
+
+@contextlib.contextmanager
+def losses_given(model: keras.Model, losses: list[Tensor]) -> Iterator[None]:
+    """Has `model.losses` return these inside.
+
+    Keras's JAX trainer hands its losses to `compute_loss` in the same way.
+    """
+    model._losses_override.extend(losses)
+    try:
+        yield
+    finally:
+        model._losses_override.clear()
+
+
 @contextlib.contextmanager
 def losses_computed_once(model: keras.Model) -> Iterator[list[Tensor]]:
     """Gives `model.losses`, and has the model return them again inside.
 
     Keras computes each penalty anew whenever `model.losses` is read. Compilers
-    find the twin and drop it, but PyTorch would do the work twice. Keras's JAX
-    trainer hands its losses to `compute_loss` in the same way.
+    find the twin and drop it, but PyTorch would do the work twice.
     """
     losses = list(model.losses)
     if model._losses_override or not losses:
         yield losses
         return
-    model._losses_override.extend(losses)
-    try:
+    with losses_given(model, losses):
         yield losses
+
+
+_around_updates: contextvars.ContextVar[AroundUpdates | None] = (
+    contextvars.ContextVar("around_updates", default=None)
+)
+
+
+class _UpdateStep:
+    """Stands for the update step of one optimizer."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+    def __call__(
+        self, grads: Any, trainable_variables: Any, learning_rate: Any
+    ) -> None:
+        def update() -> None:
+            type(self.optimizer)._backend_update_step(
+                self.optimizer, grads, trainable_variables, learning_rate
+            )
+
+        around = _around_updates.get()
+        if around is None:
+            update()
+        else:
+            around(update, trainable_variables, learning_rate)
+
+
+def allow_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
+    """Lets `around_updates` reach the updates of an optimizer.
+
+    Whether a call of `apply` changes the weights is known inside only: it may
+    accumulate gradients, and decides that in the compiled step. All optimizers
+    of Keras come by this method exactly once for each change, on all backends,
+    with the variables that have gradients and the learning rate of the step.
+    """
+    if not isinstance(
+        getattr(optimizer, "_backend_update_step", None), _UpdateStep
+    ):
+        optimizer._backend_update_step = _UpdateStep(optimizer)
+
+
+@contextlib.contextmanager
+def around_updates(function: AroundUpdates) -> Iterator[None]:
+    """Has each update of a prepared optimizer made by `function`.
+
+    It is called with what makes the update, the variables, and the learning
+    rate. Only while the scope is open, and in this thread: on TensorFlow each
+    replica has a thread of its own.
+    """
+    token = _around_updates.set(function)
+    try:
+        yield
     finally:
-        model._losses_override.clear()
+        _around_updates.reset(token)
+
+
+def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
+    """Returns by what an optimizer knows a variable.
+
+    On TensorFlow it may be given its own variables or those of Keras.
+    """
+    try:
+        return optimizer._var_key(variable)
+    except AttributeError:  # One that has no value yet, on TensorFlow.
+        return id(variable)
+
+
+def models_in_memory() -> list[keras.Model]:
+    """Returns all models, but for those that a `Sequential` is made of.
+
+    An optimizer does not know the model that it trains.
+    """
+    models = [
+        each
+        for each in gc.get_objects()
+        # Not `isinstance`, which would wake objects that load lazily.
+        if issubclass(type(each), keras.Model)
+        and hasattr(each, "_layers")  # It is not being constructed.
+    ]
+    hidden = {
+        id(getattr(each, "_functional", None))
+        for each in models
+        if isinstance(each, keras.Sequential)
+    }
+    return [each for each in models if id(each) not in hidden]

@@ -21,7 +21,7 @@ class RegularizedLayer:
     """Mixed into the class of a layer so that it saves its regularizers."""
 
     # Regularizers that wait for their weights to be made.
-    _awaited: list[Any] | None = None
+    _awaited: list[tuple[str, Any]] | None = None
 
     def get_config(self) -> dict[str, Any]:
         own = type(self)
@@ -38,6 +38,9 @@ class RegularizedLayer:
         # by Keras, which gives a layer another name each time.
         return {
             "layer": layer,
+            "weights": [
+                weight.variable.name for weight in _trained_weights(self)
+            ],
             "regularizers": [
                 keras.saving.serialize_keras_object(weight.variable.regularizer)
                 for weight in _trained_weights(self)
@@ -51,19 +54,21 @@ class RegularizedLayer:
         known: dict[str, Any] | None = None
         if cls is not RegularizedLayer:
             base: Any = _base(cls)
-            if set(config) != {"layer", "regularizers"}:
+            if set(config) != {"layer", "weights", "regularizers"}:
                 return base.from_config(config)
             known = {keras.saving.get_registered_name(base): base}
         again = keras.saving.deserialize_keras_object(config["layer"], known)
         remember(again)
-        again._await(
-            keras.saving.deserialize_keras_object(config["regularizers"])
+        regularizers = keras.saving.deserialize_keras_object(
+            config["regularizers"]
         )
+        again._await(list(zip(config["weights"], regularizers, strict=True)))
         return again
 
-    def _await(self, awaited: list[Any]) -> None:
+    def _await(self, awaited: list[tuple[str, Any]]) -> None:
         # Not the layer's own `__setattr__`, which tracks lists.
         object.__setattr__(self, "_awaited", awaited)
+        self._attach()  # A model may be built by its constructor.
 
     def _post_build(self) -> None:
         """Called by Keras when the layer has been built."""
@@ -93,12 +98,18 @@ class RegularizedLayer:
         if self._awaited is None:
             return
         weights = _trained_weights(self)
-        if len(weights) == len(self._awaited):
-            for weight, regularizer in zip(weights, self._awaited, strict=True):
-                weight.variable.regularizer = regularizer
-                if name := _kinds.argument(weight):
-                    setattr(weight.layer, name, regularizer)
-            object.__setattr__(self, "_awaited", None)
+        awaited = self._awaited
+        if len(weights) != len(awaited):
+            # Keras merges the factors of `enable_lora` into the kernels that it
+            # saves, and most layers do not make them again.
+            awaited = [e for e in awaited if not e[0].startswith("lora_")]
+        if len(weights) != len(awaited):
+            return
+        for weight, (_, regularizer) in zip(weights, awaited, strict=True):
+            weight.variable.regularizer = regularizer
+            if name := _kinds.argument(weight):
+                setattr(weight.layer, name, regularizer)
+        object.__setattr__(self, "_awaited", None)
 
     def __reduce__(self) -> Any:
         # Pickle finds classes by their names, and this one has none.

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from l2keras import _backend, _validation
+from l2keras._tuned_strength import TunedStrength
 from l2keras._types import Schedule, Strength
 
 # A schedule is tried at these, so that most mistakes show at once.
@@ -25,6 +26,8 @@ def check(strength: Any, name: str) -> Strength:
         strength, type | keras.Regularizer | keras.Layer
     ):
         return _validation.check_number(strength, name, " or a schedule")
+    if isinstance(strength, TunedStrength):
+        return strength  # It is checked before it is made, and never saved.
     _check_saves(strength, name)
     for step in _PROBED_STEPS:
         # As the clock gives it.

@@ -127,12 +127,18 @@ class Instrumentation:
         model.make_train_function()
         self._plain = (model.train_function, model.test_function)
 
+    def follow_clock(self) -> None:
+        """Drives the clock that the model's schedules have now."""
+        self.clock, _ = connect_clock(self.model)
+        if self.clock is not None and self.model.optimizer is not None:
+            self.clock.driven = True
+
     def _swap_in(self) -> None:
         """Replaces methods, metrics and compiled functions by ours."""
         model = self.model
         self._plain = (model.train_function, model.test_function)
         self._replace("compute_loss", self._splitting(model.compute_loss))
-        if self.clock is not None and model.optimizer is not None:
+        if model.optimizer is not None:
             self._replace("train_step", self._ticking(model.train_step))
         for name in ("evaluate", "train_on_batch", "test_on_batch"):
             self._replace(name, self._aside(getattr(model, name)))
@@ -330,16 +336,19 @@ class Instrumentation:
 
     def _ticking(self, train_step: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a `train_step` that sets the clock when it is done."""
-        model, clock = self.model, self.clock
-        assert clock is not None
+        model = self.model
 
         def tick(*args: Any, **kwargs: Any) -> Any:
             logs = train_step(*args, **kwargs)
-            clock.write(model.optimizer.iterations)
+            if self.clock is not None:
+                self.clock.write(model.optimizer.iterations)
             return logs
 
         def tick_jax(state: Any, data: Any) -> Any:
             logs, state = train_step(state, data)
+            clock = self.clock
+            if clock is None:
+                return logs, state
             trainable, non_trainable, optimizer, metrics = state
             variables = zip(model.optimizer.variables, optimizer, strict=True)
             with keras.StatelessScope(state_mapping=list(variables)):
@@ -357,6 +366,13 @@ class Instrumentation:
             return logs, (trainable, non_trainable, optimizer, metrics)
 
         return tick_jax if keras.backend.backend() == "jax" else tick
+
+
+def follow_clock(model: keras.Model) -> None:
+    """Has a training that is going on drive schedules that are new."""
+    instrumentation = getattr(model.compute_loss, "instrumentation", None)
+    if instrumentation is not None:
+        instrumentation.follow_clock()
 
 
 def when_built(model: keras.Model, action: Callable[[], None]) -> None:

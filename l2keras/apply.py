@@ -14,6 +14,7 @@ from l2keras import (
     _kinds,
     _paths,
     _regularized_layer,
+    _training,
 )
 from l2keras.regularizers import Regularizer
 
@@ -132,7 +133,8 @@ def apply_regularizers(
     if clock is not None:
         clock.write(step)
     _control.drop_unused_states(model)
-    _control.forget_compiled(model)
+    for each in _control.forget_compiled(model):
+        _training.follow_clock(each)
     return AppliedRegularizers({w.path: r for w, r in changes})
 
 
@@ -202,7 +204,8 @@ def strip_regularizers(
             unsaved += [
                 f"{path}{w.path}" for w in own if w.variable.regularizer
             ]
-    _control.drop_unused_states(model)
+    if model.built:
+        _control.drop_unused_states(model)
     _control.forget_compiled(model)
     _warn_of(model, lost, unsaved)
     return model
@@ -274,6 +277,15 @@ def _check_regularizer(value: Any, name: str) -> Any:
             f"Argument `{name}` must be a regularizer, as an instance such as "
             f"`l2keras.L2(1e-4)`, or None. Received: {name}={value!r}"
         )
+    if not isinstance(value, keras.Regularizer):
+        try:
+            keras.Variable(0.0).regularizer = value
+        except ValueError as error:  # Until Keras 3.10.
+            raise TypeError(
+                f"This version of Keras, {keras.__version__}, takes no "
+                "function for a regularizer. Make it a class: see "
+                f"`l2keras.Regularizer`. Received: {name}={value!r}"
+            ) from error
     return value
 
 
@@ -440,7 +452,9 @@ def _warn_of(
             stacklevel=3,
         )
     try:
-        config = keras.saving.serialize_keras_object(model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras's, of lambdas.
+            config = keras.saving.serialize_keras_object(model)
     except NotImplementedError:
         return
     needed = sorted(

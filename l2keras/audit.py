@@ -1,18 +1,22 @@
 """What regularization a model has: every weight, what it pays, and why."""
 
 import dataclasses
-import io
 import math
 import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
-import rich.box
-import rich.console
 import rich.table
 
-from l2keras import _control, _keras_private, _kinds, _paths
+from l2keras import (
+    _control,
+    _keras_private,
+    _kinds,
+    _paths,
+    _regularized_layer,
+    _tables,
+)
 from l2keras._types import Schedule
 from l2keras.regularizers import Regularizer
 
@@ -118,7 +122,7 @@ def summary(
 
     Args:
         model: A built Keras model.
-        line_length: Width in characters. Defaults to that of the terminal, and
+        line_length: Width in characters. Defaults to that of the terminal, or
             to 100 where there is none.
         print_fn: Function that is called with the whole text instead of
             printing it.
@@ -145,19 +149,17 @@ def summary(
     Penalties: 1, on 1 of 2 weights (4 of 5 parameters)
     """
     records = penalties(model)
-    width = line_length or max(100, shutil.get_terminal_size().columns)
-    file = io.StringIO()
-    console = rich.console.Console(
-        file=file, width=width, highlight=False, markup=False
+    console = _tables.console(
+        line_length or shutil.get_terminal_size((100, 24)).columns
     )
-    console.print(f'Regularization of "{model.name}"')
-    console.print(_table(_paths.weights(model), records))
-    for line in _totals(records):
-        console.print(line)
-    for finding in _findings(model, records):
-        console.print(f"- {finding}", style="bold")
-    text = "\n".join(line.rstrip() for line in file.getvalue().splitlines())
-    (print_fn or print)(text)
+    with console.capture() as captured:
+        console.print(f'Regularization of "{model.name}"')
+        console.print(_table(_paths.weights(model), records))
+        for line in _totals(records):
+            console.print(line)
+        for finding in _findings(model, records):
+            console.print(f"- {finding}")
+    (print_fn or print)(_tables.text(captured.get()))
 
 
 def _penalty(variable: keras.Variable) -> float:
@@ -199,14 +201,10 @@ def _schedules(regularizer: Any) -> dict[str, Schedule]:
 def _table(
     weights: list[_paths.Weight], records: list[WeightPenalty]
 ) -> rich.table.Table:
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Weight", overflow="fold")
-    table.add_column("Shape")
-    table.add_column("Regularizer", overflow="fold")
-    table.add_column("Strength", justify="right")
-    table.add_column("Penalty", justify="right")
-    table.add_column("Share", justify="right")
-    table.add_column("Decay", justify="right")
+    table = _tables.table(
+        left=["Weight", "Shape", "Regularizer"],
+        right=["Strength", "Penalty", "Share", "Decay"],
+    )
     for weight, record in zip(weights, records, strict=True):
         regularizer = record.regularizer
         if regularizer is None and not _kinds.is_kernel(weight):
@@ -258,6 +256,13 @@ def _findings(
 ) -> Iterable[str]:
     """Yields what a careful reviewer would ask about."""
     pairs = list(zip(_paths.weights(model), records, strict=True))
+    # Weights whose layers' arguments do not say what they have.
+    set_apart = {
+        id(weight.variable)
+        for _, layer in _keras_private.layers_by_path(model)
+        if _regularized_layer.is_remembering(layer)
+        for weight in _paths.own_weights(layer)
+    }
     kernels = [
         (weight, record) for weight, record in pairs if _kinds.is_kernel(weight)
     ]
@@ -295,7 +300,7 @@ def _findings(
         "The layer was given another regularizer after it was built, which "
         "has no effect until the model is saved and loaded (see "
         "`l2keras.apply_regularizers`)",
-        [record for weight, record in pairs if _was_given_in_vain(weight)],
+        [r for weight, r in pairs if _was_given_in_vain(weight, set_apart)],
     )
     yield from _about_the_clock(model)
 
@@ -308,9 +313,13 @@ def _about(problem: str, records: list[WeightPenalty]) -> Iterable[str]:
         yield f"{problem}: {listed}{more}"
 
 
-def _was_given_in_vain(weight: _paths.Weight) -> bool:
+def _was_given_in_vain(weight: _paths.Weight, set_apart: set[int]) -> bool:
     name = _kinds.argument(weight) if weight.is_trained else None
-    if name is None or not _keras_private.is_of_keras(weight.layer):
+    if (
+        name is None
+        or not _keras_private.is_of_keras(weight.layer)
+        or id(weight.variable) in set_apart
+    ):
         return False
     return not _kinds.same(
         getattr(weight.layer, name), weight.variable.regularizer

@@ -239,7 +239,9 @@ class PenaltyScheduler(keras.callbacks.Callback):
             )
             for pattern, schedule in self.scales.items()
         }
-        self._apply()
+        if self._states:
+            # Anew, since a regularizer may have been replaced meanwhile.
+            self._connect()
 
     def _connect(self) -> None:
         self._states = _control.connect_scales(self.model, self.scales)

@@ -9,6 +9,18 @@ if TYPE_CHECKING:
 _DATA, _REGULARIZATION, _VALIDATION = "#4477AA", "#EE6677", "#222222"
 
 
+def _figure_class() -> Any:
+    # Not pyplot: it would keep the figures, and may want a display.
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Figures need matplotlib. Install it with "
+            '`pip install "l2keras[plots]"`.'
+        ) from error
+    return Figure
+
+
 def plot_loss_split(
     history: Mapping[str, Sequence[float]], ax: "Axes | None" = None
 ) -> "Axes":
@@ -39,14 +51,7 @@ def plot_loss_split(
     >>> ax.get_xlabel()
     'epoch'
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "Figures need matplotlib. Install it with "
-            '`pip install "l2keras[plots]"`.'
-        ) from error
-
+    figure_class = _figure_class()
     logs: Mapping[str, Any] = getattr(history, "history", history)
     if not {"data_loss", "regularization_loss"} <= set(logs):
         raise ValueError(
@@ -56,8 +61,7 @@ def plot_loss_split(
             f"Received: history with keys {sorted(logs)}"
         )
     if ax is None:
-        # Not pyplot: it would keep the figure, and may want a display.
-        ax = Figure(layout="constrained").subplots()
+        ax = figure_class(layout="constrained").subplots()
     epochs = range(1, len(logs["data_loss"]) + 1)
     ax.stackplot(
         epochs,
@@ -81,5 +85,62 @@ def plot_loss_split(
     ax.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     ax.margins(x=0)
     ax.locator_params(axis="x", integer=True)
+    ax.legend()
+    return ax
+
+
+def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
+    """Draws the validation loss by strength, as glmnet's users know it.
+
+    Each strength at its best epoch: the mean over the folds, one standard error
+    on both sides, and both choices.
+
+    Args:
+        result: What `l2keras.tune_strength` returns.
+        ax: Matplotlib axes to draw on. Defaults to new ones.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+
+    Example:
+
+    >>> import l2keras, numpy as np
+    >>> loss = np.array([[[0.4], [0.6]], [[0.3], [0.5]]])
+    >>> result = l2keras.TuningResult(np.array([0.1, 1.0]), loss, loss, {}, [])
+    >>> l2keras.plot_strength_path(result).get_xlabel()
+    'strength'
+    """
+    figure_class = _figure_class()
+    if ax is None:
+        ax = figure_class(layout="constrained").subplots()
+    strengths, (loss, error) = result.strengths, result.path()
+    ax.fill_between(
+        strengths,
+        loss - error,
+        loss + error,
+        color=_DATA,
+        alpha=0.25,
+        linewidth=0,
+        label="± one standard error",
+    )
+    ax.plot(strengths, loss, color=_DATA, marker=".", label="mean over folds")
+    ax.axvline(
+        result.best_strength, color=_VALIDATION, linestyle="--", label="best"
+    )
+    ax.axvline(
+        result.one_standard_error_strength,
+        color=_REGULARIZATION,
+        linestyle=":",
+        label="strongest within one standard error",
+    )
+    positive = strengths[strengths > 0]
+    if len(positive) > 1:
+        # Logarithmic, but for a zero at its left end.
+        ax.set_xscale("symlog", linthresh=positive[0])
+        ax.set_xlim(strengths[0], strengths[-1])
+    ax.set(xlabel="strength", ylabel="validation data loss")
     ax.legend()
     return ax
