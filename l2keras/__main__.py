@@ -62,7 +62,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
             "Trains Dense(64, relu) and Dense(3, softmax) on scikit-learn's "
             "wine data: 178 wines of three kinds. The first layer's penalty "
             "rises from zero over the first half of the training, the "
-            "second's is constant. Saves the model, reloads it and compares."
+            "second's is constant. Saves the model, reloads it and compares. "
+            "Then chooses a strength by cross-validation."
         ),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -89,7 +90,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--output",
         type=pathlib.Path,
         default=pathlib.Path("l2keras-demo"),
-        help="folder for the model, the history and the figure",
+        help="folder for the model, the history and the figures",
     )
     commands = parser.add_subparsers(dest="command", title="another command")
     inspect = commands.add_parser(

@@ -37,8 +37,9 @@ class WeightPenalty:
         schedules: Those of the strengths that are schedules, by the same names.
         penalty: What it adds to the loss now, 0.0 if nothing.
         share: `penalty` as a fraction of that of all weights, 0.0 if that is 0.
-        weight_decay: The optimizer's weight decay on it, as in
-            `w -= learning_rate * weight_decay * w`. 0.0 if there is none, or no
+        weight_decay: The optimizer's weight decay on it now, as in
+            `w -= learning_rate * weight_decay * w`, or without the learning
+            rate if it is not coupled to it. 0.0 if there is none, or no
             optimizer.
 
     Example:
@@ -100,9 +101,11 @@ def penalties(model: keras.Model) -> list[WeightPenalty]:
             schedules=_schedules(variable.regularizer),
             penalty=penalty,
             share=penalty / total if total else 0.0,
-            weight_decay=_keras_private.weight_decay(model, variable),
+            weight_decay=decay,
         )
-        for (path, variable, _), penalty in zip(weights, paid, strict=True)
+        for (path, variable, _), penalty, decay in zip(
+            weights, paid, _decays(model, weights), strict=True
+        )
     ]
 
 
@@ -160,6 +163,25 @@ def summary(
         for finding in _findings(model, records):
             console.print(f"- {finding}")
     (print_fn or print)(_tables.text(captured.get()))
+
+
+def _decays(model: keras.Model, weights: list[_paths.Weight]) -> list[float]:
+    """Returns the optimizer's weight decay on each weight."""
+    optimizer: Any = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    if hasattr(optimizer, "strengths"):  # `DecoupledWeightDecay`.
+        strengths = optimizer.strengths(model)
+        return [
+            strengths.get(weight.path, 0.0)
+            if weight.variable.trainable
+            else 0.0
+            for weight in weights
+        ]
+    return [
+        _keras_private.weight_decay(model, weight.variable)
+        for weight in weights
+    ]
 
 
 def _penalty(variable: keras.Variable) -> float:

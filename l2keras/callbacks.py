@@ -38,7 +38,10 @@ class RegularizationLogger(keras.callbacks.Callback):
         strengths: Boolean, whether to log each strength times scale, as
             `strength/hidden/kernel`, or with the class's name behind where a
             regularizer has several: `strength/hidden/kernel/L1`. As every
-            number in the logs it is the epoch's mean.
+            number in the logs it is the epoch's mean. The decay strengths of a
+            `DecoupledWeightDecay` come as `weight_decay/hidden/kernel`, as they
+            are when the epoch ends, and are seen by callbacks further down the
+            list, and by `History`.
 
     Raises:
         TypeError: If an argument is not a boolean.
@@ -97,6 +100,19 @@ class RegularizationLogger(keras.callbacks.Callback):
             )
         if self._instrumentation.clock is not None:
             self._check_schedules(self._instrumentation.clock)
+        if self.strengths and logs is not None:
+            logs.update(self._decay_strengths())
+
+    def _decay_strengths(self) -> dict[str, float]:
+        optimizer: Any = self.model.optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            optimizer = optimizer.inner_optimizer
+        if not hasattr(optimizer, "strengths"):  # Not `DecoupledWeightDecay`.
+            return {}
+        return {
+            f"weight_decay/{path}": strength
+            for path, strength in optimizer.strengths(self.model).items()
+        }
 
     def on_train_end(self, logs: Any = None) -> None:
         self._training = False

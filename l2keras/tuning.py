@@ -247,15 +247,15 @@ def tune_strength(
     ...         keras.Input((2,)),
     ...         keras.layers.Dense(1, kernel_regularizer=l2keras.L2(strength)),
     ...     ])
-    ...     model.compile("sgd", "mse")
+    ...     model.compile(keras.optimizers.SGD(0.1), "mse")
     ...     return model
-    >>> x = np.random.default_rng(0).normal(size=(40, 2))
+    >>> x = np.random.default_rng(0).normal(size=(60, 2))
+    >>> y = x @ [1.0, -1.0]  # Without noise, nothing is to be regularized.
     >>> result = l2keras.tune_strength(
-    ...     build_model, x, x @ [1.0, -1.0], [0.0, 0.01, 10.0], folds=2,
-    ...     epochs=20, verbose=0,
+    ...     build_model, x, y, [0.0, 0.01, 1.0], folds=2, epochs=30, verbose=0
     ... )
     >>> result.validation_loss.shape
-    (3, 2, 20)
+    (3, 2, 30)
     >>> result.best_strength
     0.0
     """
@@ -306,7 +306,7 @@ def _check_strengths(strengths: Any) -> np.ndarray:
 
 def _warn_of(result: TuningResult, interrupted: bool) -> None:
     """Warns of what makes the choice doubtful."""
-    lost = np.isnan(result.validation_loss[:, :, -1])
+    lost = ~np.isfinite(result.validation_loss[:, :, -1])
     if interrupted:
         warnings.warn(
             f"The search was interrupted: {lost.sum()} of {lost.size} replicas "
@@ -318,8 +318,8 @@ def _warn_of(result: TuningResult, interrupted: bool) -> None:
             f"{s:.4g}" for s in result.strengths[lost.any(axis=1)]
         )
         warnings.warn(
-            f"The loss of {lost.sum()} of {lost.size} replicas became NaN, at "
-            f"the strengths {which}. The others are not affected. A lower "
+            f"The loss of {lost.sum()} of {lost.size} replicas is not finite, "
+            f"at the strengths {which}. The others are not affected. A lower "
             "learning rate may help.",
             stacklevel=3,
         )

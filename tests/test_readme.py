@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -10,18 +11,20 @@ import pytest
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
-def block(language):
-    (found,) = re.findall(
+def blocks(language):
+    return re.findall(
         rf"^```{language}\n(.*?)^```", README.read_text(), re.M | re.S
     )
-    return found
 
 
 def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block("python"), str(README), "exec"), {})
+    example, built, tuned = blocks("python")
+    names = {}
+    exec(compile(example, str(README), "exec"), names)
     printed = capsys.readouterr().out.splitlines()
-    promised = block("text").splitlines()
+    (promised,) = blocks("text")
+    promised = promised.splitlines()
     assert len(printed) == len(promised)
     for line, promise in zip(printed[:-1], promised[:-1], strict=True):
         name, *numbers = line.split()
@@ -33,6 +36,15 @@ def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
                 np.float64(numbers), np.float64(other_numbers), atol=3e-3
             )
     assert printed[-1] == promised[-1] == "True"
+
+    exec(compile(built, str(README), "exec"), names)
+    assert len(names["backbone"].losses) == 53  # Of 54 kernels.
+    assert "No penalty" in capsys.readouterr().out
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The best strength, .* at the edge")
+        exec(compile(tuned, str(README), "exec"), names)
+    assert names["result"].validation_loss.shape == (32, 5, 20)
+    assert names["result"].one_by_one is None
 
 
 def test_links_lead_somewhere():

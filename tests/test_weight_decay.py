@@ -1458,3 +1458,44 @@ print(json.dumps(pairs))
             XLA_FLAGS="--xla_force_host_platform_device_count=4",
         )
     )
+
+
+# What is seen of it -----------------------------------------------------------
+
+
+def test_the_audit_and_the_logger_tell_of_the_decay():
+    model = documented_model(l2keras.L2(0.01), None)
+    decay = l2keras.LinearSchedule(0.0, 0.1, steps=10)
+    model.compile(
+        l2keras.DecoupledWeightDecay(
+            keras.optimizers.SGD(0.1), {"hidden/kernel": decay}, default=0.05
+        ),
+        "categorical_crossentropy",
+    )
+    x, y = documented_data(samples=64)
+    logger = l2keras.RegularizationLogger(strengths=True)
+    history = model.fit(
+        x, y, batch_size=16, epochs=2, verbose=0, callbacks=[logger]
+    ).history
+    # Four steps an epoch.
+    np.testing.assert_allclose(
+        history["weight_decay/hidden/kernel"], [0.04, 0.08], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        history["weight_decay/output/kernel"], [0.05, 0.05], rtol=1e-6
+    )
+    seen = {each.path: each.weight_decay for each in l2keras.penalties(model)}
+    assert seen == pytest.approx(
+        {
+            "hidden/kernel": 0.08,
+            "hidden/bias": 0.0,
+            "output/kernel": 0.05,
+            "output/bias": 0.0,
+        }
+    )
+    printed = []
+    l2keras.summary(model, print_fn=printed.append)
+    assert (
+        "- A penalty, and the optimizer's weight decay as well: hidden/kernel"
+        in printed[0].splitlines()
+    )

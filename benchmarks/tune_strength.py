@@ -1,0 +1,205 @@
+"""What it takes to choose a strength, beside the loops that people write.
+
+    KERAS_BACKEND=tensorflow python benchmarks/tune_strength.py
+
+The documented model under 32 strengths in 5 folds for 20 epochs: 160 models.
+Prints wall time from the call to the result, compiling included, of
+
+- `l2keras.tune_strength`;
+- a plain loop of `fit`;
+- scikit-learn's `GridSearchCV` over `keras.wrappers.SKLearnClassifier` with two
+  jobs;
+- keras-tuner's `GridSearch`, if it is installed: a search for each fold;
+
+one after another in one run. The loops are run on every eighth strength (option
+`--every`) and scaled up, all but `GridSearchCV`, which starts processes first.
+Then: how far the validation losses are from those of the plain loop, and how
+the time grows from 10 to 1,000 replicas.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import l2keras
+from l2keras import _backend
+
+ROWS, FOLDS, BATCH = 500, 5, 50
+
+
+def make_data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 10)).astype("float32")
+    scores = x @ rng.normal(size=(10, 3)) + 2 * rng.normal(size=(ROWS, 3))
+    return x, keras.utils.to_categorical(scores.argmax(axis=1), 3)
+
+
+def build_model(strength):
+    model = keras.Sequential(
+        [
+            keras.Input((10,)),
+            keras.layers.Dense(
+                64, activation="relu", kernel_regularizer=l2keras.L2(strength)
+            ),
+            keras.layers.Dense(
+                3,
+                activation="softmax",
+                kernel_regularizer=l2keras.L2(0.1 * strength),
+            ),
+        ]
+    )
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def timed(function):
+    began = time.perf_counter()
+    result = function()
+    return time.perf_counter() - began, result
+
+
+def together(x, y, strengths, epochs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # That the best is at the edge.
+        return l2keras.tune_strength(
+            build_model,
+            x,
+            y,
+            strengths,
+            folds=FOLDS,
+            epochs=epochs,
+            batch_size=BATCH,
+            shuffle=False,
+            verbose=0,
+        )
+
+
+def plain_loop(x, y, strengths, epochs, folds):
+    """Returns the last validation data losses, (strengths, folds)."""
+    losses = np.zeros((len(strengths), len(folds)))
+    for i, strength in enumerate(strengths):
+        for k, fold in enumerate(folds):
+            keras.utils.set_random_seed(k)
+            model = build_model(float(strength))
+            model.fit(
+                x[fold.train],
+                y[fold.train],
+                batch_size=BATCH,
+                epochs=epochs,
+                shuffle=False,
+                verbose=0,
+            )
+            held_out = x[fold.validation], y[fold.validation]
+            loss = model.evaluate(*held_out, batch_size=BATCH, verbose=0)[0]
+            penalties = keras.ops.convert_to_numpy(sum(model.losses))
+            losses[i, k] = loss - float(penalties)
+    return losses
+
+
+def sklearn_model(X, y, strength):  # noqa: N803
+    return build_model(strength)
+
+
+def grid_search(x, y, strengths, epochs):
+    from keras.wrappers import SKLearnClassifier
+    from sklearn.model_selection import GridSearchCV, KFold
+
+    classifier = SKLearnClassifier(
+        sklearn_model,
+        model_kwargs={"strength": 0.0},
+        fit_kwargs={"epochs": epochs, "batch_size": BATCH, "verbose": 0},
+    )
+    grid = {"model_kwargs": [{"strength": float(s)} for s in strengths]}
+    search = GridSearchCV(
+        classifier, grid, cv=KFold(FOLDS), n_jobs=2, refit=False
+    )
+    return search.fit(x, y.argmax(axis=1))
+
+
+def keras_tuner_search(x, y, strengths, epochs, folds):
+    import keras_tuner
+
+    def build(hp):
+        return build_model(hp.Choice("strength", [float(s) for s in strengths]))
+
+    for k, fold in enumerate(folds):
+        with tempfile.TemporaryDirectory() as folder:
+            tuner = keras_tuner.GridSearch(
+                build, "val_loss", directory=folder, project_name=str(k)
+            )
+            tuner.search(
+                x[fold.train],
+                y[fold.train],
+                batch_size=BATCH,
+                epochs=epochs,
+                validation_data=(x[fold.validation], y[fold.validation]),
+                verbose=0,
+            )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--strengths", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--every", type=int, default=8)
+    parser.add_argument("--growth", type=int, nargs="*", default=[2, 20, 200])
+    parser.add_argument("--skip-grid-search", action="store_true")
+    arguments = parser.parse_args()
+    epochs = arguments.epochs
+    x, y = make_data()
+    strengths = np.logspace(-5, 0, arguments.strengths)
+    some = strengths[:: arguments.every]
+    scale = len(strengths) / len(some)
+    print(
+        f"{keras.backend.backend()}, {_backend.device_name()}, "
+        f"Keras {keras.__version__}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores"
+    )
+    print(f"{len(strengths)} strengths x {FOLDS} folds x {epochs} epochs\n")
+
+    # What the first model of a process costs it, whoever builds it.
+    build_model(0.0).fit(x[:BATCH], y[:BATCH], verbose=0)
+
+    base, result = timed(lambda: together(x, y, strengths, epochs))
+    print(f"  {'l2keras.tune_strength':28s}{base:8.1f} s")
+    again, _ = timed(lambda: together(x, y, strengths, epochs))
+    print(f"  {'the same once more':28s}{again:8.1f} s")
+    seconds, losses = timed(
+        lambda: plain_loop(x, y, some, epochs, result.folds)
+    )
+    loops = {"plain loop of fit": seconds * scale}
+    try:
+        seconds, _ = timed(
+            lambda: keras_tuner_search(x, y, some, epochs, result.folds)
+        )
+        loops["keras-tuner's GridSearch"] = seconds * scale
+    except ImportError:
+        print("  (keras-tuner is not installed)")
+    if not arguments.skip_grid_search:
+        seconds, _ = timed(lambda: grid_search(x, y, strengths, epochs))
+        loops["GridSearchCV, two jobs"] = seconds
+    for name, seconds in loops.items():
+        print(f"  {name:28s}{seconds:8.1f} s   x{seconds / base:.0f}")
+
+    ours = result.validation_loss[:: arguments.every, :, -1]
+    print(
+        f"\nlargest difference of {losses.size} validation losses to those of "
+        f"the plain loop: {np.abs(losses - ours).max():.1e}"
+    )
+    print("\nreplicas, seconds")
+    for number in arguments.growth:
+        grid = np.logspace(-5, 0, number)
+        seconds, _ = timed(lambda grid=grid: together(x, y, grid, epochs))
+        print(f"  {number * FOLDS:6d}{seconds:8.1f}")
+
+
+if __name__ == "__main__":
+    main()
