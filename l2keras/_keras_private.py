@@ -78,6 +78,28 @@ def models_around(layer: keras.layers.Layer) -> list[keras.Model]:
 
     A layer does not know who uses it, so all objects in memory are looked at.
     """
+    return [
+        each
+        for each in _all_models()
+        if any(inner is layer for _, inner in layers_by_path(each))
+    ]
+
+
+def models_in_memory() -> list[keras.Model]:
+    """Returns all models, but for those that a `Sequential` is made of.
+
+    An optimizer does not know the model that it trains.
+    """
+    models = _all_models()
+    hidden = {
+        id(getattr(each, "_functional", None))
+        for each in models
+        if isinstance(each, keras.Sequential)
+    }
+    return [each for each in models if id(each) not in hidden]
+
+
+def _all_models() -> list[keras.Model]:
     classes = {keras.Model}
     fresh = [keras.Model]
     while fresh:
@@ -88,7 +110,7 @@ def models_around(layer: keras.layers.Layer) -> list[keras.Model]:
         for each in gc.get_objects()
         # Not `isinstance`, which would wake objects that load lazily.
         if type(each) in classes
-        and any(inner is layer for _, inner in layers_by_path(each))
+        and hasattr(each, "_layers")  # It is not being constructed.
     ]
 
 
@@ -338,23 +360,3 @@ def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
         return optimizer._var_key(variable)
     except AttributeError:  # One that has no value yet, on TensorFlow.
         return id(variable)
-
-
-def models_in_memory() -> list[keras.Model]:
-    """Returns all models, but for those that a `Sequential` is made of.
-
-    An optimizer does not know the model that it trains.
-    """
-    models = [
-        each
-        for each in gc.get_objects()
-        # Not `isinstance`, which would wake objects that load lazily.
-        if issubclass(type(each), keras.Model)
-        and hasattr(each, "_layers")  # It is not being constructed.
-    ]
-    hidden = {
-        id(getattr(each, "_functional", None))
-        for each in models
-        if isinstance(each, keras.Sequential)
-    }
-    return [each for each in models if id(each) not in hidden]

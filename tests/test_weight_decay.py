@@ -1216,14 +1216,14 @@ def test_a_decay_that_the_wrapped_optimizer_is_given_later_is_an_error():
 
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")
-def halving(step):
+def halved_each_time(step):
     return 0.2 * 0.5**step
 
 
 def elaborate():
     return DecoupledWeightDecay(
         adamw(),
-        {"hidden/.*": rising_schedule(), "output/bias": halving},
+        {"hidden/.*": rising_schedule(), "output/bias": halved_each_time},
         default=keras.optimizers.schedules.CosineDecay(0.2, 12),
         coupled_to_learning_rate=False,
         cautious=True,
@@ -1236,7 +1236,7 @@ def test_the_config_says_it_all():
     config = json.loads(json.dumps(optimizer.get_config()))
     again = DecoupledWeightDecay.from_config(config)
     assert again.get_config() == optimizer.get_config()
-    assert again.rules["output/bias"] is halving
+    assert again.rules["output/bias"] is halved_each_time
     assert (again.cautious, again.coupled_to_learning_rate) == (True, False)
     assert again.name == "mine"
     assert list(optimizer.get_config()) == [
