@@ -238,19 +238,20 @@ def drop_unused_states(model: keras.Model) -> None:
                 _keras_private.drop(layer, state)
 
 
-def forget_compiled(model: keras.Model) -> list[keras.Model]:
+def forget_compiled(model: keras.Model) -> None:
     """Drops the compiled functions; within `fit`, has them made again.
 
-    Those of the models that contain this one too, which it returns.
+    Those of the models that contain this one too.
     """
-    models = _keras_private.models_around(model)
-    for each in models:
+    for each in _keras_private.models_around(model):
         training = each.train_function is not None
         each.train_function = each.test_function = None
+        instrumentation = getattr(each.compute_loss, "instrumentation", None)
+        if instrumentation is not None:
+            instrumentation.renew()
         if training:
             if "train_step" in vars(each):
                 # JAX would find what it compiled of the same function before.
                 each.train_step = functools.partial(each.train_step)
             _keras_private.note_state(each)
             each.make_train_function(force=True)
-    return models

@@ -13,6 +13,8 @@ callback with `on_train_batch_end` would turn off.
   callbacks see them.
 """
 
+import functools
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -66,6 +68,8 @@ class Instrumentation:
         # Compiled functions (to train, to test): without us, and with.
         self._plain: tuple[Any, Any] = (None, None)
         self._kept: tuple[Any, Any] = (None, None)
+        # The function to train that the last training left on the model.
+        self._left: Callable[[], Any] = lambda: None
 
     def __reduce__(self) -> Any:
         """Puts `None` in place of a copy, so that a copied callback starts."""
@@ -93,7 +97,7 @@ class Instrumentation:
         layout = self._current_layout()
         # Functions of an earlier training are still good if the model has not
         # been compiled since: then the one that `remove` left is still there.
-        left = self._plain[0]
+        left = self._left()
         if (
             changed
             or not _same(layout, self._layout)
@@ -125,10 +129,14 @@ class Instrumentation:
             # A regularizer was replaced, or given a scale, meanwhile.
             model.train_function = model.test_function = None
         model.make_train_function()
-        self._plain = (model.train_function, model.test_function)
+        # Not held: as long as JAX's compiled form of a method lives, it is what
+        # JAX finds for that method, even after the model is compiled anew.
+        self._plain = (None, None)
+        self._left = weakref.ref(model.train_function)
 
-    def follow_clock(self) -> None:
-        """Drives the clock that the model's schedules have now."""
+    def renew(self) -> None:
+        """Takes up what was changed in the model while it trains."""
+        self._plain = (None, None)
         self.clock, _ = connect_clock(self.model)
         if self.clock is not None and self.model.optimizer is not None:
             self.clock.driven = True
@@ -140,6 +148,9 @@ class Instrumentation:
         self._replace("compute_loss", self._splitting(model.compute_loss))
         if model.optimizer is not None:
             self._replace("train_step", self._ticking(model.train_step))
+        # A function of its own, so that JAX does not take what it compiled of
+        # the method for another set of metrics.
+        self._replace("test_step", functools.partial(model.test_step))
         for name in ("evaluate", "train_on_batch", "test_on_batch"):
             self._replace(name, self._aside(getattr(model, name)))
         for name in ("fit", "compile"):
@@ -366,13 +377,6 @@ class Instrumentation:
             return logs, (trainable, non_trainable, optimizer, metrics)
 
         return tick_jax if keras.backend.backend() == "jax" else tick
-
-
-def follow_clock(model: keras.Model) -> None:
-    """Has a training that is going on drive schedules that are new."""
-    instrumentation = getattr(model.compute_loss, "instrumentation", None)
-    if instrumentation is not None:
-        instrumentation.follow_clock()
 
 
 def when_built(model: keras.Model, action: Callable[[], None]) -> None:

@@ -14,7 +14,6 @@ from l2keras import (
     _kinds,
     _paths,
     _regularized_layer,
-    _training,
 )
 from l2keras.regularizers import Regularizer
 
@@ -133,8 +132,7 @@ def apply_regularizers(
     if clock is not None:
         clock.write(step)
     _control.drop_unused_states(model)
-    for each in _control.forget_compiled(model):
-        _training.follow_clock(each)
+    _control.forget_compiled(model)
     return AppliedRegularizers({w.path: r for w, r in changes})
 
 

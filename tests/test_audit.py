@@ -12,7 +12,9 @@ import l2keras
 from l2keras import reference
 from l2keras.__main__ import main
 
-register = keras.saving.register_keras_serializable(package="l2keras_tests_audit")
+register = keras.saving.register_keras_serializable(
+    package="l2keras_tests_audit"
+)
 
 
 @register

@@ -925,6 +925,38 @@ def test_compiling_after_a_training_that_broke_off_takes_effect():
     assert_weights(model, start, atol=0)
 
 
+def test_compiling_after_a_training_takes_effect():
+    model = constant_model()
+    logger = l2keras.RegularizationLogger()
+    fit(model, X, Y, [logger], validation_data=(X, Y))
+    model.evaluate(X, Y, verbose=0)
+    compiled(model, loss="mse")
+    expected = compiled(keras.models.clone_model(model), loss="mse")
+    expected.set_weights(model.get_weights())
+    assert model.evaluate(X, Y, verbose=0) == pytest.approx(
+        expected.evaluate(X, Y, verbose=0), rel=1e-6
+    )
+
+
+def test_two_loggers_of_as_many_numbers_log_their_own():
+    # Both log four, which JAX tells apart by nothing but the function.
+    logs = {}
+    for options in ({"penalties": True}, {"strengths": True}):
+        model = constant_model(rate=0.0)
+        for each in ({"strengths": True}, {"penalties": True}, options):
+            logger = l2keras.RegularizationLogger(**each)
+            logs = fit(model, X, Y, [logger], validation_data=(X, Y))
+        prefix = "strength" if "strengths" in options else "regularization_loss"
+        first = logs[f"{prefix}/hidden/kernel"]
+        regularizer = model.get_layer("hidden").kernel_regularizer
+        truth = (
+            regularizer.strength
+            if "strengths" in options
+            else number(regularizer(model.get_layer("hidden").kernel))
+        )
+        assert first == pytest.approx([truth], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     "hook", ["on_train_batch_end", "on_epoch_end", "on_epoch_begin"]
 )
