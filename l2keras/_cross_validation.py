@@ -111,7 +111,7 @@ def draw_folds(
         order = np.random.default_rng(seed).permutation(rows)
         parts = [np.sort(part) for part in np.array_split(order, number)]
         return [Fold(np.setdiff1d(order, part), part) for part in parts]
-    if hasattr(folds, "split"):
+    if hasattr(folds, "split") and not isinstance(folds, str | bytes):
         pairs = folds.split(np.zeros(rows), _labels(data[1]), groups)
     elif isinstance(folds, Iterable) and not isinstance(folds, str | bytes):
         pairs = folds

@@ -8,6 +8,7 @@ the next, and the user is told why.
 
 import abc
 import hashlib
+import json
 import pathlib
 import time
 import warnings
@@ -116,8 +117,6 @@ def _build(
         keras.utils.set_random_seed(settings.seed + fold)
         try:
             each = build_model(TunedStrength(cell))
-        except NoValueError:
-            return None, "`build_model` asks for the value of the strength"
         except Exception as error:
             if _is_raised_by_keras_regularizer(error):
                 raise TypeError(
@@ -125,6 +124,8 @@ def _build(
                     "l2keras, as in `l2keras.L2(strength)`. Keras's own take "
                     "nothing but a number."
                 ) from error
+            if isinstance(error, NoValueError):
+                return None, "`build_model` asks for the value of the strength"
             raise
         _check_model(each)
         _keras_private.build_for_training(each, _take(data, rows))
@@ -312,7 +313,8 @@ class StackTrainer(Trainer):
             for values in start
             for each in values
         ]
-        return _hash(self._settings, [*self._data, *starts])
+        compiled = _compiled(self._replica.model)
+        return _hash(self._settings, [*self._data, *starts], compiled)
 
     def _rows(self, chunk: Chunk, epoch: int) -> Rows:
         orders = [self._settings.order(fold, epoch) for fold in chunk.folds]
@@ -372,15 +374,20 @@ class FitTrainer(Trainer):
         )
 
     def state(self) -> list[np.ndarray]:
-        return [_stacked.to_numpy(each) for each in self._variables()]
+        values = [_stacked.to_numpy(each) for each in self._variables()]
+        return [*_backend.random_state(), *values]
 
     def restore(self, state: list[np.ndarray]) -> None:
-        for variable, value in zip(self._variables(), state, strict=True):
+        number = len(_backend.random_state())
+        _backend.set_random_state(state[:number])
+        for variable, value in zip(
+            self._variables(), state[number:], strict=True
+        ):
             variable.assign(value)
 
     def fingerprint(self) -> str:
         arrays = keras.tree.flatten([e for e in self._data if e is not None])
-        return _hash(self._settings, arrays)
+        return _hash(self._settings, arrays, _compiled(self._new_model(0, 0)))
 
     def _variables(self) -> list[keras.Variable]:
         return [*self._model.variables, *self._model.optimizer.variables]
@@ -391,6 +398,7 @@ class FitTrainer(Trainer):
         _check_model(model)
         rows = self._settings.folds[fold].train[: self._settings.batch_size]
         _keras_private.build_for_training(model, _take(self._data, rows))
+        _control.connect_clock(model)
         return model
 
     def _check_strength_is_used(self) -> None:
@@ -415,7 +423,19 @@ def _described(model: keras.Model) -> Any:
             keras.saving.serialize_keras_object(weight.variable.regularizer)
             for weight in _control.regularized(model)
         ],
-        model.optimizer.get_config(),
+        _compiled(model),
+    )
+
+
+def _compiled(model: keras.Model) -> str:
+    """Returns what a model was compiled with, without the names Keras gives."""
+    optimizer = model.optimizer.get_config()
+    optimizer.pop("name")
+    config = model.get_compile_config() or {}
+    parts = {key: config.get(key) for key in ("loss", "metrics")}
+    return json.dumps(
+        [type(model.optimizer).__name__, optimizer, parts],
+        default=lambda each: getattr(each, "__name__", type(each).__name__),
     )
 
 
@@ -458,7 +478,7 @@ def _train(
                     warnings.warn(
                         "The replicas are trained one after another: "
                         f"{reason}.",
-                        stacklevel=5,
+                        stacklevel=4,
                     )
                 _put(found, chunk, epoch, *means)
                 bar.update(index * settings.epochs + epoch + 1)
@@ -575,11 +595,11 @@ class _Backup:
             self._file.unlink(missing_ok=True)
 
 
-def _hash(settings: Settings, arrays: list[np.ndarray]) -> str:
+def _hash(settings: Settings, arrays: list[np.ndarray], compiled: str) -> str:
     """Returns a name for a search: for its arguments, and for its data."""
     digest = hashlib.sha256()
     numbers = settings[2:6]  # Epochs, batch size, shuffle and seed.
-    digest.update(repr(numbers).encode())
+    digest.update(f"{numbers} {compiled}".encode())
     for each in (settings.strengths, *sum(settings.folds, ()), *arrays):
         digest.update(repr((each.shape, each.dtype.name)).encode())
         digest.update(np.ascontiguousarray(each).tobytes())

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from l2keras import _backend, _control, _keras_private
+from l2keras import _backend, _control, _keras_private, _paths
 from l2keras._tuned_strength import Cell
 from l2keras._types import Tensor
 
@@ -109,17 +109,38 @@ class Replica:
         )
         mapping = list(zip(model.metrics_variables, metrics, strict=True))
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            with _keras_private.losses_given(model, losses):
-                loss = model.compute_loss(x, y, y_pred, sample_weight)
+            data_loss = loss = self._compute_loss(
+                [ops.zeros(())], x, y, y_pred, sample_weight, training
+            )
+            if losses:
+                # Not the difference of the two, which would be nothing but
+                # rounding where the penalty is large.
+                loss = self._compute_loss(
+                    losses, x, y, y_pred, sample_weight, training
+                )
             model.compute_metrics(x, y, y_pred, sample_weight)
         metrics = [
             scope.get_current_value(variable)
             for variable in model.metrics_variables
         ]
-        data_loss = loss
-        for each in losses:
-            data_loss = data_loss - (ops.sum(each) if each.shape else each)
         return loss, (data_loss, others, metrics)
+
+    def _compute_loss(
+        self,
+        losses: list[Tensor],
+        x: Any,
+        y: Any,
+        y_pred: Any,
+        sample_weight: Any,
+        training: bool,
+    ) -> Tensor:
+        """Returns the loss with these in place of `model.losses`."""
+        compute_loss = self.model.compute_loss
+        options = {}
+        if "training" in inspect.signature(compute_loss).parameters:
+            options["training"] = training
+        with _keras_private.losses_given(self.model, losses):
+            return compute_loss(x, y, y_pred, sample_weight, **options)
 
     def _unflatten(self, leaves: Arrays) -> Any:
         """Returns the arrays of a batch as `(x, y, sample_weight)`."""
@@ -745,9 +766,9 @@ def why_not_mapped(model: keras.Model) -> str | None:
         return f"{name} clips by a norm"
     if _keras_private.excludes_variables_from_decay(optimizer):
         return f"{name} excludes variables, not names, from weight decay"
-    for variable in model.trainable_variables:
-        if variable.constraint is not None:
-            return f"weight {variable.path!r} has a constraint"
+    for weight in _paths.weights(model):
+        if weight.variable.constraint is not None:
+            return f"weight {weight.path!r} has a constraint"
     if keras.backend.backend() == "torch":
         for _, layer in _keras_private.layers_by_path(model):
             if _keras_private.draws_random_numbers(layer):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from l2keras import _validation
 from l2keras._types import Tensor
@@ -24,9 +25,6 @@ class TunedStrength:
         factor: What the value is multiplied by.
     """
 
-    # Else NumPy would take `np.float64(2) * strength` apart.
-    __array_ufunc__ = None
-
     def __init__(self, cell: "Cell", factor: float = 1.0) -> None:
         self.cell = cell
         self.factor = factor
@@ -44,14 +42,30 @@ class TunedStrength:
     def __truediv__(self, other: Any) -> "TunedStrength":
         return self * (1.0 / other)
 
-    def __float__(self) -> float:
+    def __array_ufunc__(
+        self, ufunc: Any, method: str, *inputs: Any, **options: Any
+    ) -> "TunedStrength":
+        # NumPy asks for this, as in `np.float64(2) * strength`.
+        others = [each for each in inputs if each is not self]
+        if ufunc is np.multiply and method == "__call__" and len(others) == 1:
+            return self * others[0]
+        return self._refuse()
+
+    def _refuse(self, *args: Any) -> Any:
         raise NoValueError(
             "The strength stands for all the strengths at once, so it has no "
             "value. Multiply it, divide it, and hand it to a regularizer."
         )
 
-    def __bool__(self) -> bool:
-        return bool(float(self))
+    # Whatever else could be done with a number.
+    __float__ = __int__ = __bool__ = __index__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __pow__ = __rpow__ = _refuse
+    __rtruediv__ = __floordiv__ = __mod__ = __neg__ = __abs__ = _refuse
+    __format__ = _refuse
+
+    def __hash__(self) -> int:
+        return id(self)
 
     def __deepcopy__(self, memo: Any) -> "TunedStrength":
         return self

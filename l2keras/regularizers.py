@@ -145,9 +145,9 @@ class Regularizer(keras.regularizers.Regularizer):
 
     def _is_off(self) -> bool:
         """Tells whether the penalty is zero for good."""
-        return isinstance(self._scale, float) and 0.0 in (
-            self._scale,
-            self._strength,
+        return isinstance(self._scale, float) and (
+            self._scale == 0.0
+            or (isinstance(self._strength, float) and self._strength == 0.0)
         )
 
     def _terms(self) -> Iterator["Regularizer"]:

@@ -95,6 +95,10 @@ class TuningResult:
     @property
     def _best(self) -> tuple[int, int]:
         losses = np.nan_to_num(self.mean_loss, nan=np.inf)
+        if np.isinf(losses).all():
+            raise ValueError(
+                "There is no strength to choose: none was trained in all folds."
+            )
         strength, epoch = np.unravel_index(losses.argmin(), losses.shape)
         return int(strength), int(epoch)
 
@@ -122,7 +126,7 @@ class TuningResult:
             table.add_row(
                 f"{strength:.4g}",
                 str(epoch + 1),
-                f"{losses[epoch]:.5g}",
+                f"{self.mean_loss[index, epoch]:.5g}",
                 f"{self.standard_error[index, epoch]:.2g}",
                 self._choice(strength),
                 *(

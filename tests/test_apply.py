@@ -29,7 +29,9 @@ from keras import ops
 import l2keras
 from l2keras import _kinds, _paths
 
-register = keras.saving.register_keras_serializable(package="l2keras_tests")
+register = keras.saving.register_keras_serializable(
+    package="l2keras_tests_apply"
+)
 
 
 @pytest.fixture(autouse=True)
