@@ -113,15 +113,15 @@ def grid_search(x, y, strengths, epochs):
     from sklearn.model_selection import GridSearchCV, KFold
 
     classifier = SKLearnClassifier(
-        sklearn_model,
-        model_kwargs={"strength": 0.0},
-        fit_kwargs={"epochs": epochs, "batch_size": BATCH, "verbose": 0},
+        sklearn_model, model_kwargs={"strength": 0.0}
     )
     grid = {"model_kwargs": [{"strength": float(s)} for s in strengths]}
     search = GridSearchCV(
         classifier, grid, cv=KFold(FOLDS), n_jobs=2, refit=False
     )
-    return search.fit(x, y.argmax(axis=1))
+    return search.fit(
+        x, y.argmax(axis=1), epochs=epochs, batch_size=BATCH, verbose=0
+    )
 
 
 def keras_tuner_search(x, y, strengths, epochs, folds):
