@@ -1137,8 +1137,9 @@ def unbuilt():
     return keras.Sequential([keras.layers.Dense(1)], name="unbuilt")
 
 
-def vector(weights):
-    return weights[0]
+class Vector(keras.regularizers.Regularizer):
+    def __call__(self, weights):
+        return weights[0]
 
 
 def mistake(error, message, rules=None, default=None, make=None, **arguments):
@@ -1231,9 +1232,9 @@ MISTAKES = {
     ),
     "a vector": mistake(
         ValueError,
-        "A regularizer must return one number. Received: vector, which "
+        "A regularizer must return one number. Received: Vector(...), which "
         "returned shape (3,) for weight 'hidden/kernel'",
-        {"hidden/kernel": vector},
+        {"hidden/kernel": Vector()},
     ),
     "nothing": mistake(
         ValueError,
