@@ -134,6 +134,19 @@ def current_strengths(regularizer: Any) -> dict[str, Tensor | float]:
     return found
 
 
+def decay_strengths(model: keras.Model) -> dict[str, float] | None:
+    """Returns the strengths of the model's `DecoupledWeightDecay` by path.
+
+    `None` if its optimizer is another.
+    """
+    optimizer: Any = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    if not hasattr(optimizer, "strengths"):
+        return None
+    return dict(optimizer.strengths(model))
+
+
 def _regularizers_in(model: keras.Model) -> list[tuple[Any, Regularizer]]:
     """Returns l2keras's regularizers, each with the layer it is used in."""
     used = [

@@ -53,6 +53,21 @@ def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     return layer._trainable_variables + layer._non_trainable_variables
 
 
+class ToldWhenBuilt:
+    """Mixed into the class of a layer, which is told when it has been built.
+
+    Keras replaces `build` on each instance, so a class derived later cannot
+    override it for layers that there are.
+    """
+
+    def _post_build(self) -> None:
+        super()._post_build()  # type: ignore[misc]
+        self.on_built()
+
+    def on_built(self) -> None:
+        """Called when the layer has been built."""
+
+
 def is_of_keras(layer: keras.layers.Layer) -> bool:
     """Tells whether the class of a layer is one of Keras's own."""
     return type(layer).__module__.partition(".")[0] == "keras"

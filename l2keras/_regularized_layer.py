@@ -13,11 +13,11 @@ from typing import Any
 
 import keras
 
-from l2keras import _kinds, _paths
+from l2keras import _keras_private, _kinds, _paths
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
-class RegularizedLayer:
+class RegularizedLayer(_keras_private.ToldWhenBuilt):
     """Mixed into the class of a layer so that it saves its regularizers."""
 
     # Regularizers that wait for their weights to be made.
@@ -70,9 +70,7 @@ class RegularizedLayer:
         object.__setattr__(self, "_awaited", awaited)
         self._attach()  # A model may be built by its constructor.
 
-    def _post_build(self) -> None:
-        """Called by Keras when the layer has been built."""
-        super()._post_build()  # type: ignore[misc]
+    def on_built(self) -> None:
         self._attach()
 
     def build_from_config(self, config: dict[str, Any]) -> None:
@@ -160,9 +158,9 @@ def _derived(base: type) -> type:
     return derived
 
 
-def _base(derived: type) -> type:
+def _base(derived: type) -> Any:
     """Returns the class that a layer had before `remember`."""
-    return derived.__mro__[derived.__mro__.index(RegularizedLayer) + 1]
+    return derived.__bases__[1]
 
 
 def _set_class(layer: Any, cls: type) -> None:

@@ -258,8 +258,12 @@ class Trainer(abc.ABC):
         """Goes back to what `state` returned."""
 
     @abc.abstractmethod
-    def fingerprint(self) -> str:
-        """Returns what tells this search from others."""
+    def fingerprints(self) -> tuple[str, str]:
+        """Returns what tells a search from others.
+
+        First by its arguments and data alone, which all ways have in common;
+        then by the model as well.
+        """
 
 
 class StackTrainer(Trainer):
@@ -306,7 +310,7 @@ class StackTrainer(Trainer):
     def restore(self, state: list[np.ndarray]) -> None:
         self._stack.restore(state)
 
-    def fingerprint(self) -> str:
+    def fingerprints(self) -> tuple[str, str]:
         starts = [
             each
             for start in self._starts
@@ -314,7 +318,10 @@ class StackTrainer(Trainer):
             for each in values
         ]
         compiled = _compiled(self._replica.model)
-        return _hash(self._settings, [*self._data, *starts], compiled)
+        return (
+            _hash(self._settings, self._data),
+            _hash(self._settings, [*self._data, *starts], compiled),
+        )
 
     def _rows(self, chunk: Chunk, epoch: int) -> Rows:
         orders = [self._settings.order(fold, epoch) for fold in chunk.folds]
@@ -385,9 +392,13 @@ class FitTrainer(Trainer):
         ):
             variable.assign(value)
 
-    def fingerprint(self) -> str:
+    def fingerprints(self) -> tuple[str, str]:
         arrays = keras.tree.flatten([e for e in self._data if e is not None])
-        return _hash(self._settings, arrays, _compiled(self._new_model(0, 0)))
+        compiled = _compiled(self._new_model(0, 0))
+        return (
+            _hash(self._settings, arrays),
+            _hash(self._settings, arrays, compiled),
+        )
 
     def _variables(self) -> list[keras.Variable]:
         return [*self._model.variables, *self._model.optimizer.variables]
@@ -531,14 +542,19 @@ class _Backup:
         self._saved = time.monotonic()
         if settings.backup_dir is not None:
             self._file = settings.backup_dir / "search.npz"
-            kind = f"{type(trainer).__name__} {chunks}"
-            self._fingerprint = f"{kind} {trainer.fingerprint()}"
+            self._way = f"{type(trainer).__name__} {chunks}"
+            self._arguments, self._fingerprint = trainer.fingerprints()
 
     def load(self) -> tuple[int, int]:
         """Returns how many chunks, and epochs of the next, were done."""
         if self._file is None or not self._file.exists():
             return 0, 0
         with np.load(self._file) as saved:
+            is_ours = str(saved["arguments"]) == self._arguments
+            if is_ours and str(saved["way"]) != self._way:
+                # Left behind by another way, for which this one may be left as
+                # it was then.
+                return 0, 0
             if str(saved["fingerprint"]) != self._fingerprint:
                 raise ValueError(
                     f"{self._file} is of a search with other arguments or "
@@ -577,6 +593,8 @@ class _Backup:
         ]
         part = self._file.with_suffix(".part.npz")
         arrays: dict[str, Any] = {
+            "way": self._way,
+            "arguments": self._arguments,
             "fingerprint": self._fingerprint,
             "progress": [chunk, epoch, len(state)],
             "validation_loss": self._found.validation_loss,
@@ -595,7 +613,9 @@ class _Backup:
             self._file.unlink(missing_ok=True)
 
 
-def _hash(settings: Settings, arrays: list[np.ndarray], compiled: str) -> str:
+def _hash(
+    settings: Settings, arrays: list[np.ndarray], compiled: str = ""
+) -> str:
     """Returns a name for a search: for its arguments, and for its data."""
     digest = hashlib.sha256()
     numbers = settings[2:6]  # Epochs, batch size, shuffle and seed.

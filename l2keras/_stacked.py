@@ -82,14 +82,6 @@ class Replica:
             clock.driven = True
         self.clock = clock
 
-    def variables(self) -> tuple[Arrays, Arrays, Arrays]:
-        """Returns the trainable, the other, and the metrics' variables."""
-        return (
-            self.model.trainable_variables,
-            self.model.non_trainable_variables,
-            self.model.metrics_variables,
-        )
-
     def loss(
         self,
         trainable: Arrays,
@@ -196,7 +188,6 @@ class Stack(abc.ABC):
         self.shape = shape
         self.is_mapped = shape != (1, 1)
         self._data = [ops.convert_to_tensor(each) for each in data]
-        self._metrics = self._repeated(replica.model.metrics_variables)
 
     @abc.abstractmethod
     def start(self, starts: Sequence[Start], strengths: np.ndarray) -> None:
@@ -420,6 +411,7 @@ class _VariableStack(Stack):
             )
         ]
         self._others: Arrays = []
+        self._metrics = self._repeated(model.metrics_variables)
         # A fresh one: the model's own is for the model's own variables.
         self._optimizer = type(model.optimizer).from_config(
             model.optimizer.get_config()

@@ -167,19 +167,14 @@ def summary(
 
 def _decays(model: keras.Model, weights: list[_paths.Weight]) -> list[float]:
     """Returns the optimizer's weight decay on each weight."""
-    optimizer: Any = getattr(model, "optimizer", None)
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    if hasattr(optimizer, "strengths"):  # `DecoupledWeightDecay`.
-        strengths = optimizer.strengths(model)
+    strengths = _control.decay_strengths(model)
+    if strengths is None:
         return [
-            strengths.get(weight.path, 0.0)
-            if weight.variable.trainable
-            else 0.0
+            _keras_private.weight_decay(model, weight.variable)
             for weight in weights
         ]
     return [
-        _keras_private.weight_decay(model, weight.variable)
+        strengths.get(weight.path, 0.0) if weight.variable.trainable else 0.0
         for weight in weights
     ]
 

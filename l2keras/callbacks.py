@@ -101,18 +101,9 @@ class RegularizationLogger(keras.callbacks.Callback):
         if self._instrumentation.clock is not None:
             self._check_schedules(self._instrumentation.clock)
         if self.strengths and logs is not None:
-            logs.update(self._decay_strengths())
-
-    def _decay_strengths(self) -> dict[str, float]:
-        optimizer: Any = self.model.optimizer
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            optimizer = optimizer.inner_optimizer
-        if not hasattr(optimizer, "strengths"):  # Not `DecoupledWeightDecay`.
-            return {}
-        return {
-            f"weight_decay/{path}": strength
-            for path, strength in optimizer.strengths(self.model).items()
-        }
+            decays = _control.decay_strengths(self.model) or {}
+            for path, strength in decays.items():
+                logs[f"weight_decay/{path}"] = strength
 
     def on_train_end(self, logs: Any = None) -> None:
         self._training = False

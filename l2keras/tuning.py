@@ -90,11 +90,16 @@ class TuningResult:
     @property
     def _lowest(self) -> np.ndarray:
         """The mean loss of each strength at its best epoch."""
-        return np.nan_to_num(self.mean_loss, nan=np.inf).min(axis=1)
+        return self._judged.min(axis=1)
+
+    @property
+    def _judged(self) -> np.ndarray:
+        """The mean loss, with infinity where there is none."""
+        return np.nan_to_num(self.mean_loss, nan=np.inf)
 
     @property
     def _best(self) -> tuple[int, int]:
-        losses = np.nan_to_num(self.mean_loss, nan=np.inf)
+        losses = self._judged
         if np.isinf(losses).all():
             raise ValueError(
                 "There is no strength to choose: none was trained in all folds."
@@ -121,8 +126,7 @@ class TuningResult:
             ],
         )
         for index, strength in enumerate(self.strengths):
-            losses = np.nan_to_num(self.mean_loss[index], nan=np.inf)
-            epoch = int(losses.argmin())
+            epoch = int(self._judged[index].argmin())
             table.add_row(
                 f"{strength:.4g}",
                 str(epoch + 1),
@@ -149,7 +153,7 @@ class TuningResult:
 
     def path(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns mean loss and standard error of each strength at its best."""
-        epochs = np.nan_to_num(self.mean_loss, nan=np.inf).argmin(axis=1)
+        epochs = self._judged.argmin(axis=1)
         index = np.arange(len(self.strengths)), epochs
         return self.mean_loss[index], self.standard_error[index]
 
@@ -268,6 +272,16 @@ def tune_strength(
             "Argument `build_model` must be a function from a strength to a "
             f"compiled model. Received: build_model={build_model!r}"
         )
+    if not isinstance(shuffle, bool):
+        raise TypeError(
+            "Argument `shuffle` must be a boolean. "
+            f"Received: shuffle={shuffle!r}"
+        )
+    if verbose not in (0, 1):
+        raise ValueError(
+            "Argument `verbose` must be 1 for a progress bar or 0 for none. "
+            f"Received: verbose={verbose!r}"
+        )
     values = _check_strengths(strengths)
     data = _cross_validation.check_data(x, y, sample_weight)
     seed = _validation.check_integer(seed, "seed", minimum=0)
@@ -278,13 +292,13 @@ def tune_strength(
         batch_size=_validation.check_integer(
             batch_size, "batch_size", minimum=1
         ),
-        shuffle=bool(shuffle),
+        shuffle=shuffle,
         seed=seed,
         at_once=None
         if at_once is None
         else _validation.check_integer(at_once, "at_once", minimum=1),
         backup_dir=None if backup_dir is None else pathlib.Path(backup_dir),
-        verbose=int(verbose),
+        verbose=verbose,
     )
     found, reason, interrupted = _search.search(build_model, data, settings)
     result = TuningResult(values, *found, settings.folds, reason)

@@ -303,3 +303,12 @@ def start_python(code, *arguments, **environment):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def takes_functions():
+    """Tells whether a function may be a regularizer: newer Keras has it so."""
+    try:
+        keras.Variable(0.0).regularizer = keras.ops.sum
+    except ValueError:
+        return False
+    return True

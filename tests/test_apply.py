@@ -23,6 +23,7 @@ from helpers import (
     run_python,
     simulate,
     simulated_losses,
+    takes_functions,
 )
 from keras import ops
 
@@ -48,15 +49,6 @@ def few_objects():
 @register
 def cubic(weights):
     return ops.sum(ops.abs(weights) ** 3)
-
-
-def takes_functions():
-    """Tells whether a function may be a regularizer: newer Keras has it so."""
-    try:
-        keras.layers.Dense(1, kernel_regularizer=cubic).build((None, 1))
-    except ValueError:
-        return False
-    return True
 
 
 new_keras_only = pytest.mark.skipif(

@@ -5,7 +5,13 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import falling, falling_schedule, rising, rising_schedule
+from helpers import (
+    falling,
+    falling_schedule,
+    rising,
+    rising_schedule,
+    takes_functions,
+)
 from keras import ops
 
 import l2keras
@@ -20,15 +26,6 @@ register = keras.saving.register_keras_serializable(
 @register
 def cubic(weights):
     return ops.sum(ops.abs(weights) ** 3)
-
-
-def takes_functions():
-    """Tells whether a function may be a regularizer: newer Keras has it so."""
-    try:
-        keras.layers.Dense(1, kernel_regularizer=cubic).build((None, 1))
-    except ValueError:
-        return False
-    return True
 
 
 def dense(name, regularizer=None, units=3, **arguments):

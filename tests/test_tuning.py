@@ -1469,3 +1469,53 @@ def test_folds_are_not_a_string():
         "Argument `folds` must be a number, a splitter of scikit-learn, or "
         "pairs of index arrays. Received: folds='5'"
     )
+
+
+def test_a_search_that_left_a_way_goes_on_in_the_next(monkeypatch, tmp_path):
+    # The backup is of the second way, while the first is tried again first.
+    monkeypatch.setattr(_search, "_BACKUP_SECONDS", 0)
+    begin = _search.StackTrainer.begin
+
+    def not_mapped(self, chunk):
+        if len(chunk.strengths) > 1:
+            raise _search._CannotError("it was not to be")
+        begin(self, chunk)
+
+    monkeypatch.setattr(_search.StackTrainer, "begin", not_mapped)
+    options = {"epochs": 2, "backup_dir": tmp_path}
+    with pytest.warns(UserWarning, match="it was not to be"):
+        whole = tune(net(), **options)
+    with monkeypatch.context() as context:
+        interrupt(context, 4)
+        with (
+            pytest.warns(UserWarning, match="it was not to be"),
+            pytest.warns(UserWarning, match="interrupted"),
+        ):
+            tune(net(), **options)
+    with pytest.warns(UserWarning, match="it was not to be"):
+        again = tune(net(), **options)
+    np.testing.assert_array_equal(again.validation_loss, whole.validation_loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        (
+            {"shuffle": "no"},
+            TypeError,
+            "Argument `shuffle` must be a boolean. Received: shuffle='no'",
+        ),
+        (
+            {"verbose": "auto"},
+            ValueError,
+            "Argument `verbose` must be 1 for a progress bar or 0 for none. "
+            "Received: verbose='auto'",
+        ),
+    ],
+)
+def test_switches_are_switches(options, kind, message):
+    with pytest.raises(kind) as error:
+        l2keras.tune_strength(
+            net(), X, LABELS, STRENGTHS, **{"epochs": 1, **options}
+        )
+    assert str(error.value) == message
