@@ -5,6 +5,7 @@ inside the functions, so that only the one that Keras runs on is loaded.
 """
 
 import contextlib
+import functools
 import inspect
 import os
 from collections.abc import Callable
@@ -293,3 +294,22 @@ def free_memory() -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Not on Linux.
         return 4 * 2**30
+
+
+@functools.cache
+def register_bitcast() -> None:
+    """Lets `tf.vectorized_map` map a bitcast, which Keras's `argmax` contains.
+
+    Without a converter TensorFlow runs it in a loop, which takes as long as
+    all the rest of a small model's step.
+    """
+    import tensorflow as tf
+    from tensorflow.python.ops.parallel_for import pfor
+
+    def convert(pfor_input: Any) -> Any:
+        stacked = pfor_input.stacked_input(0)
+        return pfor.wrap(tf.bitcast(stacked, pfor_input.get_attr("type")), True)
+
+    # One that TensorFlow itself registers stays.
+    with contextlib.suppress(AssertionError, KeyError):
+        pfor.RegisterPFor("Bitcast")(convert)

@@ -134,6 +134,15 @@ def current_strengths(regularizer: Any) -> dict[str, Tensor | float]:
     return found
 
 
+def adds_losses_up(model: keras.Model) -> bool:
+    """Tells whether a model's loss is that of `compile` plus `model.losses`.
+
+    It is, unless the model has a `compute_loss` of its own.
+    """
+    compute_loss = getattr(model.compute_loss, "__func__", None)
+    return compute_loss is keras.Model.compute_loss
+
+
 def decay_strengths(model: keras.Model) -> dict[str, float] | None:
     """Returns the strengths of the model's `DecoupledWeightDecay` by path.
 

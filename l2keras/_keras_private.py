@@ -279,7 +279,17 @@ def excludes_variables_from_decay(optimizer: keras.Optimizer) -> bool:
 
 
 def draws_random_numbers(layer: keras.layers.Layer) -> bool:
-    """Tells whether a layer has a random state of its own."""
+    """Tells whether a layer has a random state of its own, and uses it.
+
+    Recurrent layers have one for their dropout, whether they drop or not.
+    """
+    rates = [
+        getattr(layer, name)
+        for name in ("dropout", "recurrent_dropout")
+        if isinstance(getattr(layer, name, None), int | float)
+    ]
+    if rates and not any(rates):
+        return False
     return any(not isinstance(e, State) for e in layer._seed_generators)
 
 
@@ -294,6 +304,30 @@ def losses_given(model: keras.Model, losses: list[Tensor]) -> Iterator[None]:
         yield
     finally:
         model._losses_override.clear()
+
+
+@contextlib.contextmanager
+def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
+    """Gives what the losses of `compile` come to, as `compute_loss` is called.
+
+    Keras's own `compute_loss` adds `model.losses` to it.
+    """
+    values: list[Tensor] = []
+    compiled = model._compile_loss
+    if compiled is None:
+        yield values
+        return
+
+    def call(*args: Any) -> Tensor:
+        value = type(compiled).call(compiled, *args)
+        values.append(value)
+        return value
+
+    compiled.call = call
+    try:
+        yield values
+    finally:
+        del compiled.call
 
 
 @contextlib.contextmanager

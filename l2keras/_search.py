@@ -112,6 +112,7 @@ def _build(
     cell = Cell()
     starts = []
     model: Any = None
+    number = None
     rows = settings.folds[0].train[: settings.batch_size]
     for fold in range(len(settings.folds)):
         keras.utils.set_random_seed(settings.seed + fold)
@@ -128,12 +129,13 @@ def _build(
                 return None, "`build_model` asks for the value of the strength"
             raise
         _check_model(each)
-        _keras_private.build_for_training(each, _take(data, rows))
+        if not _has_all_variables(each, number):
+            _keras_private.build_for_training(each, _take(data, rows))
+            number = len(each.variables)
+        _control.connect_clock(each)
         if model is None:
             model = each
             replica = _stacked.Replica(model, cell, data)
-        else:
-            _control.connect_clock(each)
         starts.append(
             Start(
                 [_stacked.to_numpy(v) for v in each.trainable_variables],
@@ -147,6 +149,14 @@ def _build(
             "model none of whose regularizers has it"
         )
     return Built(replica, starts), None
+
+
+def _has_all_variables(model: keras.Model, number: int | None) -> bool:
+    """Tells whether a model has as many as the one that was built before it.
+
+    On PyTorch building may draw random numbers, as it does in `fit`.
+    """
+    return len(model.variables) == number and keras.backend.backend() != "torch"
 
 
 def _check_model(model: Any) -> None:

@@ -12,6 +12,7 @@ stack have as many rows for training as each other, and as many for validation.
 """
 
 import abc
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -74,8 +75,9 @@ class Replica:
         self.model = model
         self._cell = cell
         self._structure = data
-        self._has_training = (
-            "training" in inspect.signature(model.call).parameters
+        self._has_training, self._loss_has_training = (
+            "training" in inspect.signature(method).parameters
+            for method in (model.call, model.compute_loss)
         )
         clock, _ = _control.connect_clock(model)
         if clock is not None:
@@ -99,40 +101,36 @@ class Replica:
         y_pred, others, losses = model.stateless_call(
             trainable, others, x, return_losses=True, **options
         )
-        mapping = list(zip(model.metrics_variables, metrics, strict=True))
+        mapping = [
+            *zip(model.trainable_variables, trainable, strict=True),
+            *zip(model.non_trainable_variables, others, strict=True),
+            *zip(model.metrics_variables, metrics, strict=True),
+        ]
+        compute_loss = functools.partial(
+            model.compute_loss, x, y, y_pred, sample_weight
+        )
+        if self._loss_has_training:
+            compute_loss = functools.partial(compute_loss, training=training)
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            data_loss = loss = self._compute_loss(
-                [ops.zeros(())], x, y, y_pred, sample_weight, training
-            )
-            if losses:
-                # Not the difference of the two, which would be nothing but
-                # rounding where the penalty is large.
-                loss = self._compute_loss(
-                    losses, x, y, y_pred, sample_weight, training
-                )
+            with (
+                _keras_private.losses_given(model, losses),
+                _keras_private.compiled_losses(model) as data_losses,
+            ):
+                loss = compute_loss()
             model.compute_metrics(x, y, y_pred, sample_weight)
+        if _control.adds_losses_up(model):
+            data_loss = data_losses[0] if data_losses else ops.zeros(())
+        else:
+            with (
+                keras.StatelessScope(state_mapping=mapping),
+                _keras_private.losses_given(model, [ops.zeros(())]),
+            ):
+                data_loss = compute_loss()
         metrics = [
             scope.get_current_value(variable)
             for variable in model.metrics_variables
         ]
         return loss, (data_loss, others, metrics)
-
-    def _compute_loss(
-        self,
-        losses: list[Tensor],
-        x: Any,
-        y: Any,
-        y_pred: Any,
-        sample_weight: Any,
-        training: bool,
-    ) -> Tensor:
-        """Returns the loss with these in place of `model.losses`."""
-        compute_loss = self.model.compute_loss
-        options = {}
-        if "training" in inspect.signature(compute_loss).parameters:
-            options["training"] = training
-        with _keras_private.losses_given(self.model, losses):
-            return compute_loss(x, y, y_pred, sample_weight, **options)
 
     def _unflatten(self, leaves: Arrays) -> Any:
         """Returns the arrays of a batch as `(x, y, sample_weight)`."""
@@ -457,32 +455,45 @@ class TensorflowStack(_VariableStack):
         super().__init__(*args)
         import tensorflow as tf
 
-        self._train = tf.function(self._pass_of(self._update))
-        self._evaluate = tf.function(self._pass_of(self._look))
+        _backend.register_bitcast()
+        # As in `fit`, AutoGraph does not rewrite what the model computes.
+        self._train, self._evaluate = (
+            tf.function(self._pass_of(one_batch), autograph=False)
+            for one_batch in (self._update, self._look)
+        )
 
     def train(self, rows: Rows) -> Means:
-        self._others, *means = self._train(
-            self._others, self._strengths, *self._constants(rows)
-        )
+        return self._train_on(rows, rows.full.shape[1])
+
+    def _train_on(self, rows: Rows, number: int) -> Means:
+        """Trains on that many of the full batches, and on the rest."""
+        self._others, *means = self._run(self._train, rows, number)
         return self._to_means(*means)
 
     def evaluate(self, rows: Rows) -> Means:
-        _, *means = self._evaluate(
-            self._others, self._strengths, *self._constants(rows)
-        )
+        _, *means = self._run(self._evaluate, rows, rows.full.shape[1])
         return self._to_means(*means)
+
+    def _run(
+        self, function: Callable[..., Any], rows: Rows, number: int
+    ) -> Any:
+        import tensorflow as tf
+
+        # Python's numbers and NumPy's arrays would be compiled in.
+        full, rest, size = (tf.constant(each) for each in (*rows, number))
+        return function(self._others, self._strengths, full, rest, size)
 
     def is_right(
         self, starts: Sequence[Start], strengths: np.ndarray, rows: Rows
     ) -> bool:
         # The last replica, for a batch of each size, beside it run eagerly.
-        few = Rows(rows.full[:, :1], rows.rest)
-        self.train(few)
+        number = min(1, rows.full.shape[1])
+        self._train_on(rows, number)
         stacked = [value[-1, -1] for value in self.state()[: len(starts[0][0])]]
         alone = TensorflowStack(self.replica, self._data, (1, 1))
         alone._train = alone._train.python_function
         alone.start(starts[-1:], strengths[-1:])
-        alone.train(Rows(few.full[-1:], few.rest[-1:]))
+        alone._train_on(Rows(rows.full[-1:], rows.rest[-1:]), number)
         # All weights together: of a bias that a normalization cancels, rounding
         # alone decides where Adam moves it.
         apart = moved = 0.0
@@ -492,12 +503,6 @@ class TensorflowStack(_VariableStack):
             apart += float(np.square(one - other).sum())
             moved += float(np.square(other - begun).sum())
         return not np.isfinite(moved) or apart <= 0.01 * moved + 1e-12
-
-    def _constants(self, rows: Rows) -> Any:
-        import tensorflow as tf
-
-        # NumPy arrays would be part of the compiled function.
-        return [tf.constant(each) for each in rows]
 
     def _losses(
         self,
@@ -522,26 +527,28 @@ class TensorflowStack(_VariableStack):
             arguments = trainable, others, metrics, strengths, batch
             return trainable, one(arguments)
         folds, number = self.shape
+        chosen = tf.repeat(chosen[:, None], number, axis=1)
+        batch = [tf.gather(each, chosen) for each in self._data]
+        strengths = tf.tile(strengths[None], [folds, 1])
+        results = self._mapped(
+            one, (trainable, others, metrics, strengths, batch)
+        )
+        return trainable, results
+
+    def _mapped(self, function: Callable[..., Any], arrays: Any) -> Any:
+        """Returns what a function returns for the arrays of each replica."""
+        import tensorflow as tf
 
         def merge(array: Tensor) -> Tensor:
-            return tf.reshape(array, (folds * number, *array.shape[2:]))
+            return tf.reshape(array, (-1, *array.shape[2:]))
 
         def split(array: Tensor) -> Tensor:
-            return tf.reshape(array, (folds, number, *array.shape[1:]))
+            return tf.reshape(array, (*self.shape, *array.shape[1:]))
 
-        batch = [
-            tf.gather(each, tf.repeat(chosen, number, axis=0))
-            for each in self._data
-        ]
-        results = tf.vectorized_map(
-            one,
-            (
-                *tf.nest.map_structure(merge, (trainable, others, metrics)),
-                tf.tile(strengths, [folds]),
-                batch,
-            ),
-        )
-        return trainable, tf.nest.map_structure(split, results)
+        # One axis for both: a map inside a map takes longer to trace.
+        arrays = tf.nest.map_structure(merge, arrays)
+        results = tf.vectorized_map(function, arrays)
+        return tf.nest.map_structure(split, results)
 
     def _update(
         self, others: Arrays, metrics: Arrays, strengths: Tensor, chosen: Tensor
@@ -572,7 +579,11 @@ class TensorflowStack(_VariableStack):
         import tensorflow as tf
 
         def run(
-            others: Arrays, strengths: Tensor, full: Tensor, rest: Tensor
+            others: Arrays,
+            strengths: Tensor,
+            full: Tensor,
+            rest: Tensor,
+            number: Tensor,
         ) -> Any:
             def add(
                 chosen: Tensor, others: Arrays, metrics: Arrays, total: Tensor
@@ -585,10 +596,10 @@ class TensorflowStack(_VariableStack):
 
             axes = self.shape if self.is_mapped else ()
             carry: Any = (others, self._metrics, tf.zeros(axes))
-            number = full.shape[1] * full.shape[2] + rest.shape[1]
+            seen = number * full.shape[2] + rest.shape[1]
             if full.shape[1]:
                 _, *carry = tf.while_loop(
-                    lambda index, *_: index < full.shape[1],
+                    lambda index, *_: index < number,
                     lambda index, *carry: (
                         index + 1,
                         *add(full[:, index], *carry),
@@ -599,19 +610,22 @@ class TensorflowStack(_VariableStack):
                 carry = add(rest, *carry)
             others, metrics, total = carry
             results = self.replica.results
-            if self.is_mapped:
-                metrics = tf.vectorized_map(
-                    lambda each: tf.vectorized_map(results, each), metrics
-                )
-            else:
-                metrics = results(metrics)
-            return others, total / number, metrics
+            metrics = (
+                self._mapped(results, metrics)
+                if self.is_mapped
+                else results(metrics)
+            )
+            return others, total / tf.cast(seen, total.dtype), metrics
 
         return run
 
 
 class TorchStack(_VariableStack):
     """Maps by `torch.func.vmap`, step by step."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._recorded: dict[tuple[bool, int], Callable[..., Any]] = {}
 
     def start(self, starts: Sequence[Start], strengths: np.ndarray) -> None:
         super().start(starts, strengths)
@@ -656,6 +670,32 @@ class TorchStack(_VariableStack):
         self, metrics: Arrays, chosen: Tensor, training: bool
     ) -> Any:
         import torch
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        if not self.is_mapped:
+            chosen = chosen[0]
+        trainable = [variable.value.detach() for variable in self._trainable]
+        batch = [each[chosen] for each in self._data]
+        arguments = trainable, self._others, metrics, self._strengths, batch
+        compute: Callable[..., Any] = functools.partial(self._compute, training)
+        if self.is_mapped:
+            # To go through Keras and through `vmap` may take longer than to
+            # compute: it is done once, and the operations that follow from it
+            # are recorded.
+            key = training, chosen.shape
+            if key not in self._recorded:
+                self._recorded[key] = make_fx(compute)(*arguments)
+            compute = self._recorded[key]
+        with torch.no_grad():
+            data_loss, gradients, others, metrics = compute(*arguments)
+            if training:
+                self._optimizer.apply(gradients, self._trainable)
+                self._others = self.replica.with_step(others, self._step())
+        return data_loss, metrics
+
+    def _compute(self, training: bool, trainable: Arrays, *others: Any) -> Any:
+        """Returns data loss, gradients, and new values of the variables."""
+        import torch
 
         def one(*arguments: Any) -> Any:
             return self.replica.loss(*arguments, training=training)  # type: ignore[misc]
@@ -664,24 +704,14 @@ class TorchStack(_VariableStack):
             # The strengths of a fold see the same rows.
             one = torch.func.vmap(one, (0, 0, 0, 0, None))
             one = torch.func.vmap(one, (0, 0, 0, None, 0))
-        else:
-            chosen = chosen[0]
-        trainable = [variable.value for variable in self._trainable]
+        gradients: Sequence[Tensor] = ()
         with torch.set_grad_enabled(training):
-            loss, (data_loss, others, metrics) = one(
-                trainable,
-                self._others,
-                metrics,
-                self._strengths,
-                [each[chosen] for each in self._data],
-            )
-        if training:
-            gradients = torch.autograd.grad(loss.sum(), trainable)
-            with torch.no_grad():
-                self._optimizer.apply(list(gradients), self._trainable)
-                others = self.replica.with_step(others, self._step())
-            self._others = [each.detach() for each in others]
-        return data_loss.detach(), [each.detach() for each in metrics]
+            trainable = [each.requires_grad_(training) for each in trainable]
+            loss, rest = one(trainable, *others)
+            if training:
+                gradients = torch.autograd.grad(loss.sum(), trainable)
+        data_loss, *rest = keras.tree.map_structure(torch.detach, rest)
+        return data_loss, list(gradients), *rest
 
 
 def to_numpy(variable: keras.Variable) -> np.ndarray:

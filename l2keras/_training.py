@@ -24,6 +24,7 @@ from keras import ops
 from l2keras import _backend, _keras_private, _paths, _validation
 from l2keras._clock import Clock
 from l2keras._control import (
+    adds_losses_up,
     connect_clock,
     current_strengths,
     regularized,
@@ -319,18 +320,26 @@ class Instrumentation:
         model, totals = self.model, self._totals
         replicas = _backend.num_replicas(model)
         logged = self._penalties, self._strengths
+        adds_up = adds_losses_up(model)
 
         def split(*args: Any, **kwargs: Any) -> Tensor:
-            with _keras_private.losses_computed_once(model) as losses:
+            with (
+                _keras_private.losses_computed_once(model) as losses,
+                _keras_private.compiled_losses(model) as data_losses,
+            ):
                 loss = compute_loss(*args, **kwargs)
             if loss is None or not totals[0].is_carried():
                 return loss
             self.split = True
             regularization = _sum(losses)
-            whole = _backend.to_float32(loss)
+            # Not the rest of the loss, if there is another way: beside a large
+            # penalty nothing but rounding is left of it.
+            data = _sum(data_losses if adds_up else [loss])
             if replicas > 1:
-                whole = whole * replicas
-            numbers = [whole - regularization, regularization]
+                data = data * replicas
+            if not adds_up:
+                data = data - regularization
+            numbers = [data, regularization]
             if logged[0]:
                 # Keras lists the weights' penalties last.
                 numbers += losses[len(losses) - len(self._paying()) :]

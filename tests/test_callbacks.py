@@ -395,6 +395,23 @@ def test_the_parts_add_up_without_a_loss():
     assert_splits(logs)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_small_data_loss_beside_a_large_penalty(policy):
+    # The loss itself, of about 1e9, cannot tell data losses of 1 and 30 apart.
+    layer = keras.layers.Dense(
+        3, kernel_regularizer=l2keras.L2(1e9), dtype=policy
+    )
+    model = keras.Sequential([keras.Input((10,)), layer])
+    model.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mse"])
+    logs = fit(model, X, Y, **VALIDATION)
+    assert_splits(logs)
+    for prefix in ("", "val_"):
+        assert logs[prefix + "regularization_loss"][0] > 1e8
+        np.testing.assert_allclose(
+            logs[prefix + "data_loss"], logs[prefix + "mse"], rtol=1e-3
+        )
+
+
 def test_the_split_of_an_overridden_compute_loss():
     # As in a variational autoencoder: no `training` among the arguments.
     class Own(keras.Sequential):

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import functools
 import re
 import signal
 import warnings
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, outputs, start_python
+from keras import ops
 
 import l2keras
 from l2keras import L2, _search
@@ -128,12 +130,12 @@ def convolutional(strength):
     )
 
 
-def recurrent(strength):
+def recurrent(strength, dropout=0.0):
     return keras.Sequential(
         [
             keras.Input((6,)),
             layers.Reshape((3, 2)),
-            layers.LSTM(4, kernel_regularizer=L2(strength)),
+            layers.LSTM(4, kernel_regularizer=L2(strength), dropout=dropout),
             layers.Dense(3, "softmax"),
         ]
     )
@@ -149,6 +151,13 @@ class Own(keras.Model):
 
     def call(self, inputs):
         return self.last(self.hidden(inputs))
+
+
+class OwnLoss(Own):
+    # Reads the weights themselves, and has no `training` among the arguments.
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        loss = super().compute_loss(x, y, y_pred, sample_weight)
+        return loss + 0.1 * ops.mean(ops.abs(self.hidden.kernel))
 
 
 class OwnStep(Own):
@@ -274,12 +283,15 @@ KINDS = {
         TORCH,
         at_once=4,
     ),
-    "LSTM": Kind(  # It would draw them, had it any dropout.
-        classifier(recurrent),
+    "LSTM": Kind(classifier(recurrent)),
+    "LSTM, four at once": Kind(classifier(recurrent), at_once=4),
+    "LSTM with dropout": Kind(
+        classifier(functools.partial(recurrent, dropout=0.2)),
         "layer 'lstm_cell' draws random numbers",
         TORCH,
     ),
     "a subclassed model": Kind(classifier(Own)),
+    "a compute_loss of its own": Kind(classifier(OwnLoss)),
     "a train_step of its own": Kind(
         classifier(OwnStep, run_eagerly=EAGER),
         "the model has a `train_step` of its own",
@@ -303,6 +315,8 @@ ON_TORCH_ONLY = [
     "a regularizer of activities",
     "convolution",
     "a subclassed model",
+    "LSTM",
+    "LSTM with dropout",
 ]
 
 
