@@ -9,6 +9,11 @@ from l2keras.apply import (
 )
 from l2keras.audit import WeightPenalty, penalties, summary
 from l2keras.callbacks import PenaltyScheduler, RegularizationLogger
+from l2keras.conversions import (
+    l2_from_weight_decay,
+    weight_decay_from_l2,
+    weight_decay_from_timescale,
+)
 from l2keras.plots import plot_loss_split, plot_strength_path
 from l2keras.regularizers import L1, L1L2, L2, GroupLasso, Regularizer, Sum
 from l2keras.schedules import (
@@ -18,12 +23,7 @@ from l2keras.schedules import (
     LinearSchedule,
 )
 from l2keras.tuning import TuningResult, tune_strength
-from l2keras.weight_decay import (
-    DecoupledWeightDecay,
-    l2_from_weight_decay,
-    weight_decay_from_l2,
-    weight_decay_from_timescale,
-)
+from l2keras.weight_decay import DecoupledWeightDecay
 
 __version__ = "0.1.0"
 

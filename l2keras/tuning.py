@@ -13,6 +13,7 @@ import numpy as np
 
 from l2keras import _cross_validation, _search, _tables, _validation, plots
 from l2keras._cross_validation import Fold
+from l2keras._trainers import Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -212,6 +213,10 @@ def tune_strength(
     The replicas of a fold start from the same weights, drawn anew for each
     fold, by `keras.utils.set_random_seed(seed + fold)`.
 
+    Of two strengths, such as those of `L1L2`, one is chosen at a few given
+    ratios, each by a search of its own, as is usual for the elastic net:
+    `L1L2(l1=0.3 * strength, l2=0.7 * strength)`.
+
     Args:
         build_model: Function from a strength to a compiled model. It gets
             something that can be multiplied, divided, and handed to l2keras's
@@ -285,7 +290,7 @@ def tune_strength(
     values = _check_strengths(strengths)
     data = _cross_validation.check_data(x, y, sample_weight)
     seed = _validation.check_integer(seed, "seed", minimum=0)
-    settings = _search.Settings(
+    settings = Settings(
         strengths=values,
         folds=_cross_validation.draw_folds(folds, data, groups, seed),
         epochs=_validation.check_integer(epochs, "epochs", minimum=1),

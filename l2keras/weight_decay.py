@@ -1,13 +1,9 @@
-"""Weight decay: what it has to do with L2, and decay by path.
+"""Weight decay for any optimizer, by path and with schedules.
 
-Two things bear the name. *Coupled* weight decay adds `weight_decay * w` to the
-gradient: it is L2 under another name, and PyTorch's `weight_decay` of `SGD` and
-`Adam`. *Decoupled* weight decay takes `learning_rate * weight_decay * w` off
-the weight, past all that an optimizer does to a gradient: that of `AdamW`, and
-of every optimizer of Keras.
+It is the decoupled one, past all that an optimizer does to a gradient.
+`conversions` tells it from the coupled one, which is L2.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -16,140 +12,13 @@ from keras import ops
 
 from l2keras import (
     _backend,
+    _decayed_weights,
     _keras_private,
-    _kinds,
     _paths,
     _strength,
-    _validation,
 )
+from l2keras._decayed_weights import DecayedWeight
 from l2keras._types import Strength, Tensor
-
-# Optimizers of PyTorch whose `weight_decay` is added to the gradient, as they
-# are unless `decoupled_weight_decay=True`.
-_COUPLED = (
-    "sgd",
-    "adam",
-    "adadelta",
-    "adagrad",
-    "adamax",
-    "nadam",
-    "radam",
-    "rmsprop",
-)
-
-
-def l2_from_weight_decay(weight_decay: float, optimizer: str = "sgd") -> float:
-    """Returns the L2 strength that does what a coupled weight decay does.
-
-    PyTorch adds `weight_decay * w` to the gradient, and the gradient of
-    `l2 * sum w**2` is `2 * l2 * w`, so
-
-        l2 = weight_decay / 2
-
-    This holds whatever the optimizer makes of the gradient: with momentum, and
-    under the coupled decay of `Adam` too. Under plain SGD, and there only, it
-    holds for decoupled decay as well.
-
-    Reference:
-        Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
-        propositions 1 and 2: there is no such number for `AdamW`.
-
-    Args:
-        weight_decay: Finite number >= 0, PyTorch's argument.
-        optimizer: Name of PyTorch's optimizer: one of `"sgd"`, `"adam"`,
-            `"adadelta"`, `"adagrad"`, `"adamax"`, `"nadam"`, `"radam"` and
-            `"rmsprop"`. Defaults to `"sgd"`.
-
-    Raises:
-        TypeError: If `weight_decay` is not a number.
-        ValueError: If it is negative or not finite, or the optimizer's decay is
-            decoupled, or not known.
-
-    Example:
-
-    >>> l2_from_weight_decay(0.02)
-    0.01
-    """
-    _check_coupled(optimizer)
-    return _validation.check_number(weight_decay, "weight_decay") / 2
-
-
-def weight_decay_from_l2(l2: float, optimizer: str = "sgd") -> float:
-    """Returns the coupled weight decay that does what an L2 strength does.
-
-    The inverse of `l2_from_weight_decay`, and valid where that is:
-
-        weight_decay = 2 * l2
-
-    Reference:
-        Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
-        propositions 1 and 2: there is no such number for `AdamW`.
-
-    Args:
-        l2: Finite number >= 0, the argument of `keras.regularizers.L2` and
-            `l2keras.L2`.
-        optimizer: Name of PyTorch's optimizer: one of `"sgd"`, `"adam"`,
-            `"adadelta"`, `"adagrad"`, `"adamax"`, `"nadam"`, `"radam"` and
-            `"rmsprop"`. Defaults to `"sgd"`.
-
-    Raises:
-        TypeError: If `l2` is not a number.
-        ValueError: If it is negative or not finite, or the optimizer's decay is
-            decoupled, or not known.
-
-    Example:
-
-    >>> weight_decay_from_l2(0.01)
-    0.02
-    """
-    _check_coupled(optimizer)
-    return 2 * _validation.check_number(l2, "l2")
-
-
-def weight_decay_from_timescale(
-    timescale: float, learning_rate: float
-) -> float:
-    """Returns the decoupled weight decay that forgets in so many steps.
-
-    Under AdamW the weights are an exponential moving average of the updates,
-    over a timescale, in steps of the optimizer, of
-
-        timescale = 1 / (learning_rate * weight_decay)
-
-    The timescale, in epochs, is what keeps its best value when the model or the
-    data grow; the weight decay is not. For 10 epochs give `10 *
-    steps_per_epoch`. With a learning rate that changes, give its peak.
-
-    Reference:
-        Wang & Aitchison, *How to set AdamW's weight decay as you scale model
-        and dataset size*, ICML 2025.
-
-    Args:
-        timescale: Finite number > 0, in steps of the optimizer.
-        learning_rate: Finite number > 0.
-
-    Raises:
-        TypeError: If an argument is not a number.
-        ValueError: If one is not finite or not positive.
-
-    Example:
-
-    >>> weight_decay_from_timescale(timescale=5_000, learning_rate=0.001)
-    0.2
-    """
-    return 1 / (
-        _check_positive(learning_rate, "learning_rate")
-        * _check_positive(timescale, "timescale")
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Decayed:
-    """A weight that is decayed."""
-
-    path: str
-    key: Any  # By which the optimizer knows it.
-    strength: Strength
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -258,14 +127,18 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
         self.default = default
         self.coupled_to_learning_rate = coupled_to_learning_rate
         self.cautious = cautious
-        self._decayed: list[_Decayed] = []
+        self._decayed: list[DecayedWeight] = []
         _keras_private.allow_around_updates(optimizer)
 
     def build(self, variables: list[keras.Variable]) -> None:
         _check_has_no_decay(self.inner_optimizer)  # Since then, either.
         keys = {self._key(variable) for variable in variables}
-        # Keras builds it for none at all when it loads a model from HDF5.
-        decayed = self._resolve(self._find_model(keys), keys) if keys else []
+        decayed: list[DecayedWeight] = []
+        if keys:  # None at all when Keras loads a model from HDF5.
+            model = _decayed_weights.find_model(self, keys, self._key)
+            decayed = _decayed_weights.resolve(
+                model, self.rules, self.default, self._key, keys
+            )
         self.inner_optimizer.build(variables)
         super().build(variables)
         self._decayed = decayed
@@ -287,7 +160,9 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
         """
         if model is not None:
             _paths.weights(model)  # Raises if there are none yet.
-            decayed = self._resolve(model)
+            decayed = _decayed_weights.resolve(
+                model, self.rules, self.default, self._key
+            )
         elif self.built:
             decayed = self._decayed
         else:
@@ -489,119 +364,10 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
     def _key(self, variable: Any) -> Any:
         return _keras_private.variable_key(self.inner_optimizer, variable)
 
-    def _resolve(
-        self, model: keras.Model, keys: set[Any] | None = None
-    ) -> list[_Decayed]:
-        """Returns the weights of a model that decay.
-
-        Only those among `keys`, if given: what the optimizer was built for.
-        """
-        weights = _paths.own_weights(model)
-        trained = [weight for weight in weights if weight.is_trained]
-        paths = {weight.path for weight in trained}
-        for weight in weights:
-            if weight.path in self.rules and weight.path not in paths:
-                raise ValueError(
-                    f"Weight {weight.path!r} is never trained, so it cannot "
-                    "decay. Leave it out of the rules."
-                )
-        matched = _paths.match(self.rules, [weight.path for weight in trained])
-        decayed, needed = [], set()
-        for weight in trained:
-            pattern = matched.get(weight.path)
-            key = self._key(weight.variable)
-            is_ours = keys is None or key in keys
-            if is_ours or not weight.variable.trainable:
-                needed.add(pattern)
-            if not is_ours or not weight.variable.trainable:
-                continue
-            strength: Strength | None = None
-            if pattern is not None:
-                strength = self.rules[pattern]
-            elif _kinds.is_kernel(weight):
-                strength = self.default
-            if strength not in (None, 0.0):  # So that zero costs nothing.
-                decayed.append(_Decayed(weight.path, key, strength))
-        for pattern in self.rules:
-            if pattern not in needed:
-                raise ValueError(
-                    f"Pattern {pattern!r} matches only weights that this "
-                    "optimizer was not built for. Leave it out of the rules, "
-                    f"or build the optimizer for those of {model.name!r} as "
-                    "well."
-                )
-        return decayed
-
-    def _find_model(self, keys: set[Any]) -> keras.Model:
-        """Returns the model that has the variables of these keys.
-
-        That which was compiled with this optimizer, or has it as another
-        attribute; else any. The outermost, if models are in models.
-        """
-        paths: dict[int, dict[Any, str]] = {}
-        models = []
-        for model in _keras_private.models_in_memory():
-            found = {
-                key: weight.path
-                for weight in _paths.own_weights(model)
-                if (key := self._key(weight.variable)) in keys
-            }
-            if len(found) == len(keys):
-                models.append(model)
-                paths[id(model)] = found
-        models = [each for each in models if self._is_held_by(each)] or models
-        inside = {
-            id(layer)
-            for model in models
-            for place, layer in _keras_private.layers_by_path(model)
-            if place
-        }
-        models = [each for each in models if id(each) not in inside]
-        if not models:
-            raise ValueError(
-                "The optimizer was built for variables that no Keras model in "
-                "memory has all of, so it cannot tell the paths of the "
-                "weights. Build it for those of one model: "
-                "`model.compile(optimizer)` and `fit`, or "
-                "`optimizer.build(model.trainable_variables)`."
-            )
-        first, *others = models
-        for other in others:
-            for key, path in paths[id(first)].items():
-                if paths[id(other)][key] != path:
-                    raise ValueError(
-                        f"Models {first.name!r} and {other.name!r} both have "
-                        "the variables that the optimizer was built for, and "
-                        f"one is at {path!r} in the first, at "
-                        f"{paths[id(other)][key]!r} in the second. Say which "
-                        "model it trains: `model.compile(optimizer)`."
-                    )
-        return first
-
-    def _is_held_by(self, model: keras.Model) -> bool:
-        return any(
-            _leads_to(value, self)
-            for value in list(vars(model).values())
-            if isinstance(value, keras.optimizers.Optimizer)
-        )
-
 
 def _cautiously_decayed(new: Tensor, old: Tensor, factor: Tensor) -> Tensor:
     shrinks = (old - new) * old >= 0
     return ops.where(shrinks, new - old * factor, new)
-
-
-def _leads_to(
-    optimizer: keras.optimizers.Optimizer, other: keras.optimizers.Optimizer
-) -> bool:
-    """Tells whether an optimizer is another, or wraps it."""
-    wrapped = [
-        getattr(optimizer, "inner_optimizer", None),
-        *getattr(optimizer, "optimizers", []),  # Of `MultiOptimizer`.
-    ]
-    return optimizer is other or any(
-        _leads_to(each, other) for each in wrapped if each is not None
-    )
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -676,35 +442,3 @@ def _check_strengths(
     if default is not None:
         default = _strength.check(default, "default")
     return checked, default
-
-
-def _check_coupled(optimizer: Any) -> None:
-    if optimizer == "adamw":
-        raise ValueError(
-            "The weight decay of `AdamW` is decoupled: it is not divided by "
-            "the adaptive learning rates, as the gradient of a penalty is, so "
-            "no L2 strength does the same (Loshchilov & Hutter, 2019, "
-            "proposition 2). Use it as it is: "
-            "`l2keras.DecoupledWeightDecay(optimizer, default=weight_decay)`. "
-            "Received: optimizer='adamw'"
-        )
-    if optimizer not in _COUPLED:
-        names = ", ".join(map(repr, _COUPLED))
-        raise ValueError(
-            "Argument `optimizer` must be the name of an optimizer of PyTorch "
-            f"with coupled weight decay: one of {names}. "
-            f"Received: optimizer={optimizer!r}"
-        )
-
-
-def _check_positive(value: Any, name: str) -> float:
-    try:
-        number = _validation.check_number(value, name)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace(">= 0", "> 0", 1)) from None
-    if number == 0.0:
-        raise ValueError(
-            f"Argument `{name}` must be a finite number > 0. "
-            f"Received: {name}={value!r}"
-        )
-    return number

@@ -395,12 +395,9 @@ def test_the_parts_add_up_without_a_loss():
     assert_splits(logs)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_a_small_data_loss_beside_a_large_penalty(policy):
+def test_a_small_data_loss_beside_a_large_penalty():
     # The loss itself, of about 1e9, cannot tell data losses of 1 and 30 apart.
-    layer = keras.layers.Dense(
-        3, kernel_regularizer=l2keras.L2(1e9), dtype=policy
-    )
+    layer = keras.layers.Dense(3, kernel_regularizer=l2keras.L2(1e9))
     model = keras.Sequential([keras.Input((10,)), layer])
     model.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mse"])
     logs = fit(model, X, Y, **VALIDATION)
@@ -408,7 +405,7 @@ def test_a_small_data_loss_beside_a_large_penalty(policy):
     for prefix in ("", "val_"):
         assert logs[prefix + "regularization_loss"][0] > 1e8
         np.testing.assert_allclose(
-            logs[prefix + "data_loss"], logs[prefix + "mse"], rtol=1e-3
+            logs[prefix + "data_loss"], logs[prefix + "mse"], rtol=1e-5
         )
 
 

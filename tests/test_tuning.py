@@ -15,14 +15,18 @@ from helpers import BACKEND, outputs, start_python
 from keras import ops
 
 import l2keras
-from l2keras import L2, _search
+from l2keras import L2, _backup, _search, _trainers
 
 model_selection = pytest.importorskip(
     "sklearn.model_selection", reason="scikit-learn is not installed"
 )
 
 # Where a choice lies is of no concern to most of these tests.
-pytestmark = pytest.mark.filterwarnings("ignore:The best strength")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The best strength"),
+    # Of Keras, about a layer that takes no part.
+    pytest.mark.filterwarnings("ignore:Gradients do not exist"),
+]
 
 layers, optimizers = keras.layers, keras.optimizers
 
@@ -151,6 +155,15 @@ class Own(keras.Model):
 
     def call(self, inputs):
         return self.last(self.hidden(inputs))
+
+
+class Idle(Own):
+    """Has a layer that takes no part."""
+
+    def __init__(self, strength):
+        super().__init__(strength)
+        self.idle = layers.Dense(2)
+        self.idle.build((None, 6))
 
 
 class OwnLoss(Own):
@@ -292,6 +305,7 @@ KINDS = {
     ),
     "a subclassed model": Kind(classifier(Own)),
     "a compute_loss of its own": Kind(classifier(OwnLoss)),
+    "a layer that takes no part": Kind(classifier(Idle)),
     "a train_step of its own": Kind(
         classifier(OwnStep, run_eagerly=EAGER),
         "the model has a `train_step` of its own",
@@ -528,7 +542,7 @@ def untrained(monkeypatch):
     def search(build_model, data, settings):
         shape = len(settings.strengths), len(settings.folds), settings.epochs
         zeros = np.zeros(shape)
-        return _search.Found(zeros, zeros, {}), None, False
+        return _trainers.Found(zeros, zeros, {}), None, False
 
     monkeypatch.setattr(_search, "search", search)
 
@@ -822,7 +836,7 @@ def test_it_warns_where_the_best_is_at_the_edge(
     losses = np.array(losses, float)[:, None, None] + np.zeros((1, 2, 2))
 
     def search(*arguments):
-        return _search.Found(losses, losses, {}), None, False
+        return _trainers.Found(losses, losses, {}), None, False
 
     monkeypatch.setattr(_search, "search", search)
     with warnings.catch_warnings(record=True) as warned:
@@ -898,12 +912,12 @@ def test_path_and_choice_are_those_of_ridge_regression():
     assert ended.best_strength == truth.alpha_ / trained_on
 
 
-def test_the_choice_is_that_of_a_loop_of_plain_fits():
-    from sklearn.datasets import load_wine
-
-    x, labels = load_wine(return_X_y=True)
-    x = ((x - x.mean(axis=0)) / x.std(axis=0))[::2, :6]
-    y = np.eye(3)[labels[::2]]
+@pytest.mark.parametrize(("data", "every"), [("wine", 2), ("breast_cancer", 6)])
+def test_the_choice_is_that_of_a_loop_of_plain_fits(data, every):
+    datasets = pytest.importorskip("sklearn.datasets")
+    x, labels = getattr(datasets, f"load_{data}")(return_X_y=True)
+    x = ((x - x.mean(axis=0)) / x.std(axis=0))[::every, :6]
+    y = np.eye(3)[labels[::every]]
     build_model = net(
         optimizer=lambda: optimizers.Adam(0.03),
         loss="categorical_crossentropy",
@@ -957,7 +971,7 @@ def test_a_replica_without_a_number_does_not_spoil_the_others():
 
 def interrupt(monkeypatch, call, trainer="StackTrainer", by=None):
     """Has Ctrl-C pressed when an epoch is to be trained, the n-th of all."""
-    cls = getattr(_search, trainer)
+    cls = getattr(_trainers, trainer)
     train, calls = cls.epoch, []
 
     def epoch(*arguments):
@@ -1058,7 +1072,7 @@ def test_an_interruption_before_anything_is_done_is_raised(monkeypatch):
 def test_an_interrupted_search_goes_on_from_its_backup(
     monkeypatch, tmp_path, build_model, trainer, at_once, why, done
 ):
-    monkeypatch.setattr(_search, "_BACKUP_SECONDS", 0)
+    monkeypatch.setattr(_backup, "SECONDS", 0)
     options = {"epochs": 3, "at_once": at_once}
     with told_why(why):
         whole = tune(build_model, **options)
@@ -1096,9 +1110,9 @@ import os, pathlib, signal, sys
 
 import pytest
 import test_tuning
-from l2keras import _search
+from l2keras import _backup
 
-_search._BACKUP_SECONDS = 0
+_backup.SECONDS = 0
 with pytest.MonkeyPatch.context() as context:
     test_tuning.interrupt(
         context, 3, by=lambda: os.kill(os.getpid(), signal.SIGKILL)
@@ -1487,15 +1501,15 @@ def test_folds_are_not_a_string():
 
 def test_a_search_that_left_a_way_goes_on_in_the_next(monkeypatch, tmp_path):
     # The backup is of the second way, while the first is tried again first.
-    monkeypatch.setattr(_search, "_BACKUP_SECONDS", 0)
-    begin = _search.StackTrainer.begin
+    monkeypatch.setattr(_backup, "SECONDS", 0)
+    begin = _trainers.StackTrainer.begin
 
     def not_mapped(self, chunk):
         if len(chunk.strengths) > 1:
-            raise _search._CannotError("it was not to be")
+            raise _trainers.CannotError("it was not to be")
         begin(self, chunk)
 
-    monkeypatch.setattr(_search.StackTrainer, "begin", not_mapped)
+    monkeypatch.setattr(_trainers.StackTrainer, "begin", not_mapped)
     options = {"epochs": 2, "backup_dir": tmp_path}
     with pytest.warns(UserWarning, match="it was not to be"):
         whole = tune(net(), **options)

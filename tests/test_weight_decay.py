@@ -1440,6 +1440,120 @@ print(json.dumps(pairs))
     )
 
 
+# How the wrapped optimizer is made, and how the model is compiled.
+MIRRORED = {
+    # On each device, before gradients are added up: so Keras has it, and so two
+    # devices do not equal one.
+    "clipnorm": ({"clipnorm": 0.05}, {}),
+    "global_clipnorm": ({"global_clipnorm": 0.05}, {}),
+    "clipvalue": ({"clipvalue": 0.01}, {}),
+    # Compiled, Keras itself cannot accumulate on several devices.
+    "accumulation": (
+        {"gradient_accumulation_steps": 2},
+        {"run_eagerly": True},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def mirrored():
+    """Trains on two devices in all these settings, with each optimizer."""
+    out = run_python(
+        """
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from helpers import documented_data, documented_model
+
+import l2keras
+
+x, y = documented_data(samples=64)
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def plain(decay=0.0):
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=decay, **arguments)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+def ours(**options):
+    return l2keras.DecoupledWeightDecay(plain(), default=0.3, **options)
+
+
+def train(optimizer, *callbacks):
+    with strategy.scope():
+        model = documented_model(None, None)
+        model.compile(optimizer(), "categorical_crossentropy", **compiling)
+    model.fit(
+        x,
+        y,
+        batch_size=16,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=list(callbacks),
+    )
+    return [each.tolist() for each in model.get_weights()]
+
+
+class Cautiously(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        self.old = self.model.get_weights()
+
+    def on_train_batch_end(self, batch, logs=None):
+        new = self.model.get_weights()
+        if np.array_equal(new[0], self.old[0]):  # It has but accumulated.
+            return
+        for index in (0, 2):
+            old = self.old[index]
+            shrinks = (old - new[index]) * old >= 0
+            new[index] -= 0.01 * 0.3 * shrinks * old
+        self.model.set_weights(new)
+        self.old = new
+
+
+found = {}
+for name, (arguments, compiling) in json.loads(sys.argv[1]).items():
+    found[name] = {
+        "AdamW": train(lambda: plain(0.3)),
+        "ours": train(ours),
+    }
+    if name in ("clipnorm", "accumulation"):  # Each training takes seconds.
+        found[name]["cautious by hand"] = train(plain, Cautiously())
+        found[name]["cautious"] = train(lambda: ours(cautious=True))
+print(json.dumps(found))
+""",
+        json.dumps(MIRRORED),
+    )
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="It is TensorFlow's.")
+@pytest.mark.parametrize("name", MIRRORED)
+def test_what_keras_does_on_two_devices_stays_as_it_is(mirrored, name):
+    found = mirrored[name]
+
+    def apart(one, other):
+        pairs = zip(one, other, strict=True)
+        return max(np.abs(np.subtract(*pair)).max() for pair in pairs)
+
+    assert apart(found["ours"], found["AdamW"]) <= 1e-6
+    if "cautious" in found:
+        assert apart(found["cautious"], found["cautious by hand"]) <= 1e-6
+        assert apart(found["cautious"], found["ours"]) > 1e-3
+    for other in MIRRORED:  # Each setting has an effect.
+        if other != name:
+            assert apart(found["ours"], mirrored[other]["ours"]) > 1e-3
+
+
 @pytest.mark.skipif(BACKEND != "jax", reason="It trains on JAX.")
 def test_four_devices_with_a_share_of_the_data_equal_one():
     assert_pairs(

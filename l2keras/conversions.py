@@ -1,0 +1,162 @@
+"""What weight decay has to do with L2, and with the time it remembers.
+
+Two things bear the name. *Coupled* weight decay adds `weight_decay * w` to the
+gradient: it is L2 under another name, and PyTorch's `weight_decay` of `SGD` and
+`Adam`. *Decoupled* weight decay takes `learning_rate * weight_decay * w` off
+the weight, past all that an optimizer does to a gradient: that of `AdamW`, and
+of every optimizer of Keras.
+"""
+
+from typing import Any
+
+from l2keras import _validation
+
+# Optimizers of PyTorch whose `weight_decay` is added to the gradient, as they
+# are unless `decoupled_weight_decay=True`.
+_COUPLED = (
+    "sgd",
+    "adam",
+    "adadelta",
+    "adagrad",
+    "adamax",
+    "nadam",
+    "radam",
+    "rmsprop",
+)
+
+
+def l2_from_weight_decay(weight_decay: float, optimizer: str = "sgd") -> float:
+    """Returns the L2 strength that does what a coupled weight decay does.
+
+    PyTorch adds `weight_decay * w` to the gradient, and the gradient of
+    `l2 * sum w**2` is `2 * l2 * w`, so
+
+        l2 = weight_decay / 2
+
+    This holds whatever the optimizer makes of the gradient: with momentum, and
+    under the coupled decay of `Adam` too. Under plain SGD, and there only, it
+    holds for decoupled decay as well.
+
+    Reference:
+        Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
+        propositions 1 and 2: there is no such number for `AdamW`.
+
+    Args:
+        weight_decay: Finite number >= 0, PyTorch's argument.
+        optimizer: Name of PyTorch's optimizer: one of `"sgd"`, `"adam"`,
+            `"adadelta"`, `"adagrad"`, `"adamax"`, `"nadam"`, `"radam"` and
+            `"rmsprop"`. Defaults to `"sgd"`.
+
+    Raises:
+        TypeError: If `weight_decay` is not a number.
+        ValueError: If it is negative or not finite, or the optimizer's decay is
+            decoupled, or not known.
+
+    Example:
+
+    >>> l2_from_weight_decay(0.02)
+    0.01
+    """
+    _check_coupled(optimizer)
+    return _validation.check_number(weight_decay, "weight_decay") / 2
+
+
+def weight_decay_from_l2(l2: float, optimizer: str = "sgd") -> float:
+    """Returns the coupled weight decay that does what an L2 strength does.
+
+    The inverse of `l2_from_weight_decay`, and valid where that is:
+
+        weight_decay = 2 * l2
+
+    Reference:
+        Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
+        propositions 1 and 2: there is no such number for `AdamW`.
+
+    Args:
+        l2: Finite number >= 0, the argument of `keras.regularizers.L2` and
+            `l2keras.L2`.
+        optimizer: Name of PyTorch's optimizer: one of `"sgd"`, `"adam"`,
+            `"adadelta"`, `"adagrad"`, `"adamax"`, `"nadam"`, `"radam"` and
+            `"rmsprop"`. Defaults to `"sgd"`.
+
+    Raises:
+        TypeError: If `l2` is not a number.
+        ValueError: If it is negative or not finite, or the optimizer's decay is
+            decoupled, or not known.
+
+    Example:
+
+    >>> weight_decay_from_l2(0.01)
+    0.02
+    """
+    _check_coupled(optimizer)
+    return 2 * _validation.check_number(l2, "l2")
+
+
+def weight_decay_from_timescale(
+    timescale: float, learning_rate: float
+) -> float:
+    """Returns the decoupled weight decay that forgets in so many steps.
+
+    Under AdamW the weights are an exponential moving average of the updates,
+    over a timescale, in steps of the optimizer, of
+
+        timescale = 1 / (learning_rate * weight_decay)
+
+    The timescale, in epochs, is what keeps its best value when the model or the
+    data grow; the weight decay is not. For 10 epochs give `10 *
+    steps_per_epoch`. With a learning rate that changes, give its peak.
+
+    Reference:
+        Wang & Aitchison, *How to set AdamW's weight decay as you scale model
+        and dataset size*, ICML 2025.
+
+    Args:
+        timescale: Finite number > 0, in steps of the optimizer.
+        learning_rate: Finite number > 0.
+
+    Raises:
+        TypeError: If an argument is not a number.
+        ValueError: If one is not finite or not positive.
+
+    Example:
+
+    >>> weight_decay_from_timescale(timescale=5_000, learning_rate=0.001)
+    0.2
+    """
+    return 1 / (
+        _check_positive(learning_rate, "learning_rate")
+        * _check_positive(timescale, "timescale")
+    )
+
+
+def _check_coupled(optimizer: Any) -> None:
+    if optimizer == "adamw":
+        raise ValueError(
+            "The weight decay of `AdamW` is decoupled: it is not divided by "
+            "the adaptive learning rates, as the gradient of a penalty is, so "
+            "no L2 strength does the same (Loshchilov & Hutter, 2019, "
+            "proposition 2). Use it as it is: "
+            "`l2keras.DecoupledWeightDecay(optimizer, default=weight_decay)`. "
+            "Received: optimizer='adamw'"
+        )
+    if optimizer not in _COUPLED:
+        names = ", ".join(map(repr, _COUPLED))
+        raise ValueError(
+            "Argument `optimizer` must be the name of an optimizer of PyTorch "
+            f"with coupled weight decay: one of {names}. "
+            f"Received: optimizer={optimizer!r}"
+        )
+
+
+def _check_positive(value: Any, name: str) -> float:
+    try:
+        number = _validation.check_number(value, name)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace(">= 0", "> 0", 1)) from None
+    if number == 0.0:
+        raise ValueError(
+            f"Argument `{name}` must be a finite number > 0. "
+            f"Received: {name}={value!r}"
+        )
+    return number
