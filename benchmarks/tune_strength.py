@@ -11,7 +11,8 @@ Prints wall time from the call to the result, compiling included, of
   jobs;
 - keras-tuner's `GridSearch`, if it is installed: a search for each fold;
 
-one after another in one run. The loops are run on every eighth strength (option
+one after another in one run. `tune_strength` is run before and after each of
+them, and its median counts. The loops are run on every eighth strength (option
 `--every`) and scaled up, all but `GridSearchCV`, which starts processes first.
 Then: how far the validation losses are from those of the plain loop, and how
 the time grows from 10 to 1,000 replicas.
@@ -19,12 +20,14 @@ the time grows from 10 to 1,000 replicas.
     KERAS_BACKEND=tensorflow python benchmarks/tune_strength.py --convolutional
 
 does so for a small convolutional network with batch normalization and dropout
-on scikit-learn's digits, beside the plain loop alone.
+on scikit-learn's digits, beside the plain loop alone, which is validated after
+each epoch too: on PyTorch dropout depends on what has been drawn before.
 """
 
 import argparse
 import os
 import platform
+import statistics
 import tempfile
 import time
 import warnings
@@ -119,22 +122,24 @@ def together(build_model, x, y, strengths, epochs):
         )
 
 
-def plain_loop(build_model, x, y, strengths, epochs, folds):
+def plain_loop(build_model, x, y, strengths, epochs, folds, validate):
     """Returns the last validation data losses, (strengths, folds)."""
     losses = np.zeros((len(strengths), len(folds)))
     for i, strength in enumerate(strengths):
         for k, fold in enumerate(folds):
             keras.utils.set_random_seed(k)
             model = build_model(float(strength))
+            held_out = x[fold.validation], y[fold.validation]
             model.fit(
                 x[fold.train],
                 y[fold.train],
                 batch_size=BATCH,
                 epochs=epochs,
                 shuffle=False,
+                validation_data=held_out if validate else None,
+                validation_batch_size=BATCH,
                 verbose=0,
             )
-            held_out = x[fold.validation], y[fold.validation]
             loss = model.evaluate(*held_out, batch_size=BATCH, verbose=0)[0]
             penalties = keras.ops.convert_to_numpy(sum(model.losses))
             losses[i, k] = loss - float(penalties)
@@ -211,24 +216,51 @@ def main():
     keras.utils.set_random_seed(0)
     build(0.0).fit(x[:BATCH], y[:BATCH], verbose=0)
 
-    base, result = timed(lambda: together(build, x, y, strengths, epochs))
-    print(f"  {'l2keras.tune_strength':28s}{base:8.1f} s")
-    again, _ = timed(lambda: together(build, x, y, strengths, epochs))
-    print(f"  {'the same once more':28s}{again:8.1f} s")
-    folds = result.folds
-    seconds, losses = timed(
-        lambda: plain_loop(build, x, y, some, epochs, folds)
+    ours = []
+
+    def note():
+        seconds, result = timed(
+            lambda: together(build, x, y, strengths, epochs)
+        )
+        ours.append(seconds)
+        return result
+
+    def beside(loop):
+        """Times a loop, and ours before and after it."""
+        note()
+        found = timed(loop)
+        note()
+        return found
+
+    result = note()
+    folds, validate = result.folds, arguments.convolutional
+    seconds, losses = beside(
+        lambda: plain_loop(build, x, y, some, epochs, folds, validate)
     )
     loops = {"plain loop of fit": seconds * scale}
     if not arguments.convolutional:
-        loops |= searches(x, y, strengths, some, folds, arguments)
+        try:
+            seconds, _ = beside(
+                lambda: keras_tuner_search(x, y, some, epochs, folds)
+            )
+            loops["keras-tuner's GridSearch"] = seconds * scale
+        except ImportError:
+            print("  (keras-tuner is not installed)")
+        if not arguments.skip_grid_search:
+            seconds, _ = beside(lambda: grid_search(x, y, strengths, epochs))
+            loops["GridSearchCV, two jobs"] = seconds
+    base = statistics.median(ours)
+    print(
+        f"  {'l2keras.tune_strength':28s}{base:8.2f} s   "
+        f"({min(ours):.2f} to {max(ours):.2f} in {len(ours)} runs)"
+    )
     for name, seconds in loops.items():
         print(f"  {name:28s}{seconds:8.1f} s   x{seconds / base:.3g}")
 
-    ours = result.validation_loss[:: arguments.every, :, -1]
+    ours_last = result.validation_loss[:: arguments.every, :, -1]
     print(
         f"\nlargest difference of {losses.size} validation losses to those of "
-        f"the plain loop: {np.abs(losses - ours).max():.1e}"
+        f"the plain loop: {np.abs(losses - ours_last).max():.1e}"
     )
     if not arguments.convolutional:
         print("\nreplicas, seconds")
@@ -238,24 +270,6 @@ def main():
                 lambda grid=grid: together(build, x, y, grid, epochs)
             )
             print(f"  {number * FOLDS:6d}{seconds:8.1f}")
-
-
-def searches(x, y, strengths, some, folds, arguments):
-    """Returns the seconds that the searches of other libraries take."""
-    found = {}
-    try:
-        seconds, _ = timed(
-            lambda: keras_tuner_search(x, y, some, arguments.epochs, folds)
-        )
-        found["keras-tuner's GridSearch"] = seconds * len(strengths) / len(some)
-    except ImportError:
-        print("  (keras-tuner is not installed)")
-    if not arguments.skip_grid_search:
-        seconds, _ = timed(
-            lambda: grid_search(x, y, strengths, arguments.epochs)
-        )
-        found["GridSearchCV, two jobs"] = seconds
-    return found
 
 
 if __name__ == "__main__":

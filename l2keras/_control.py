@@ -13,7 +13,7 @@ import keras
 
 from l2keras import _backend, _keras_private, _paths, _validation
 from l2keras._clock import Clock, Scale
-from l2keras._types import Tensor
+from l2keras._types import Strength, Tensor
 from l2keras.regularizers import Regularizer
 
 
@@ -148,12 +148,25 @@ def decay_strengths(model: keras.Model) -> dict[str, float] | None:
 
     `None` if its optimizer is another.
     """
+    optimizer = _decoupled_weight_decay(model)
+    return None if optimizer is None else dict(optimizer.strengths(model))
+
+
+def strength_schedules(model: keras.Model) -> list[Strength]:
+    """Returns the strengths, of penalties and of decay, that are schedules."""
+    strengths = [term.strength for _, term in scheduled_terms(model)]
+    optimizer = _decoupled_weight_decay(model)
+    if optimizer is not None:
+        strengths += optimizer.decayed(model).values()
+    return [each for each in strengths if callable(each)]
+
+
+def _decoupled_weight_decay(model: keras.Model) -> Any:
+    """Returns the model's optimizer if it decays weights by path."""
     optimizer: Any = getattr(model, "optimizer", None)
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
-    if not hasattr(optimizer, "strengths"):
-        return None
-    return dict(optimizer.strengths(model))
+    return optimizer if hasattr(optimizer, "strengths") else None
 
 
 def _regularizers_in(model: keras.Model) -> list[tuple[Any, Regularizer]]:

@@ -69,7 +69,8 @@ def resolve(
             strength = rules[pattern]
         elif _kinds.is_kernel(weight):
             strength = default
-        if strength not in (None, 0.0):  # So that zero costs nothing.
+        # So that zero costs nothing.
+        if callable(strength) or strength not in (None, 0.0):
             decayed.append(DecayedWeight(weight.path, key, strength))
     for pattern in rules:
         if pattern not in needed:

@@ -98,7 +98,8 @@ def _build(
     if not _uses_strength(model):
         raise ValueError(
             "`build_model` must use the strength that it is given. Received: a "
-            "model none of whose regularizers has it"
+            "model that has it neither in a regularizer nor in a "
+            "`DecoupledWeightDecay`"
         )
     return Built(replica, starts), None
 
@@ -122,8 +123,8 @@ def _is_raised_by_keras_regularizer(error: BaseException) -> bool:
 
 def _uses_strength(model: keras.Model) -> bool:
     return any(
-        isinstance(term.strength, TunedStrength)
-        for _, term in _control.scheduled_terms(model)
+        isinstance(strength, TunedStrength)
+        for strength in _control.strength_schedules(model)
     )
 
 

@@ -34,7 +34,13 @@ class TunedStrength:
         return value if self.factor == 1.0 else value * self.factor
 
     def __mul__(self, other: Any) -> "TunedStrength":
-        factor = _validation.check_number(other, "factor of the strength")
+        try:
+            factor = _validation.check_number(other, "factor")
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                "A strength can be multiplied and divided by finite numbers "
+                f">= 0 only. Received: {other!r}"
+            ) from None
         return TunedStrength(self.cell, self.factor * factor)
 
     __rmul__ = __mul__

@@ -21,7 +21,10 @@ class RegularizationLogger(keras.callbacks.Callback):
         loss = data_loss + regularization_loss
 
     The regularization loss is the sum of `model.losses`: the penalties of
-    weights and activities, and whatever `add_loss` added.
+    weights and activities, and whatever `add_loss` added. The data loss is what
+    the losses given to `compile` come to, and keeps its digits beside the
+    largest penalty; with a `compute_loss` of the model's own, which may do
+    anything, it is the rest of `loss`.
 
     The numbers are computed inside the compiled training step and reach Keras
     as metrics: the progress bar, `History`, `CSVLogger`, `TensorBoard` and

@@ -220,8 +220,8 @@ def tune_strength(
     Args:
         build_model: Function from a strength to a compiled model. It gets
             something that can be multiplied, divided, and handed to l2keras's
-            regularizers in place of a number; and later from you the number
-            that was chosen.
+            regularizers, or to `DecoupledWeightDecay`, in place of a number;
+            and later from you the number that was chosen.
         x: Array, or list or dictionary of arrays: all the rows.
         y: The same, the targets.
         strengths: Finite numbers >= 0, rising.

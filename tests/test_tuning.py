@@ -183,6 +183,17 @@ def with_number(strength):
     return Own(float(strength))
 
 
+def decaying(strength):
+    """Returns a model whose weights the optimizer decays."""
+    model = Own(0.0)
+    model.compile(
+        l2keras.DecoupledWeightDecay(optimizers.Adam(0.01), default=strength),
+        "sparse_categorical_crossentropy",
+        run_eagerly=EAGER,
+    )
+    return model
+
+
 class Kind(tuple):
     """A build_model, how it is trained, and why one after another."""
 
@@ -306,6 +317,9 @@ KINDS = {
     "a subclassed model": Kind(classifier(Own)),
     "a compute_loss of its own": Kind(classifier(OwnLoss)),
     "a layer that takes no part": Kind(classifier(Idle)),
+    "decay by the optimizer": Kind(
+        decaying, "DecoupledWeightDecay wraps another optimizer", NOT_JAX
+    ),
     "a train_step of its own": Kind(
         classifier(OwnStep, run_eagerly=EAGER),
         "the model has a `train_step` of its own",
@@ -1302,7 +1316,8 @@ MISTAKES = {
     "a strength that is ignored": refused(
         ValueError,
         "`build_model` must use the strength that it is given. Received: a "
-        "model none of whose regularizers has it",
+        "model that has it neither in a regularizer nor in a "
+        "`DecoupledWeightDecay`",
         ignoring,
     ),
     "a regularizer of Keras": refused(
@@ -1313,8 +1328,8 @@ MISTAKES = {
     ),
     "a negative factor": refused(
         ValueError,
-        "Argument `factor of the strength` must be a finite number >= 0. "
-        "Received: factor of the strength=-1",
+        "A strength can be multiplied and divided by finite numbers >= 0 only. "
+        "Received: -1",
         negative,
     ),
     "labels of the wrong length": refused(

@@ -1,0 +1,121 @@
+"""Conversions between L2 and weight decay: by hand, and against PyTorch."""
+
+import numpy as np
+import pytest
+
+import l2keras
+
+
+def test_conversions_by_hand():
+    assert l2keras.l2_from_weight_decay(0.02) == 0.01
+    assert l2keras.weight_decay_from_l2(0.01, "adam") == 0.02
+    assert l2keras.weight_decay_from_timescale(5_000, 0.001) == 0.2
+    assert l2keras.l2_from_weight_decay(np.float32(0.5), "rmsprop") == 0.25
+    for decay in (0.0, 1e-4, 3.0):
+        l2 = l2keras.l2_from_weight_decay(decay)
+        assert l2keras.weight_decay_from_l2(l2) == decay
+
+
+def test_a_timescale_is_that_of_forgetting():
+    # With no gradient a weight falls to 1/e of itself in so many steps.
+    decay = l2keras.weight_decay_from_timescale(1_000, learning_rate=0.01)
+    assert (1 - 0.01 * decay) ** 1_000 == pytest.approx(np.exp(-1), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SGD",
+        "Adam",
+        "Adadelta",
+        "Adagrad",
+        "Adamax",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+    ],
+)
+def test_the_named_optimizers_of_torch_have_coupled_decay(name):
+    torch = pytest.importorskip("torch")
+    start = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
+    found = []
+    for decay, l2 in ((0.3, 0.0), (0.0, l2_of(0.3, name))):
+        weights = torch.nn.Parameter(start.clone())
+        optimizer = getattr(torch.optim, name)(
+            [weights], lr=0.1, weight_decay=decay
+        )
+        for step in range(10):
+            optimizer.zero_grad()
+            loss = torch.sin(weights * (step + 1)).sum()
+            (loss + l2 * weights.square().sum()).backward()
+            optimizer.step()
+        found.append(weights.detach().numpy())
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+def l2_of(decay, name):
+    return l2keras.l2_from_weight_decay(decay, name.lower())
+
+
+@pytest.mark.parametrize(
+    "convert", [l2keras.l2_from_weight_decay, l2keras.weight_decay_from_l2]
+)
+def test_there_is_no_l2_for_adamw(convert):
+    with pytest.raises(ValueError, match="adamw") as caught:
+        convert(0.1, "adamw")
+    assert str(caught.value) == (
+        "The weight decay of `AdamW` is decoupled: it is not divided by the "
+        "adaptive learning rates, as the gradient of a penalty is, so no L2 "
+        "strength does the same (Loshchilov & Hutter, 2019, proposition 2). "
+        "Use it as it is: `l2keras.DecoupledWeightDecay(optimizer, "
+        "default=weight_decay)`. Received: optimizer='adamw'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: l2keras.l2_from_weight_decay(-1),
+            ValueError,
+            "Argument `weight_decay` must be a finite number >= 0. "
+            "Received: weight_decay=-1",
+        ),
+        (
+            lambda: l2keras.weight_decay_from_l2("0.1"),
+            TypeError,
+            "Argument `l2` must be a finite number >= 0. Received: l2='0.1' "
+            "(of type str)",
+        ),
+        (
+            lambda: l2keras.weight_decay_from_l2(0.1, "lion"),
+            ValueError,
+            "Argument `optimizer` must be the name of an optimizer of PyTorch "
+            "with coupled weight decay: one of 'sgd', 'adam', 'adadelta', "
+            "'adagrad', 'adamax', 'nadam', 'radam', 'rmsprop'. "
+            "Received: optimizer='lion'",
+        ),
+        (
+            lambda: l2keras.weight_decay_from_timescale(0, 0.1),
+            ValueError,
+            "Argument `timescale` must be a finite number > 0. "
+            "Received: timescale=0",
+        ),
+        (
+            lambda: l2keras.weight_decay_from_timescale(10, -0.1),
+            ValueError,
+            "Argument `learning_rate` must be a finite number > 0. "
+            "Received: learning_rate=-0.1",
+        ),
+        (
+            lambda: l2keras.weight_decay_from_timescale(10, None),
+            TypeError,
+            "Argument `learning_rate` must be a finite number > 0. "
+            "Received: learning_rate=None (of type NoneType)",
+        ),
+    ],
+)
+def test_conversions_of_bad_input(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
