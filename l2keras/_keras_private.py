@@ -306,6 +306,14 @@ def losses_given(model: keras.Model, losses: list[Tensor]) -> Iterator[None]:
         model._losses_override.clear()
 
 
+def is_compiled_with_a_loss(model: keras.Model) -> bool:
+    """Tells whether `compile` was given a loss for any output."""
+    compiled = model._compile_loss
+    return compiled is not None and any(
+        loss is not None for loss in keras.tree.flatten(compiled._user_loss)
+    )
+
+
 @contextlib.contextmanager
 def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
     """Gives what the losses of `compile` come to, as `compute_loss` is called.
@@ -320,7 +328,8 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
 
     def call(*args: Any) -> Tensor:
         value = type(compiled).call(compiled, *args)
-        values.append(value)
+        if value is not None:  # If no output has a loss.
+            values.append(value)
         return value
 
     compiled.call = call

@@ -1,9 +1,9 @@
 """The search behind `tune_strength`: which replicas are trained, and how.
 
-There are three ways, each exact, and each slower than the one before: replicas
-stacked and mapped, by functions compiled once; one after another by the same
-functions; and one after another by `fit`. A way that cannot be gone is left for
-the next, and the user is told why.
+There are three ways, each exact, and on small models each slower than the one
+before: replicas stacked and mapped, by functions compiled once; one after
+another by the same functions; and one after another by `fit`. A way that cannot
+be gone is left for the next, and the user is told why.
 """
 
 import warnings
@@ -181,7 +181,8 @@ def _train(
     """Trains all chunks; returns what `search` does.
 
     Raises:
-        CannotError: If the first epoch fails, other than by `fit`.
+        CannotError: If the first chunk fails, other than by `fit`, or a stack
+            is found to be trained to other weights.
     """
     shape = len(settings.strengths), len(settings.folds), settings.epochs
     found = Found(np.full(shape, np.nan), np.full(shape, np.nan), {})

@@ -98,7 +98,8 @@ class Stack(abc.ABC):
     ) -> bool:
         """Tells whether a replica in the stack is trained as it is alone.
 
-        `jax.vmap` and `torch.func.vmap` either map exactly or raise an error.
+        `jax.vmap` and `torch.func.vmap` either map exactly or raise an error,
+        so only the stack of TensorFlow has something to look at.
         """
         return True
 

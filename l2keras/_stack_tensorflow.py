@@ -53,8 +53,9 @@ class TensorflowStack(VariableStack):
     def is_right(
         self, starts: Sequence[Start], strengths: np.ndarray, rows: Rows
     ) -> bool:
-        # The last replica, for a batch of each size, beside it run eagerly.
-        number = min(1, rows.full.shape[1])
+        # The last replica, for batches of each size, beside it run eagerly. A
+        # learning rate may begin at zero, so one update is not enough.
+        number = min(2, rows.full.shape[1])
         self._train_on(rows, number)
         stacked = [value[-1, -1] for value in self.state()[: len(starts[0][0])]]
         alone = TensorflowStack(self.replica, self._data, (1, 1))

@@ -14,11 +14,17 @@ from l2keras._types import Tensor
 
 
 class TorchStack(VariableStack):
-    """Maps by `torch.func.vmap`, step by step."""
+    """Maps by `torch.func.vmap`, and records what follows from that.
+
+    To go through Keras and through `vmap` may take longer than to compute. It
+    is done once for batches of each size, and once more to see that the record
+    holds: that nothing but tensors changes from batch to batch.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._recorded: dict[tuple[bool, int], Callable[..., Any]] = {}
+        self._recorded: dict[Any, Callable[..., Any]] = {}
+        self._compared: set[Any] = set()
 
     def start(self, starts: Sequence[Start], strengths: np.ndarray) -> None:
         super().start(starts, strengths)
@@ -72,12 +78,15 @@ class TorchStack(VariableStack):
         arguments = trainable, self._others, metrics, self._strengths, batch
         compute: Callable[..., Any] = functools.partial(self._compute, training)
         if self.is_mapped:
-            # To go through Keras and through `vmap` may take longer than to
-            # compute: it is done once, and the operations that follow from it
-            # are recorded.
             key = training, chosen.shape
             if key not in self._recorded:
                 self._recorded[key] = make_fx(compute)(*arguments)
+            elif key not in self._compared:
+                self._compared.add(key)
+                with torch.no_grad():
+                    _check_same(
+                        compute(*arguments), self._recorded[key](*arguments)
+                    )
             compute = self._recorded[key]
         with torch.no_grad():
             data_loss, gradients, others, metrics = compute(*arguments)
@@ -107,3 +116,19 @@ class TorchStack(VariableStack):
                 )
         data_loss, *rest = keras.tree.map_structure(torch.detach, rest)
         return data_loss, list(gradients), *rest
+
+
+def _check_same(one: Any, other: Any) -> None:
+    """Raises a RuntimeError unless two steps computed the same."""
+    import torch
+
+    for a, b in zip(
+        keras.tree.flatten(one), keras.tree.flatten(other), strict=True
+    ):
+        if a is None or not a.is_floating_point():
+            continue
+        if not torch.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
+            raise RuntimeError(
+                "not every batch is computed alike: something other than "
+                "tensors changes, such as random numbers of NumPy"
+            )

@@ -4,6 +4,7 @@ import abc
 import hashlib
 import json
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -184,6 +185,14 @@ class FitTrainer(Trainer):
         self._data = data
         self._settings = settings
         self._check_strength_is_used()
+        if not _control.adds_losses_up(self._new_model(0, 0)):
+            warnings.warn(
+                "The model has a `compute_loss` of its own. Strengths are "
+                "judged by what is left of it without `model.losses`, which is "
+                "the data loss if `compute_loss` adds `sum(self.losses)` to "
+                "it.",
+                stacklevel=4,
+            )
         self._model: Any = None
 
     def begin(self, chunk: Chunk) -> None:
@@ -279,6 +288,14 @@ def check_model(model: Any) -> None:
         raise TypeError(
             "`build_model` must return a compiled model. Call "
             f"`model.compile(...)` in it. Received: {model!r}"
+        )
+    if _control.adds_losses_up(
+        model
+    ) and not _keras_private.is_compiled_with_a_loss(model):
+        raise ValueError(
+            "`build_model` must give `compile` a loss, by which the strengths "
+            "are judged. What `add_loss` adds counts as regularization. "
+            f"Received: {model!r}"
         )
 
 

@@ -36,7 +36,8 @@ class TuningResult:
             `accuracy` on the batches trained on, `val_accuracy` on the rows
             held out.
         folds: The rows of each fold: pairs of index arrays.
-        one_by_one: Why the replicas were not trained together, or `None`.
+        one_by_one: Why the replicas could not be trained together, or `None` if
+            they could.
 
     Example:
 

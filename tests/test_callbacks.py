@@ -395,6 +395,16 @@ def test_the_parts_add_up_without_a_loss():
     assert_splits(logs)
 
 
+def test_the_parts_add_up_where_no_output_has_a_loss():
+    inputs = keras.Input((10,))
+    hidden = keras.layers.Dense(2, kernel_regularizer=l2keras.L2(0.5))(inputs)
+    model = keras.Model(inputs, [AddLoss()(hidden), hidden])
+    model.compile(keras.optimizers.SGD(0.0), loss=[None, None])
+    logs = fit(model, X, [np.zeros((64, 2))] * 2)
+    assert logs["data_loss"] == [0.0]
+    assert_splits(logs)
+
+
 def test_a_small_data_loss_beside_a_large_penalty():
     # The loss itself, of about 1e9, cannot tell data losses of 1 and 30 apart.
     layer = keras.layers.Dense(3, kernel_regularizer=l2keras.L2(1e9))

@@ -483,6 +483,35 @@ def test_replicas_are_trained_as_by_plain_fits(
             )
 
 
+def test_a_compute_loss_of_its_own_is_told_of_where_fit_trains():
+    class Both(OwnLoss, OwnStep):
+        pass
+
+    with (
+        pytest.warns(UserWarning, match="what is left of it without"),
+        pytest.warns(UserWarning, match="one after another"),
+    ):
+        result = tune(classifier(Both, run_eagerly=EAGER))
+    assert result.one_by_one == "the model has a `train_step` of its own"
+    expected = tune(classifier(OwnLoss))
+    assert_same(result, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="The others compile it in.")
+def test_what_is_not_the_same_for_each_batch_is_not_recorded():
+    class Noise(layers.Layer):
+        def call(self, inputs):
+            return inputs + np.random.default_rng().normal()
+
+    with told_why(
+        "RuntimeError: not every batch is computed alike: something other than "
+        "tensors changes, such as random numbers of NumPy"
+    ):
+        tune(
+            classifier(lambda s: keras.Sequential([Noise(), Own(s)])), at_once=4
+        )
+
+
 # How many at once, and in which order -----------------------------------------
 
 THREE = [0.0, 0.03, 0.3]
@@ -1162,6 +1191,13 @@ def test_a_killed_search_goes_on_from_its_backup(tmp_path):
 # Mistakes ---------------------------------------------------------------------
 
 
+def without_loss(strength):
+    """Returns a model with nothing but what `add_loss` adds."""
+    model = Own(strength)
+    model.compile("sgd")
+    return model
+
+
 def uncompiled(strength):
     return Own(strength)
 
@@ -1306,6 +1342,13 @@ MISTAKES = {
         TypeError,
         "`build_model` must return a Keras model. Received: None",
         lambda strength: None,
+    ),
+    "a model without a loss": refused(
+        ValueError,
+        "`build_model` must give `compile` a loss, by which the strengths are "
+        "judged. What `add_loss` adds counts as regularization. Received: "
+        "{model!r}",
+        without_loss,
     ),
     "a model that is not compiled": refused(
         TypeError,
