@@ -304,12 +304,16 @@ def register_bitcast() -> None:
     all the rest of a small model's step.
     """
     import tensorflow as tf
-    from tensorflow.python.ops.parallel_for import pfor
 
     def convert(pfor_input: Any) -> Any:
         stacked = pfor_input.stacked_input(0)
         return pfor.wrap(tf.bitcast(stacked, pfor_input.get_attr("type")), True)
 
-    # One that TensorFlow itself registers stays.
-    with contextlib.suppress(AssertionError, KeyError):
+    # One that TensorFlow itself registers stays. The registry is not public: if
+    # it moves, maps are slower, of which TensorFlow warns, and no less right.
+    with contextlib.suppress(
+        ImportError, AttributeError, AssertionError, KeyError
+    ):
+        from tensorflow.python.ops.parallel_for import pfor
+
         pfor.RegisterPFor("Bitcast")(convert)

@@ -45,16 +45,9 @@ def resolve(
         ValueError: If the rules do not fit the model, or one of them fits only
             weights that the optimizer was not built for.
     """
-    weights = _paths.own_weights(model)
-    trained = [weight for weight in weights if weight.is_trained]
-    paths = {weight.path for weight in trained}
-    for weight in weights:
-        if weight.path in rules and weight.path not in paths:
-            raise ValueError(
-                f"Weight {weight.path!r} is never trained, so it cannot "
-                "decay. Leave it out of the rules."
-            )
-    matched = _paths.match(rules, [weight.path for weight in trained])
+    trained, matched = _paths.match_trained(
+        rules, _paths.own_weights(model), "decay"
+    )
     decayed, needed = [], set()
     for weight in trained:
         pattern = matched.get(weight.path)

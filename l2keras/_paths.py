@@ -79,6 +79,33 @@ def own_weights(layer: keras.layers.Layer) -> list[Weight]:
     return list(found.values())
 
 
+def match_trained(
+    rules: Mapping[str, Any], weights: list[Weight], purpose: str
+) -> tuple[list[Weight], dict[str, str]]:
+    """Returns the weights that are ever trained, and what `match` does of them.
+
+    Args:
+        rules: Dictionary whose keys are paths or regular expressions.
+        weights: The weights of a model.
+        purpose: What the rules would have a weight do, such as "decay".
+
+    Raises:
+        TypeError: As `match`.
+        ValueError: As `match`, and if a path is of a weight that is not among
+            them.
+    """
+    trained = [weight for weight in weights if weight.is_trained]
+    paths = [weight.path for weight in trained]
+    if isinstance(rules, Mapping):
+        for weight in weights:
+            if weight.path in rules and weight.path not in paths:
+                raise ValueError(
+                    f"Weight {weight.path!r} is never trained, so it cannot "
+                    f"{purpose}. Leave it out of the rules."
+                )
+    return trained, match(rules, paths)
+
+
 def match(rules: Mapping[str, Any], paths: Iterable[str]) -> dict[str, str]:
     """Returns for each path that a rule names the pattern of that rule.
 

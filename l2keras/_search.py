@@ -84,10 +84,11 @@ def _build(
         if not _has_all_variables(each, number):
             _keras_private.build_for_training(each, take(data, rows))
             number = len(each.variables)
-        _control.connect_clock(each)
         if model is None:
             model = each
             replica = Replica(model, cell, data)
+        else:
+            _control.connect_clock(each)
         starts.append(
             Start(
                 [to_numpy(v) for v in each.trainable_variables],

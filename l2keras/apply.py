@@ -218,16 +218,7 @@ def _choose(
     """Returns the weights that are to change, each with its regularizer."""
     weights = _paths.weights(model)
     rules = {} if rules is None else rules
-    trained = [weight for weight in weights if weight.is_trained]
-    paths = {weight.path for weight in trained}
-    if isinstance(rules, Mapping):
-        for weight in weights:
-            if weight.path in rules and weight.path not in paths:
-                raise ValueError(
-                    f"Weight {weight.path!r} is never trained, so it cannot "
-                    "pay a penalty. Leave it out of the rules."
-                )
-    matched = _paths.match(rules, [weight.path for weight in trained])
+    trained, matched = _paths.match_trained(rules, weights, "pay a penalty")
     regularizers = {
         pattern: _check_regularizer(regularizer, f"rules[{pattern!r}]")
         for pattern, regularizer in rules.items()

@@ -1499,15 +1499,7 @@ def test_a_strength_whose_value_is_asked_for_is_a_number(operation):
         return L2(strength)
 
     with pytest.warns(UserWarning, match="asks for the value of the strength"):
-        result = l2keras.tune_strength(
-            net(regularizer=regularizer),
-            X,
-            LABELS,
-            STRENGTHS,
-            folds=FOLDS,
-            epochs=1,
-            verbose=0,
-        )
+        result = tune(net(regularizer=regularizer), epochs=1)
     assert not np.isnan(result.validation_loss).any()
 
 
@@ -1515,15 +1507,7 @@ def test_numpy_numbers_multiply_a_strength():
     def regularizer(strength):
         return L2(np.float64(0.5) * strength * np.float32(2.0) / 4)
 
-    result = l2keras.tune_strength(
-        net(regularizer=regularizer),
-        X,
-        LABELS,
-        STRENGTHS,
-        folds=FOLDS,
-        epochs=1,
-        verbose=0,
-    )
+    result = tune(net(regularizer=regularizer), epochs=1)
     assert result.one_by_one is None
 
 
