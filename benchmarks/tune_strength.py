@@ -38,7 +38,7 @@ import keras
 import numpy as np
 
 import l2keras
-from l2keras import _backend
+from l2keras._keras import backends
 
 FOLDS, BATCH = 5, 50
 
@@ -205,7 +205,7 @@ def main():
     some = strengths[:: arguments.every]
     scale = len(strengths) / len(some)
     print(
-        f"{keras.backend.backend()}, {_backend.device_name()}, "
+        f"{keras.backend.backend()}, {backends.device_name()}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores"
     )

@@ -1,29 +1,30 @@
 """Regularization for Keras 3 to place, schedule, see, choose and reload."""
 
 from l2keras import reference
-from l2keras._control import set_scale, set_step
-from l2keras.apply import (
-    AppliedRegularizers,
-    apply_regularizers,
-    strip_regularizers,
-)
-from l2keras.audit import WeightPenalty, penalties, summary
-from l2keras.callbacks import PenaltyScheduler, RegularizationLogger
-from l2keras.conversions import (
+from l2keras.models.apply import AppliedRegularizers, apply_regularizers
+from l2keras.models.audit import WeightPenalty, penalties, summary
+from l2keras.models.control import set_scale, set_step
+from l2keras.models.strip import strip_regularizers
+from l2keras.optimizers.conversions import (
     l2_from_weight_decay,
     weight_decay_from_l2,
     weight_decay_from_timescale,
 )
+from l2keras.optimizers.weight_decay import DecoupledWeightDecay
 from l2keras.plots import plot_loss_split, plot_strength_path
-from l2keras.regularizers import L1, L1L2, L2, GroupLasso, Regularizer, Sum
-from l2keras.schedules import (
+from l2keras.regularizers.base import Regularizer, Sum
+from l2keras.regularizers.elementwise import L1, L1L2, L2
+from l2keras.regularizers.grouped import GroupLasso
+from l2keras.strengths.schedules import (
     CosineSchedule,
     CyclicSchedule,
     JoinedSchedule,
     LinearSchedule,
 )
-from l2keras.tuning import TuningResult, tune_strength
-from l2keras.weight_decay import DecoupledWeightDecay
+from l2keras.training.logger import RegularizationLogger
+from l2keras.training.scheduler import PenaltyScheduler
+from l2keras.tuning.result import TuningResult
+from l2keras.tuning.tune import tune_strength
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "inspect":
         return _inspect(arguments.file)
     # Here, since it needs packages that inspecting does not.
-    from l2keras._demonstration import demonstrate
+    from l2keras.demonstration import demonstrate
 
     return demonstrate(arguments)
 

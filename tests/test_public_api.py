@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import pkgutil
 import re
 import subprocess
 import sys
@@ -17,40 +16,23 @@ import l2keras
 BACKEND = keras.backend.backend()
 PACKAGE = Path(l2keras.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-MODULES = sorted(each.name for each in pkgutil.iter_modules([str(PACKAGE)]))
-PUBLIC = [name for name in MODULES if not name.startswith("_")]
 
-# Whom a module may import: those of a lower rank. The modules of one rank do
-# not know each other. One that does not exist yet is simply not found.
-RANKS = {
-    name: rank
-    for rank, names in enumerate(
-        [
-            ["_types"],
-            ["_validation", "_backend", "_tables", "reference", "plots"],
-            ["_tuned_strength"],
-            ["_strength"],
-            ["schedules", "_clock"],
-            ["regularizers"],
-            ["_keras_private"],
-            ["_paths", "_metrics", "_cross_validation"],
-            ["_kinds", "_control"],
-            ["_regularized_layer", "_decayed_weights"],
-            ["_training", "_replica", "_stackable"],
-            ["_stack"],
-            ["_stack_jax", "_stack_tensorflow", "_stack_torch"],
-            ["callbacks", "apply", "audit", "conversions", "weight_decay"],
-            ["_trainers"],
-            ["_backup"],
-            ["_search"],
-            ["tuning"],
-            ["__init__"],
-            ["_demonstration"],
-            ["__main__"],
-        ]
-    )
-    for name in names
-}
+# The folders in the order in which they may import: a module may import those
+# of its own folder and of the folders before it. Leaves know no folder.
+FOLDERS = [
+    "leaves",
+    "_keras",
+    "weights",
+    "strengths",
+    "regularizers",
+    "optimizers",
+    "models",
+    "training",
+    "tuning",
+    "face",
+]
+LEAVES = ["_tables", "_types", "_validation", "plots", "reference"]
+FACE = ["__init__", "__main__", "demonstration"]
 
 # What may be slow to import, or not be there.
 HEAVY = ["tensorflow", "jax", "torch", "sklearn", "matplotlib", "pandas"]
@@ -69,13 +51,6 @@ def defined(name):
         and (inspect.isclass(value) or inspect.isfunction(value))
         and value.__module__ == module.__name__
     }
-
-
-@pytest.mark.parametrize("name", PUBLIC)
-def test_all_that_a_public_module_defines_is_in_the_public_list(name):
-    if name in l2keras.__all__:  # Offered as a module, as `reference` is.
-        return
-    assert defined(name) - set(l2keras.__all__) == set()
 
 
 def test_the_public_list_names_what_there_is_once():
@@ -173,7 +148,7 @@ print(sorted({{"tensorflow", "jax", "torch"}} & set(sys.modules) - before))
 @pytest.mark.parametrize(
     "path",
     # The demonstration is a program: importing the package does not import it.
-    [path for path in FILES if path.name != "_demonstration.py"],
+    [path for path in FILES if path.name != "demonstration.py"],
     ids=lambda path: path.name,
 )
 def test_frameworks_are_imported_in_functions_only(path):
@@ -212,40 +187,56 @@ def imported(node):
     return []
 
 
+def room(module):
+    """Returns the folder of a module, given by its dotted name."""
+    first = module.split(".")[1] if "." in module else "__init__"
+    if first in LEAVES:
+        return "leaves"
+    return "face" if first in FACE else first
+
+
+def module_of(path):
+    """Returns the dotted name of the module in a file of the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts)
+
+
 def modules_imported(path):
     """Returns the modules of the package that a file imports, even lazily."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         for name in imported(node):
             assert not name.startswith("."), f"{path}: import by full name"
-            first, *rest = name.split(".")
-            if first == "l2keras":
-                found.add(rest[0] if rest and rest[0] in RANKS else "__init__")
+            if name.partition(".")[0] == "l2keras":
+                found.add(name)
     return found
 
 
-def test_every_module_has_a_rank():
-    assert {path.stem for path in FILES} <= set(RANKS)
+def test_every_module_has_a_room():
+    assert {room(module_of(path)) for path in FILES} == set(FOLDERS)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", FILES, ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_go_down(path):
+    own = FOLDERS.index(room(module_of(path)))
     upward = {
-        other
-        for other in modules_imported(path)
-        if RANKS[other] >= RANKS[path.stem]
+        name
+        for name in modules_imported(path)
+        if FOLDERS.index(room(name)) > own
     }
     assert upward == set()
 
 
-def test_everything_but_one_file_keeps_to_the_public_keras():
+def test_everything_but_one_room_keeps_to_the_public_keras():
     pattern = (
         r"\b(model|layer|optimizer|metric|variable|cell|super\(\))\._[a-z]"
     )
     found = [
-        f"{path.name}:{number}: {line.strip()}"
+        f"{module_of(path)}:{number}: {line.strip()}"
         for path in FILES
-        if path.name != "_keras_private.py"
+        if room(module_of(path)) != "_keras"
         for number, line in enumerate(
             path.read_text(encoding="utf-8").splitlines(), start=1
         )
@@ -261,7 +252,11 @@ def test_nothing_imports_from_keras_src():
 
 def test_no_module_is_asserted_away():
     # The tests above would pass on an empty folder.
-    assert {"__init__", "regularizers", "_keras_private"} <= {
-        path.stem for path in FILES
-    }
-    assert modules_imported(PACKAGE / "callbacks.py") >= {"_training"}
+    logger = PACKAGE / "training" / "logger.py"
+    assert logger in FILES
+    assert any(
+        room(name) == "models"
+        for path in FILES
+        if path.parent == logger.parent
+        for name in modules_imported(path)
+    )

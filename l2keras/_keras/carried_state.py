@@ -1,0 +1,45 @@
+"""State that compiled steps read and write.
+
+Keras compiles a training step once. What must change afterwards without being
+compiled again has to be a variable, and on JAX one that Keras knows of: any
+other is baked into the compiled step without a word. Keras offers three kinds
+of known variables to a layer. Weights are saved, counted and expected in weight
+files, so a weight of ours would make files differ from plain Keras. Metrics are
+not carried through the forward pass. Random state is: it is in
+`layer.variables`, and not in `layer.weights`. Hence the base class below.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from l2keras._types import Tensor
+
+
+class State(keras.random.SeedGenerator):
+    """A number that Keras carries through compiled steps as random state."""
+
+    def __init__(self, value: float, dtype: str, name: str) -> None:
+        # Not `super().__init__`: it would make the state a pair of integers.
+        self.name = name
+        self.state = keras.Variable(
+            # A function, since Keras may build layers before values exist.
+            lambda shape, dtype: ops.full(shape, value, dtype=dtype),
+            shape=(),
+            dtype=dtype,
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def read(self) -> Any:
+        """Returns the number, outside compiled code."""
+        # Not `int()` or `float()`, which fail on mirrored variables.
+        tensor = ops.convert_to_tensor(self.state)
+        return ops.convert_to_numpy(tensor).item()
+
+    def write(self, value: Tensor) -> None:
+        """Sets the number, in compiled code and outside."""
+        self.state.assign(value)

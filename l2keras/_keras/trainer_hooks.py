@@ -1,0 +1,152 @@
+"""What Keras's trainers keep to themselves: metrics, losses, compiled state."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from l2keras._types import Tensor
+
+
+def add_metrics(
+    model: keras.Model, metrics: list[keras.metrics.Metric]
+) -> None:
+    """Lets the model reset and log the metrics as its own.
+
+    The public way is an attribute, which a built model refuses and which
+    would have to be found again.
+    """
+    model._metrics.extend(metrics)
+
+
+def remove_metrics(
+    model: keras.Model, metrics: list[keras.metrics.Metric]
+) -> None:
+    """Undoes `add_metrics`."""
+    for metric in metrics:
+        if metric in model._metrics:
+            model._metrics.remove(metric)
+
+
+def compiled_metric_names(model: keras.Model) -> set[str]:
+    """Returns the names of the metrics that were given to `compile`.
+
+    `model.metrics_names` has one name for all of them.
+    """
+    compiled = model._compile_metrics
+    if compiled is None:
+        return set()
+    metrics = keras.tree.flatten(
+        [compiled._user_metrics, compiled._user_weighted_metrics]
+    )
+    return {
+        metric if isinstance(metric, str) else getattr(metric, "name", "")
+        for metric in metrics
+    }
+
+
+def is_readable(variable: keras.Variable) -> bool:
+    """Tells whether a variable has a value here.
+
+    While it trains, Keras's JAX trainer takes the values out of the variables
+    and passes them along; a scope gives them back where they are needed.
+    """
+    try:
+        return variable.value is not None
+    except TypeError:  # From calling the initializer that is no longer there.
+        return False
+
+
+def note_state(model: keras.Model) -> None:
+    """Tells the model that its variables are not those that `fit` began with.
+
+    Until Keras 3.11 the JAX trainer lists their shardings once, and fails where
+    the list is too short.
+    """
+    record = getattr(model, "_record_training_state_sharding_spec", None)
+    if record is not None:
+        record()
+
+
+def is_validation_in_fit(arguments: dict[str, Any]) -> bool:
+    """Tells whether `evaluate` was called with what `fit` calls it with.
+
+    A callback can call it too, and nothing public distinguishes the two.
+    """
+    return bool(arguments.get("_use_cached_eval_dataset"))
+
+
+def build_for_training(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
+    """Makes all variables of a compiled model, its metrics and its optimizer.
+
+    Keras does so in the first step of `fit`, by shapes alone.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def names_of_output_losses(model: keras.Model) -> set[str]:
+    """Returns the names under which Keras logs the loss of each output."""
+    compiled = model._compile_loss
+    return {metric.name for metric in compiled.metrics} if compiled else set()
+
+
+@contextlib.contextmanager
+def losses_given(model: keras.Model, losses: list[Tensor]) -> Iterator[None]:
+    """Has `model.losses` return these inside.
+
+    Keras's JAX trainer hands its losses to `compute_loss` in the same way.
+    """
+    model._losses_override.extend(losses)
+    try:
+        yield
+    finally:
+        model._losses_override.clear()
+
+
+def is_compiled_with_a_loss(model: keras.Model) -> bool:
+    """Tells whether `compile` was given a loss for any output."""
+    compiled = model._compile_loss
+    return compiled is not None and any(
+        loss is not None for loss in keras.tree.flatten(compiled._user_loss)
+    )
+
+
+@contextlib.contextmanager
+def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
+    """Gives what the losses of `compile` come to, as `compute_loss` is called.
+
+    Keras's own `compute_loss` adds `model.losses` to it.
+    """
+    values: list[Tensor] = []
+    compiled = model._compile_loss
+    if compiled is None:
+        yield values
+        return
+
+    def call(*args: Any) -> Tensor:
+        value = type(compiled).call(compiled, *args)
+        if value is not None:  # If no output has a loss.
+            values.append(value)
+        return value
+
+    compiled.call = call
+    try:
+        yield values
+    finally:
+        del compiled.call
+
+
+@contextlib.contextmanager
+def losses_computed_once(model: keras.Model) -> Iterator[list[Tensor]]:
+    """Gives `model.losses`, and has the model return them again inside.
+
+    Keras computes each penalty anew whenever `model.losses` is read. Compilers
+    find the twin and drop it, but PyTorch would do the work twice.
+    """
+    losses = list(model.losses)
+    if model._losses_override or not losses:
+        yield losses
+        return
+    with losses_given(model, losses):
+        yield losses

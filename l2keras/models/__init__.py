@@ -1,0 +1,1 @@
+"""What is done to, and known of, a whole model."""

@@ -1,0 +1,229 @@
+"""Regularizers put on a model that is already built."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from l2keras._keras import backends
+from l2keras.models import control
+from l2keras.models.saving import save_with, saved_layers
+from l2keras.regularizers import describing
+from l2keras.weights import kinds, paths
+from l2keras.weights.paths import own_weights
+from l2keras.weights.rules import match_trained
+
+
+class AppliedRegularizers(dict[str, Any]):
+    """What was done to a model: a dictionary from path to regularizer.
+
+    `None` stands for one that was taken off. Prints one weight in a line.
+
+    Args:
+        regularizers: The dictionary.
+
+    Example:
+
+    >>> import l2keras
+    >>> done = {"a/kernel": l2keras.L2(0.1), "b/bias": None}
+    >>> l2keras.AppliedRegularizers(done)
+    a/kernel: L2(l2=0.1)
+    b/bias: None
+    """
+
+    def __init__(self, regularizers: Mapping[str, Any]) -> None:
+        super().__init__(regularizers)
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{path}: {describing.describe(regularizer)}"
+            for path, regularizer in self.items()
+        )
+
+
+def apply_regularizers(
+    model: keras.Model,
+    rules: Mapping[str, Any] | None = None,
+    default: Any = None,
+    *,
+    default_embeddings: bool = False,
+) -> AppliedRegularizers:
+    """Puts regularizers on weights of a model that is already built.
+
+    It acts at once and for good: on `model.losses`, on training, even of a
+    model that has been compiled and fitted before, and on what is saved or
+    cloned. Setting `layer.kernel_regularizer` does none of this, since Keras
+    reads it only when the layer is built. Each weight gets a copy of its own.
+
+    Everything is checked before anything is changed.
+
+    Where a layer has no argument that would save the regularizer (custom
+    layers, `RMSNormalization`, the layers in a `MultiHeadAttention`, subclassed
+    models), the layer is saved as `l2keras>RegularizedLayer`, which holds it.
+
+    Args:
+        model: A built Keras model. The outermost one: then paths have the names
+            of the models inside.
+        rules: Dictionary from the path of a weight, or a regular expression for
+            some, to a regularizer, or to `None` to take off the one that is
+            there. An exact path goes before an expression.
+        default: The regularizer of every kernel that no rule names, or `None`
+            to leave those as they are. Kernels are weights of two or more
+            dimensions but for biases, embeddings, and what normalization
+            layers and `PReLU` have. Defaults to `None`.
+        default_embeddings: Whether `default` goes to embeddings too. Defaults
+            to `False`.
+
+    Frozen weights get regularizers as well, and pay from when they are thawed.
+    Where `enable_lora` was called, the frozen kernel and its two factors are
+    three weights, and `default` goes to all of them. Layers that are quantized
+    have no kernel left that is trained.
+
+    Returns:
+        Dictionary from path to the regularizer that the weight has now, for
+        each weight that a rule or the default named.
+
+    Raises:
+        TypeError: If `model` is not a Keras model, `rules` no dictionary, or a
+            regularizer none, such as a class in place of an instance.
+        ValueError: If `model` is not built, there is nothing to apply, a
+            pattern matches no weight that is trained, two match one, or a
+            regularizer cannot be computed for a weight.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, name="hidden"),
+    ...     keras.layers.BatchNormalization(),
+    ...     keras.layers.Dense(3, name="output"),
+    ... ])
+    >>> l2keras.apply_regularizers(
+    ...     model, {"output/kernel": l2keras.L1(1e-5)}, default=l2keras.L2(1e-4)
+    ... )
+    hidden/kernel: L2(l2=0.0001)
+    output/kernel: L1(l1=1e-05)
+    >>> len(model.losses)
+    2
+    """
+    chosen = _choose(model, rules, default, default_embeddings)
+    for weight, regularizer in chosen:
+        _check_computes(regularizer, weight)
+
+    clock = control.connect_clock(model)[0]
+    step = 0 if clock is None else clock.read()
+    with backends.variable_scope(model):  # Copies of schedules have variables.
+        changes = [
+            (weight, _own_copy(regularizer)) for weight, regularizer in chosen
+        ]
+    for weight, regularizer in changes:
+        weight.variable.regularizer = regularizer
+    changed = {id(weight.variable) for weight, _ in changes}
+    for unit in saved_layers(model):
+        own = own_weights(unit)
+        if any(id(weight.variable) in changed for weight in own):
+            save_with(unit, own)
+    clock, _ = control.connect_clock(model)
+    if clock is not None:
+        clock.write(step)
+    control.drop_unused_states(model)
+    control.forget_compiled(model)
+    return AppliedRegularizers({w.path: r for w, r in changes})
+
+
+def _choose(
+    model: keras.Model,
+    rules: Mapping[str, Any] | None,
+    default: Any,
+    default_embeddings: bool,
+) -> list[tuple[paths.Weight, Any]]:
+    """Returns the weights that are to change, each with its regularizer."""
+    weights = paths.weights(model)
+    rules = {} if rules is None else rules
+    trained, matched = match_trained(rules, weights, "pay a penalty")
+    regularizers = {
+        pattern: _check_regularizer(regularizer, f"rules[{pattern!r}]")
+        for pattern, regularizer in rules.items()
+    }
+    default = _check_regularizer(default, "default")
+    if not isinstance(default_embeddings, bool):
+        raise TypeError(
+            "Argument `default_embeddings` must be a boolean. "
+            f"Received: default_embeddings={default_embeddings!r}"
+        )
+    if not rules and default is None:
+        raise ValueError(
+            "There is nothing to apply. Give `rules`, a dictionary from path "
+            "or pattern to regularizer, or a `default` for all kernels. (To "
+            'take all regularizers off, the rule is `{".*": None}`.)'
+        )
+    chosen = []
+    for weight in trained:
+        if weight.path in matched:
+            chosen.append((weight, regularizers[matched[weight.path]]))
+        elif default is not None and (
+            kinds.is_kernel(weight)
+            or (default_embeddings and kinds.is_embedding(weight))
+        ):
+            chosen.append((weight, default))
+    if not chosen:
+        raise ValueError(
+            f"Model {model.name!r} has no kernel that the default could go to."
+        )
+    return chosen
+
+
+def _check_regularizer(value: Any, name: str) -> Any:
+    """Returns a regularizer, or `None`, as Keras would take it.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it is a name that Keras does not know.
+    """
+    if value is None or isinstance(value, str | dict):
+        return keras.regularizers.get(value)
+    schedule = keras.optimizers.schedules.LearningRateSchedule
+    if isinstance(value, type | keras.Layer | schedule) or not callable(value):
+        raise TypeError(
+            f"Argument `{name}` must be a regularizer, as an instance such as "
+            f"`l2keras.L2(1e-4)`, or None. Received: {name}={value!r}"
+        )
+    if not isinstance(value, keras.Regularizer):
+        try:
+            keras.Variable(0.0).regularizer = value
+        except ValueError as error:  # Until Keras 3.10.
+            raise TypeError(
+                f"This version of Keras, {keras.__version__}, takes no "
+                "function for a regularizer. Make it a class: see "
+                f"`l2keras.Regularizer`. Received: {name}={value!r}"
+            ) from error
+    return value
+
+
+def _check_computes(regularizer: Any, weight: paths.Weight) -> None:
+    """Raises a ValueError unless it makes one number of the weight."""
+    if regularizer is None:
+        return
+    name = describing.describe(regularizer)
+    shape = tuple(weight.variable.shape)
+    try:
+        returned = backends.output_shape(regularizer, weight.variable)
+    except Exception as error:
+        raise ValueError(
+            f"Regularizer {name} cannot be computed for weight "
+            f"{weight.path!r} of shape {shape}: {error}"
+        ) from error
+    if returned != ():
+        raise ValueError(
+            f"A regularizer must return one number. Received: {name}, which "
+            f"returned shape {returned} for weight {weight.path!r}"
+        )
+
+
+def _own_copy(regularizer: Any) -> Any:
+    """Returns a copy for one weight alone, which can have its own scale."""
+    if isinstance(regularizer, keras.Regularizer):
+        return copy.deepcopy(regularizer)
+    return regularizer

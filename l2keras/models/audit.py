@@ -1,0 +1,355 @@
+"""What regularization a model has: every weight, what it pays, and why."""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import rich.table
+
+from l2keras import _tables
+from l2keras._keras import layer_tree, optimizer_hooks
+from l2keras._types import Schedule
+from l2keras.models import control, regularized_layer
+from l2keras.regularizers import describing
+from l2keras.regularizers.base import Regularizer
+from l2keras.weights import kinds, paths
+from l2keras.weights.paths import own_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightPenalty:
+    """What a weight pays, and by which regularizer.
+
+    Attributes:
+        path: Its path in the model, without the model's own name.
+        shape: Its shape.
+        parameters: The number of its elements.
+        trainable: Whether it is trained now. If not, it pays nothing.
+        regularizer: Its regularizer, or `None`.
+        strengths: The strength times scale of each term of the regularizer at
+            the current step, by the name of the term's class: `{"L2": 0.01}`.
+            Empty for regularizers that have no strength known to l2keras.
+        schedules: Those of the strengths that are schedules, by the same names.
+        penalty: What it adds to the loss now, 0.0 if nothing.
+        share: `penalty` as a fraction of that of all weights, 0.0 if that is 0.
+        weight_decay: The optimizer's weight decay on it now, as in
+            `w -= learning_rate * weight_decay * w`, or without the learning
+            rate if it is not coupled to it. 0.0 if there is none, or no
+            optimizer.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> dense = keras.layers.Dense(
+    ...     1, kernel_initializer="ones", kernel_regularizer=l2keras.L2(0.5)
+    ... )
+    >>> model = keras.Sequential([keras.Input((4,)), dense])
+    >>> kernel, bias = l2keras.penalties(model)
+    >>> kernel.penalty, kernel.share, kernel.strengths
+    (2.0, 1.0, {'L2': 0.5})
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    parameters: int
+    trainable: bool
+    regularizer: Any
+    strengths: dict[str, float]
+    schedules: dict[str, Schedule]
+    penalty: float
+    share: float
+    weight_decay: float
+
+
+def penalties(model: keras.Model) -> list[WeightPenalty]:
+    """Returns what each weight of a model pays, in the order of its layers.
+
+    Args:
+        model: A built Keras model.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is not built.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> dense = keras.layers.Dense(
+    ...     1, name="hidden", kernel_initializer="ones",
+    ...     kernel_regularizer=l2keras.L1(0.25),
+    ... )
+    >>> model = keras.Sequential([keras.Input((4,)), dense])
+    >>> [(each.path, each.penalty) for each in l2keras.penalties(model)]
+    [('hidden/kernel', 1.0), ('hidden/bias', 0.0)]
+    """
+    weights = paths.weights(model)
+    paid = [_penalty(weight.variable) for weight in weights]
+    total = sum(paid)
+    return [
+        WeightPenalty(
+            path=path,
+            shape=tuple(variable.shape),
+            parameters=math.prod(variable.shape),
+            trainable=variable.trainable,
+            regularizer=variable.regularizer,
+            strengths=_strengths(variable.regularizer),
+            schedules=_schedules(variable.regularizer),
+            penalty=penalty,
+            share=penalty / total if total else 0.0,
+            weight_decay=decay,
+        )
+        for (path, variable, _), penalty, decay in zip(
+            weights, paid, _decays(model, weights), strict=True
+        )
+    ]
+
+
+def summary(
+    model: keras.Model,
+    line_length: int | None = None,
+    print_fn: Callable[[str], Any] | None = None,
+) -> None:
+    """Prints a table of what regularization a model has, and what to look at.
+
+    The table has the kernels and whatever else has a regularizer. Below are
+    totals, and what a careful reviewer would ask about: kernels without a
+    penalty beside some that have one, penalties on biases or normalizations, a
+    penalty and the optimizer's weight decay on the same weight, frozen weights,
+    penalties that are not finite, schedules that nothing moves on, and
+    regularizers given to a layer after it was built, which Keras overlooks.
+
+    Args:
+        model: A built Keras model.
+        line_length: Width in characters. Defaults to that of the terminal, or
+            to 100 where there is none.
+        print_fn: Function that is called with the whole text instead of
+            printing it.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is not built.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> dense = keras.layers.Dense(
+    ...     1, name="hidden", kernel_initializer="ones",
+    ...     kernel_regularizer=l2keras.L1(0.25),
+    ... )
+    >>> model = keras.Sequential([keras.Input((4,)), dense], name="small")
+    >>> l2keras.summary(model, line_length=80)
+    Regularization of "small"
+    <BLANKLINE>
+     Weight          Shape    Regularizer   Strength   Penalty    Share   Decay
+     ──────────────────────────────────────────────────────────────────────────
+     hidden/kernel   (4, 1)   L1(l1=0.25)       0.25         1   100.0%
+    <BLANKLINE>
+    Penalties: 1, on 1 of 2 weights (4 of 5 parameters)
+    """
+    records = penalties(model)
+    console = _tables.console(
+        line_length or shutil.get_terminal_size((100, 24)).columns
+    )
+    with console.capture() as captured:
+        console.print(f'Regularization of "{model.name}"')
+        console.print(_table(paths.weights(model), records))
+        for line in _totals(records):
+            console.print(line)
+        for finding in _findings(model, records):
+            console.print(f"- {finding}")
+    (print_fn or print)(_tables.text(captured.get()))
+
+
+def _decays(model: keras.Model, weights: list[paths.Weight]) -> list[float]:
+    """Returns the optimizer's weight decay on each weight."""
+    strengths = control.decay_strengths(model)
+    if strengths is None:
+        return [
+            optimizer_hooks.weight_decay(model, weight.variable)
+            for weight in weights
+        ]
+    return [
+        strengths.get(weight.path, 0.0) if weight.variable.trainable else 0.0
+        for weight in weights
+    ]
+
+
+def _penalty(variable: keras.Variable) -> float:
+    if variable.regularizer is None or not variable.trainable:
+        return 0.0
+    return float(keras.ops.convert_to_numpy(variable.regularizer(variable)))
+
+
+def _strengths(regularizer: Any) -> dict[str, float]:
+    if isinstance(regularizer, Regularizer):
+        return {
+            name: float(keras.ops.convert_to_numpy(strength))
+            for name, strength in control.current_strengths(regularizer).items()
+        }
+    parts = describing.constant_parts(regularizer)
+    if parts is None:
+        return {}
+    config = regularizer.get_config()
+    return {
+        name: value
+        for name, value in zip(("L1", "L2"), parts, strict=True)
+        if name.lower() in config
+    }
+
+
+def _schedules(regularizer: Any) -> dict[str, Schedule]:
+    if not isinstance(regularizer, Regularizer):
+        return {}
+    names = control.current_strengths(regularizer)
+    return {
+        name: term.strength
+        for name, term in zip(names, regularizer._terms(), strict=True)
+        if callable(term.strength)
+    }
+
+
+def _table(
+    weights: list[paths.Weight], records: list[WeightPenalty]
+) -> rich.table.Table:
+    table = _tables.table(
+        left=["Weight", "Shape", "Regularizer"],
+        right=["Strength", "Penalty", "Share", "Decay"],
+    )
+    for weight, record in zip(weights, records, strict=True):
+        regularizer = record.regularizer
+        if regularizer is None and not kinds.is_kernel(weight):
+            continue
+        table.add_row(
+            record.path,
+            str(record.shape),
+            "-" if regularizer is None else _described(record),
+            "\n".join(f"{each:.4g}" for each in record.strengths.values()),
+            _paid(record),
+            f"{record.share:.1%}" if record.penalty else "",
+            f"{record.weight_decay:.4g}" if record.weight_decay else "",
+        )
+    return table
+
+
+def _described(record: WeightPenalty) -> str:
+    """Returns the regularizer in short, of its schedules only the names."""
+    text = describing.describe(record.regularizer)
+    for schedule in record.schedules.values():
+        name = getattr(schedule, "__name__", type(schedule).__name__)
+        text = text.replace(repr(schedule), name)
+    return text
+
+
+def _paid(record: WeightPenalty) -> str:
+    if record.regularizer is None:
+        return ""
+    return f"{record.penalty:.4g}" if record.trainable else "frozen"
+
+
+def _totals(records: list[WeightPenalty]) -> list[str]:
+    paying = [r for r in records if r.regularizer is not None and r.trainable]
+    parameters = sum(record.parameters for record in paying)
+    of_all = sum(record.parameters for record in records)
+    lines = [
+        f"Penalties: {sum(record.penalty for record in paying):.6g}, on "
+        f"{len(paying)} of {len(records)} weights ({parameters:,} of "
+        f"{of_all:,} parameters)"
+    ]
+    decayed = sum(record.weight_decay > 0 for record in records)
+    if decayed:
+        lines.append(f"Weight decay of the optimizer: on {decayed} weights")
+    return lines
+
+
+def _findings(
+    model: keras.Model, records: list[WeightPenalty]
+) -> Iterable[str]:
+    """Yields what a careful reviewer would ask about."""
+    pairs = list(zip(paths.weights(model), records, strict=True))
+    # Weights whose layers' arguments do not say what they have.
+    set_apart = {
+        id(weight.variable)
+        for _, layer in layer_tree.layers_by_path(model)
+        if regularized_layer.is_remembering(layer)
+        for weight in own_weights(layer)
+    }
+    kernels = [
+        (weight, record) for weight, record in pairs if kinds.is_kernel(weight)
+    ]
+    if any(record.regularizer is not None for _, record in kernels):
+        yield from _about(
+            "No penalty, unlike other kernels",
+            [r for _, r in kernels if r.regularizer is None and r.trainable],
+        )
+    regularized = [
+        (weight, record)
+        for weight, record in pairs
+        if record.regularizer is not None
+    ]
+    yield from _about(
+        "A penalty on a bias",
+        [record for weight, record in regularized if kinds.is_bias(weight)],
+    )
+    yield from _about(
+        "A penalty on a scale or an offset of a normalization",
+        [r for weight, r in regularized if kinds.is_normalization(weight)],
+    )
+    yield from _about(
+        "A penalty, and the optimizer's weight decay as well",
+        [r for _, r in regularized if r.weight_decay and r.trainable],
+    )
+    yield from _about(
+        "Frozen, and so paying nothing",
+        [record for _, record in regularized if not record.trainable],
+    )
+    yield from _about(
+        "The penalty is not finite",
+        [record for record in records if not math.isfinite(record.penalty)],
+    )
+    yield from _about(
+        "The layer was given another regularizer after it was built, which "
+        "has no effect until the model is saved and loaded (see "
+        "`l2keras.apply_regularizers`)",
+        [r for weight, r in pairs if _was_given_in_vain(weight, set_apart)],
+    )
+    yield from _about_the_clock(model)
+
+
+def _about(problem: str, records: list[WeightPenalty]) -> Iterable[str]:
+    if records:
+        paths = [record.path for record in records]
+        more = f" and {len(paths) - 5} more" if len(paths) > 6 else ""
+        listed = ", ".join(paths[:5] if more else paths)
+        yield f"{problem}: {listed}{more}"
+
+
+def _was_given_in_vain(weight: paths.Weight, set_apart: set[int]) -> bool:
+    name = kinds.argument(weight) if weight.is_trained else None
+    if (
+        name is None
+        or not layer_tree.is_of_keras(weight.layer)
+        or id(weight.variable) in set_apart
+    ):
+        return False
+    return not describing.same(
+        getattr(weight.layer, name), weight.variable.regularizer
+    )
+
+
+def _about_the_clock(model: keras.Model) -> Iterable[str]:
+    terms = control.scheduled_terms(model)
+    optimizer = getattr(model, "optimizer", None)
+    if not terms or optimizer is None:
+        return
+    done = int(keras.ops.convert_to_numpy(optimizer.iterations))
+    steps = sorted({term._clock.read() for _, term in terms if term._clock})
+    if steps != [done] and done > 0:
+        yield (
+            f"The optimizer is at step {done}, but the schedules are at "
+            f"step {', '.join(map(str, steps))}: nothing moved them on. Train "
+            "with `callbacks=[l2keras.RegularizationLogger()]`, or call "
+            "`l2keras.set_step(model, step)`"
+        )

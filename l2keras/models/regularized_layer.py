@@ -1,0 +1,170 @@
+"""Layers that save regularizers for which they have no argument.
+
+Most layers of Keras take a regularizer for each kind of weight, keep it, and
+write it into their config, so that a model that is saved or cloned has it
+again. `RMSNormalization`, the layers inside `MultiHeadAttention`, custom layers
+and subclassed models do not. As PyTorch's `parametrize` does with modules, such
+a layer is given a class of its own, derived from the one it has, whose config
+holds the regularizers of all its weights.
+"""
+
+import functools
+from typing import Any
+
+import keras
+
+from l2keras._keras import layer_tree
+from l2keras.weights import kinds, paths
+from l2keras.weights.paths import own_weights
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class RegularizedLayer(layer_tree.ToldWhenBuilt):
+    """Mixed into the class of a layer so that it saves its regularizers."""
+
+    # Regularizers that wait for their weights to be made.
+    _awaited: list[tuple[str, Any]] | None = None
+
+    def get_config(self) -> dict[str, Any]:
+        own = type(self)
+        # As what it was before, which Keras knows how to save.
+        _set_class(self, _base(own))
+        try:
+            layer = keras.saving.serialize_keras_object(self)
+        finally:
+            _set_class(self, own)
+        # Keras saves these once more for the whole.
+        layer.pop("build_config", None)
+        layer.pop("compile_config", None)
+        # In the order of the weights, since layers inside may have been named
+        # by Keras, which gives a layer another name each time.
+        return {
+            "layer": layer,
+            "weights": [
+                weight.variable.name for weight in _trained_weights(self)
+            ],
+            "regularizers": [
+                keras.saving.serialize_keras_object(weight.variable.regularizer)
+                for weight in _trained_weights(self)
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        # Read from a file the class is this one. When Keras clones a layer it
+        # is the layer's own, whose base need not be registered.
+        known: dict[str, Any] | None = None
+        if cls is not RegularizedLayer:
+            base: Any = _base(cls)
+            if set(config) != {"layer", "weights", "regularizers"}:
+                return base.from_config(config)
+            known = {keras.saving.get_registered_name(base): base}
+        again = keras.saving.deserialize_keras_object(config["layer"], known)
+        remember(again)
+        regularizers = keras.saving.deserialize_keras_object(
+            config["regularizers"]
+        )
+        again._await(list(zip(config["weights"], regularizers, strict=True)))
+        return again
+
+    def _await(self, awaited: list[tuple[str, Any]]) -> None:
+        # Not the layer's own `__setattr__`, which tracks lists.
+        object.__setattr__(self, "_awaited", awaited)
+        self._attach()  # A model may be built by its constructor.
+
+    def on_built(self) -> None:
+        self._attach()
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        # Keras builds a model without `build` by running it.
+        super().build_from_config(config)  # type: ignore[misc]
+        self._attach()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
+        # A layer may leave it to its first call to build the layers in it.
+        self._attach()
+        if self._awaited is not None:
+            raise ValueError(
+                f"Layer {self.name!r} was saved with the regularizers of "  # type: ignore[attr-defined]
+                f"{len(self._awaited)} weights, but has "
+                f"{len(_trained_weights(self))}. Load it with the class that "
+                "it was saved with."
+            )
+        return outputs
+
+    def _attach(self) -> None:
+        """Gives the awaited regularizers to the weights, if all are there."""
+        if self._awaited is None:
+            return
+        weights = _trained_weights(self)
+        awaited = self._awaited
+        if len(weights) != len(awaited):
+            # Keras merges the factors of `enable_lora` into the kernels that it
+            # saves, and most layers do not make them again.
+            awaited = [e for e in awaited if not e[0].startswith("lora_")]
+        if len(weights) != len(awaited):
+            return
+        for weight, (_, regularizer) in zip(weights, awaited, strict=True):
+            weight.variable.regularizer = regularizer
+            if name := kinds.argument(weight):
+                setattr(weight.layer, name, regularizer)
+        object.__setattr__(self, "_awaited", None)
+
+    def __reduce__(self) -> Any:
+        # Pickle finds classes by their names, and this one has none.
+        reduced: Any = super().__reduce__()
+        function, arguments = reduced
+        return getattr(_base(type(self)), function.__name__), arguments
+
+
+def is_remembering(layer: keras.layers.Layer) -> bool:
+    """Tells whether a layer saves its weights' regularizers by itself."""
+    return isinstance(layer, RegularizedLayer)
+
+
+def remember(layer: keras.layers.Layer) -> None:
+    """Has a layer save the regularizers of all the weights in it."""
+    if not is_remembering(layer):
+        base: Any = type(layer)
+        _set_class(layer, _derived(base))
+
+
+def forget(layer: keras.layers.Layer) -> None:
+    """Undoes `remember`."""
+    if is_remembering(layer):
+        _set_class(layer, _base(type(layer)))
+
+
+def _trained_weights(layer: keras.layers.Layer) -> list[paths.Weight]:
+    return [weight for weight in own_weights(layer) if weight.is_trained]
+
+
+@functools.cache
+def _derived(base: type) -> type:
+    """Returns a class that saves its regularizers and is else like `base`."""
+    derived = type(
+        # The old name, which Keras uses in summaries and in weight files.
+        base.__name__,
+        (RegularizedLayer, base),
+        {
+            "__module__": base.__module__,
+            "__qualname__": base.__qualname__,
+            "__doc__": base.__doc__,
+        },
+    )
+    name = "RegularizedLayer"
+    derived = keras.saving.register_keras_serializable("l2keras", name)(derived)
+    # It is saved under this name, and its base class reads all that are.
+    keras.saving.get_custom_objects()[f"l2keras>{name}"] = RegularizedLayer
+    return derived
+
+
+def _base(derived: type) -> Any:
+    """Returns the class that a layer had before `remember`."""
+    return derived.__bases__[1]
+
+
+def _set_class(layer: Any, cls: type) -> None:
+    # Not the layer's own `__setattr__`, which tracks and refuses.
+    object.__setattr__(layer, "__class__", cls)

@@ -1,0 +1,1 @@
+"""What shrinks weights past the gradient."""

@@ -1,0 +1,441 @@
+"""Weight decay for any optimizer, by path and with schedules.
+
+It is the decoupled one, past all that an optimizer does to a gradient.
+`conversions` tells it from the coupled one, which is L2.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import keras
+from keras import ops
+
+from l2keras._keras import backends, optimizer_hooks
+from l2keras._types import Strength, Tensor
+from l2keras.optimizers import decayed_weights
+from l2keras.optimizers.decayed_weights import DecayedWeight
+from l2keras.strengths import checking
+from l2keras.weights import paths
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class DecoupledWeightDecay(keras.optimizers.Optimizer):
+    """Gives any optimizer weight decay by path, with schedules.
+
+    Each weight that a rule names, or the default reaches, is made smaller by
+
+        w <- w - learning_rate * strength * w
+
+    at each update of the optimizer that is wrapped, `learning_rate` being the
+    one of that update: what `AdamW` does. Gradients, momentum and adaptive
+    learning rates do not see it, and neither does the loss.
+
+    With `coupled_to_learning_rate=False` a schedule of the learning rate leaves
+    the decay alone, as in the paper's own formula and TensorFlow Addons:
+
+        w <- w - strength * w
+
+    With `cautious=True` only such elements decay as the update `u` makes
+    smaller too, where `u * w >= 0` for an update of `w <- w - u`.
+
+    A strength is a number or a schedule of `optimizer.iterations`: it needs no
+    `RegularizationLogger` to move on. Rules, schedules and all are saved with
+    the model. What is saved as the optimizer's state is that of the wrapped
+    optimizer: weight files do not tell the two apart.
+
+    The paths are found when the optimizer is built, which `fit` does. It looks
+    for the model that was compiled with it, and if there is none, in a loop of
+    your own, for the outermost model in memory that has all the variables.
+
+    Reference:
+        Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
+        algorithm 2. Chen et al., *Cautious Weight Decay*, 2025.
+
+    Args:
+        optimizer: A `keras.optimizers.Optimizer` without weight decay of its
+            own, such as `keras.optimizers.Adam(0.001)`.
+        rules: Dictionary from the path of a weight, or a regular expression for
+            some, to a strength: a finite number >= 0, or a schedule that Keras
+            can save. An exact path goes before an expression. Weights that are
+            frozen may be named. Defaults to `None`, no rules.
+        default: The strength for every kernel that no rule names, or `None` to
+            leave those alone. Kernels are weights of two or more dimensions but
+            for biases, embeddings, and what normalization layers and `PReLU`
+            have. Defaults to `None`.
+        coupled_to_learning_rate: Whether to multiply the strength by the
+            learning rate. Defaults to `True`.
+        cautious: Whether to decay only where the update makes the weight
+            smaller as well. Defaults to `False`.
+        name: String, the optimizer's name. Defaults to one that Keras makes.
+
+    Attributes:
+        inner_optimizer: The optimizer that is wrapped.
+
+    Raises:
+        TypeError: If `optimizer` is no optimizer of Keras, `rules` no
+            dictionary from strings, or a strength neither a number nor a
+            schedule.
+        ValueError: If the optimizer decays weights itself or wraps others, a
+            strength is negative, not finite, or a schedule that cannot be
+            saved, or nothing is to decay. When built: if no model is found, a
+            pattern matches no weight that is trained, or two match one.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, name="hidden"),
+    ...     keras.layers.Dense(3, name="output"),
+    ... ])
+    >>> optimizer = l2keras.DecoupledWeightDecay(
+    ...     keras.optimizers.Adam(0.001), {"output/.*": 0.0}, default=0.004
+    ... )
+    >>> model.compile(optimizer, "mse")
+    >>> optimizer.strengths(model)
+    {'hidden/kernel': 0.004}
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        rules: Mapping[str, Strength] | None = None,
+        default: Strength | None = None,
+        *,
+        coupled_to_learning_rate: bool = True,
+        cautious: bool = False,
+        name: str | None = None,
+    ) -> None:
+        _check_optimizer(optimizer)
+        checked, default = _check_strengths(rules, default)
+        for argument, value in (
+            ("coupled_to_learning_rate", coupled_to_learning_rate),
+            ("cautious", cautious),
+        ):
+            if not isinstance(value, bool):
+                raise TypeError(
+                    f"Argument `{argument}` must be a boolean. "
+                    f"Received: {argument}={value!r}"
+                )
+        # Its properties are asked for by the constructor of Keras.
+        super().__init__(learning_rate=0.0, name=name)
+        self.inner_optimizer = optimizer
+        self.rules = checked
+        self.default = default
+        self.coupled_to_learning_rate = coupled_to_learning_rate
+        self.cautious = cautious
+        self._decayed: list[DecayedWeight] = []
+        optimizer_hooks.allow_around_updates(optimizer)
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        _check_has_no_decay(self.inner_optimizer)  # Since then, either.
+        keys = {self._key(variable) for variable in variables}
+        decayed: list[DecayedWeight] = []
+        if keys:  # None at all when Keras loads a model from HDF5.
+            model = decayed_weights.find_model(self, keys, self._key)
+            decayed = decayed_weights.resolve(
+                model, self.rules, self.default, self._key, keys
+            )
+        self.inner_optimizer.build(variables)
+        super().build(variables)
+        self._decayed = decayed
+
+    def decayed(self, model: keras.Model | None = None) -> dict[str, Strength]:
+        """Returns the strength of each weight that is decayed, by path.
+
+        As it was given: a number or a schedule. Weights that are frozen are not
+        among them.
+
+        Args:
+            model: The model to be trained. May be left out once the optimizer
+                is built.
+
+        Raises:
+            TypeError: If `model` is not a Keras model.
+            ValueError: If it is not built, the rules do not fit it, or it is
+                left out too early.
+        """
+        if model is not None:
+            paths.weights(model)  # Raises if there are none yet.
+            decayed = decayed_weights.resolve(
+                model, self.rules, self.default, self._key
+            )
+        elif self.built:
+            decayed = self._decayed
+        else:
+            raise ValueError(
+                "The optimizer is not built, so it knows no weights yet. Give "
+                "the model that it is to train: `optimizer.decayed(model)`, "
+                "`optimizer.strengths(model)`."
+            )
+        return {each.path: each.strength for each in decayed}
+
+    def strengths(self, model: keras.Model | None = None) -> dict[str, float]:
+        """Returns what `decayed` does, as numbers: schedules at this step."""
+        return {
+            path: self._number(strength)
+            for path, strength in self.decayed(model).items()
+        }
+
+    def decay_of(self, variable: keras.Variable) -> float:
+        """Returns the strength now for one variable, 0.0 if there is none.
+
+        Args:
+            variable: A variable of the model.
+
+        Raises:
+            ValueError: If the optimizer is not built: `strengths` can tell
+                then.
+        """
+        if not self.built:
+            raise ValueError(
+                "The optimizer is not built, so it knows no weights yet. See "
+                "`optimizer.strengths(model)`."
+            )
+        key = self._key(variable)
+        for each in self._decayed:
+            if each.key == key:
+                return self._number(each.strength)
+        return 0.0
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not self.built:
+                self.build(trainable_variables)
+        with optimizer_hooks.around_updates(self._around):
+            self.inner_optimizer.apply(grads, trainable_variables)
+
+    def apply_gradients(self, grads_and_vars: Any) -> Any:
+        grads, variables = zip(*grads_and_vars, strict=True)
+        self.apply(grads, variables)
+        return self.iterations
+
+    def stateless_apply(
+        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
+    ) -> Any:
+        with optimizer_hooks.around_updates(self._around):
+            return self.inner_optimizer.stateless_apply(
+                optimizer_variables, grads, trainable_variables
+            )
+
+    # What is the wrapped optimizer's, as in `LossScaleOptimizer`. The variables
+    # that the constructor of Keras makes for this one are never used.
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return self.inner_optimizer.variables
+
+    @property
+    def iterations(self) -> Any:
+        return self.inner_optimizer.iterations
+
+    @property
+    def learning_rate(self) -> Any:
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def loss_scale_factor(self) -> float | None:
+        return self.inner_optimizer.loss_scale_factor
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, factor: float | None) -> None:
+        if "inner_optimizer" in vars(self):  # Not in the constructor of Keras.
+            self.inner_optimizer.loss_scale_factor = factor
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        return self.inner_optimizer.scale_loss(loss)
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def set_weights(self, weights: Any) -> None:
+        self.inner_optimizer.set_weights(weights)
+
+    def exclude_from_weight_decay(
+        self, var_list: Any = None, var_names: Any = None
+    ) -> None:
+        raise NotImplementedError(
+            "Weights are left out of the decay by a rule of strength 0.0, as "
+            'in `DecoupledWeightDecay(optimizer, {"output/.*": 0.0}, ...)`.'
+        )
+
+    def __dir__(self) -> list[str]:
+        # Keras saves every object with variables that `dir` names, but those of
+        # the wrapped optimizer are saved as `variables` already.
+        return [each for each in super().__dir__() if each != "inner_optimizer"]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "optimizer": serialize(self.inner_optimizer),
+            "rules": {
+                pattern: serialize(strength)
+                for pattern, strength in self.rules.items()
+            },
+            "default": serialize(self.default),
+            "coupled_to_learning_rate": self.coupled_to_learning_rate,
+            "cautious": self.cautious,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> Self:
+        """Returns the optimizer that `get_config` described."""
+
+        def deserialized(value: Any) -> Any:
+            return keras.saving.deserialize_keras_object(
+                value, custom_objects=custom_objects
+            )
+
+        config = dict(config)
+        config["optimizer"] = deserialized(config["optimizer"])
+        config["rules"] = {
+            pattern: deserialized(strength)
+            for pattern, strength in config["rules"].items()
+        }
+        config["default"] = deserialized(config["default"])
+        return cls(**config)
+
+    def _around(
+        self,
+        update: Callable[[], None],
+        variables: list[keras.Variable],
+        learning_rate: Tensor,
+    ) -> None:
+        """Makes an update of the inner optimizer, and decays the weights."""
+        groups = self._groups(variables, learning_rate)
+        if not self.cautious:
+            # First, as in `AdamW`: some optimizers look at the weights.
+            for group, factor in groups:
+                backends.multiply(group, factor)
+            update()
+            return
+        before = [
+            # Copies, as PyTorch updates in place.
+            [ops.copy(ops.convert_to_tensor(variable)) for variable in group]
+            for group, _ in groups
+        ]
+        update()
+        for (group, factor), old in zip(groups, before, strict=True):
+            backends.update(
+                _cautiously_decayed, group, old, [factor] * len(group)
+            )
+
+    def _groups(
+        self, variables: list[keras.Variable], learning_rate: Tensor
+    ) -> list[tuple[list[keras.Variable], Tensor | float]]:
+        """Returns the variables that decay alike, with the factor they lose."""
+        strengths = {each.key: each.strength for each in self._decayed}
+        groups: dict[Any, tuple[list[keras.Variable], Tensor | float]] = {}
+        for variable in variables:
+            strength = strengths.get(self._key(variable))
+            if strength is None:
+                continue
+            same = id(strength) if callable(strength) else strength
+            if same not in groups:
+                factor = self._now(strength)
+                if self.coupled_to_learning_rate:
+                    factor = factor * learning_rate
+                groups[same] = [], factor
+            groups[same][0].append(variable)
+        return list(groups.values())
+
+    def _now(self, strength: Strength) -> Tensor | float:
+        """Returns a strength at the optimizer's step."""
+        if not callable(strength):
+            return strength
+        step = ops.cast(self.iterations, "float32")
+        return backends.to_float32(strength(step))
+
+    def _number(self, strength: Strength) -> float:
+        return float(ops.convert_to_numpy(self._now(strength)))
+
+    def _key(self, variable: Any) -> Any:
+        return optimizer_hooks.variable_key(self.inner_optimizer, variable)
+
+
+def _cautiously_decayed(new: Tensor, old: Tensor, factor: Tensor) -> Tensor:
+    shrinks = (old - new) * old >= 0
+    return ops.where(shrinks, new - old * factor, new)
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    """Raises an error unless an optimizer can be wrapped."""
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            "Argument `optimizer` must be an optimizer of Keras, as an "
+            "instance such as `keras.optimizers.Adam(0.001)`. "
+            f"Received: optimizer={optimizer!r} "
+            f"(of type {type(optimizer).__name__})"
+        )
+    name = type(optimizer).__name__
+    if isinstance(optimizer, DecoupledWeightDecay):
+        raise ValueError(
+            "Argument `optimizer` must not be a `DecoupledWeightDecay`, which "
+            "would decay the weights twice. Wrap its `inner_optimizer`, and "
+            "put all strengths into one dictionary of rules."
+        )
+    if hasattr(optimizer, "inner_optimizer"):
+        raise ValueError(
+            "Argument `optimizer` must not wrap another. Wrap the inner one: "
+            f"`{name}(DecoupledWeightDecay(optimizer, ...))`. Received: "
+            f"optimizer={name}(...)"
+        )
+    if hasattr(optimizer, "optimizers"):
+        raise ValueError(
+            "Argument `optimizer` must not be made of several. Wrap those of "
+            f"them whose weights are to decay. Received: optimizer={name}(...)"
+        )
+    _check_has_no_decay(optimizer)
+
+
+def _check_has_no_decay(optimizer: keras.optimizers.Optimizer) -> None:
+    # `Muon` has an `adam_weight_decay` too.
+    for argument in ("weight_decay", "adam_weight_decay"):
+        decay = getattr(optimizer, argument, None)
+        if decay:
+            raise ValueError(
+                "The optimizer must not decay weights itself, which would "
+                f"then decay twice. Make it with `{argument}=0.0`, and give "
+                "`DecoupledWeightDecay` the strength, as in "
+                f"`default={decay!r}`. Received: "
+                f"{type(optimizer).__name__}({argument}={decay!r})"
+            )
+
+
+def _check_strengths(
+    rules: Any, default: Any
+) -> tuple[dict[str, Strength], Strength | None]:
+    if rules is None:
+        rules = {}
+    if not isinstance(rules, Mapping):
+        raise TypeError(
+            "Rules must be a dictionary from path or pattern to strength. "
+            f"Received: {rules!r}"
+        )
+    for pattern in rules:
+        if not isinstance(pattern, str):
+            raise TypeError(
+                "A pattern must be a string: a path, or a regular expression. "
+                f"Received: {pattern!r}"
+            )
+    if not rules and default is None:
+        raise ValueError(
+            "There is nothing to decay. Give `rules`, a dictionary from path "
+            "or pattern to strength, or a `default` for all kernels."
+        )
+    checked = {
+        pattern: checking.check(strength, f"rules[{pattern!r}]")
+        for pattern, strength in rules.items()
+    }
+    if default is not None:
+        default = checking.check(default, "default")
+    return checked, default

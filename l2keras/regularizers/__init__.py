@@ -1,0 +1,1 @@
+"""What is paid: one formula for each regularizer."""

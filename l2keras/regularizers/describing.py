@@ -1,0 +1,68 @@
+"""What a regularizer says."""
+
+from typing import Any
+
+import keras
+
+from l2keras.regularizers.base import Regularizer, Sum
+from l2keras.regularizers.elementwise import L1, L1L2, L2
+
+_OF_KERAS = (
+    keras.regularizers.L1,
+    keras.regularizers.L1L2,
+    keras.regularizers.L2,
+)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tells whether two regularizers are saved alike."""
+    return one is other or keras.saving.serialize_keras_object(
+        one
+    ) == keras.saving.serialize_keras_object(other)
+
+
+def describe(regularizer: Any) -> str:
+    """Returns how to write a regularizer, Keras's own included."""
+    if regularizer is None or isinstance(regularizer, Regularizer):
+        return repr(regularizer)
+    if isinstance(regularizer, keras.Regularizer):
+        name = type(regularizer).__name__
+        if type(regularizer).__module__.startswith("keras."):
+            name = f"Keras {name}"
+        try:
+            config = regularizer.get_config()
+        except NotImplementedError:
+            return f"{name}(...)"
+        arguments = (f"{key}={_short(each)}" for key, each in config.items())
+        return f"{name}({', '.join(arguments)})"
+    return getattr(regularizer, "__name__", repr(regularizer))
+
+
+def constant_parts(regularizer: Any) -> tuple[float, float] | None:
+    """Returns the `l1` and `l2` of a regularizer that says nothing else.
+
+    `None` for one that has a schedule, or another penalty.
+    """
+    if type(regularizer) in _OF_KERAS:
+        config = regularizer.get_config()
+        return config.get("l1", 0.0), config.get("l2", 0.0)
+    if type(regularizer) in (L1, L2):
+        if callable(regularizer.strength):
+            return None
+        strength = regularizer.scale * regularizer.strength
+        return (strength, 0.0) if type(regularizer) is L1 else (0.0, strength)
+    if type(regularizer) in (Sum, L1L2):
+        l1 = l2 = 0.0
+        for each in regularizer.regularizers:
+            parts = constant_parts(each)
+            if parts is None:
+                return None
+            l1 += regularizer.scale * parts[0]
+            l2 += regularizer.scale * parts[1]
+        return l1, l2
+    return None
+
+
+def _short(value: Any) -> str:
+    # Keras keeps strengths in float32, of which Python prints all the digits.
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)

@@ -1,0 +1,1 @@
+"""How strongly: numbers, schedules, and what they read."""

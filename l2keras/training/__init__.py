@@ -1,0 +1,1 @@
+"""What happens inside `fit`: callbacks, and the split of the loss."""

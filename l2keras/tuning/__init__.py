@@ -1,0 +1,1 @@
+"""Which strength: a cross-validation that trains all its models at once."""

@@ -1,0 +1,177 @@
+"""Data and folds: what a cross-validation is given, checked and drawn."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from l2keras import _validation
+
+
+class Fold(NamedTuple):
+    """The rows that one fold trains on, and those that it is judged on."""
+
+    train: np.ndarray
+    validation: np.ndarray
+
+
+def check_data(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """Returns the data as trees of arrays, floats in `keras.config.floatx()`.
+
+    Raises:
+        TypeError: If there is something else than arrays.
+        ValueError: If the arrays differ in length, or hold NaN or infinity.
+    """
+    for name, each in (("x", x), ("y", y)):
+        if each is None:
+            raise TypeError(
+                f"Argument `{name}` must hold arrays of numbers. Received: None"
+            )
+    data = (
+        _to_arrays(x, "x"),
+        _to_arrays(y, "y"),
+        None
+        if sample_weight is None
+        else _to_arrays(sample_weight, "sample_weight"),
+    )
+    lengths = {
+        name: [len(leaf) for leaf in keras.tree.flatten(each)]
+        for name, each in zip(("x", "y", "sample_weight"), data, strict=True)
+        if each is not None
+    }
+    if len({length for each in lengths.values() for length in each}) != 1:
+        raise ValueError(
+            "The arrays of `x`, `y` and `sample_weight` must have equally many "
+            f"rows. Received: {lengths}"
+        )
+    return data
+
+
+def num_rows(data: tuple[Any, Any, Any]) -> int:
+    """Returns the number of rows of what `check_data` returned."""
+    return len(keras.tree.flatten(data[0])[0])
+
+
+def _to_arrays(tree: Any, name: str) -> Any:
+    def array(leaf: Any) -> np.ndarray:
+        if hasattr(leaf, "to_numpy"):  # A data frame, or a series.
+            leaf = leaf.to_numpy()
+        value = np.asarray(
+            keras.ops.convert_to_numpy(leaf)
+            if keras.ops.is_tensor(leaf)
+            else leaf
+        )
+        if value.ndim == 0 or value.dtype.kind not in "fiub":
+            raise TypeError(
+                f"Argument `{name}` must hold arrays of numbers. Received: "
+                f"an array of shape {value.shape} and type {value.dtype}"
+            )
+        if value.dtype.kind == "f":
+            value = value.astype(keras.config.floatx())
+            bad = ~np.isfinite(value.reshape(len(value), -1)).all(axis=1)
+            if bad.any():
+                raise ValueError(
+                    f"Argument `{name}` must hold finite numbers. Received: "
+                    f"NaN or infinity in {bad.sum()} rows, the first of them "
+                    f"row {bad.argmax()}"
+                )
+        return value
+
+    if isinstance(tree, list | tuple) and all(
+        isinstance(each, int | float) for each in tree
+    ):
+        return array(tree)  # A list of numbers, not of inputs.
+    return keras.tree.map_structure(array, tree)
+
+
+def draw_folds(
+    folds: Any, data: tuple[Any, Any, Any], groups: Any, seed: int
+) -> list[Fold]:
+    """Returns the folds: drawn once, and the same for every strength.
+
+    Args:
+        folds: A number, a splitter of scikit-learn, or pairs of index arrays.
+        data: What `check_data` returned.
+        groups: What the splitter takes by this name, or `None`.
+        seed: Of the order in which a number of folds cuts the rows.
+
+    Raises:
+        TypeError: If `folds` is none of these.
+        ValueError: If there are fewer than two folds or more than rows, or a
+            fold has no rows, rows that do not exist, or rows on both sides.
+    """
+    rows = num_rows(data)
+    if _validation.is_number(folds):
+        number = _validation.check_integer(folds, "folds", minimum=2)
+        if number > rows:
+            raise ValueError(
+                "Argument `folds` must be at most the number of rows. "
+                f"Received: folds={number}, and {rows} rows"
+            )
+        order = np.random.default_rng(seed).permutation(rows)
+        parts = [np.sort(part) for part in np.array_split(order, number)]
+        return [Fold(np.setdiff1d(order, part), part) for part in parts]
+    if hasattr(folds, "split") and not isinstance(folds, str | bytes):
+        pairs = folds.split(np.zeros(rows), _labels(data[1]), groups)
+    elif isinstance(folds, Iterable) and not isinstance(folds, str | bytes):
+        pairs = folds
+    else:
+        raise TypeError(
+            "Argument `folds` must be a number, a splitter of scikit-learn, or "
+            f"pairs of index arrays. Received: folds={folds!r}"
+        )
+    drawn = [_check_fold(pair, index, rows) for index, pair in enumerate(pairs)]
+    if len(drawn) < 2:
+        raise ValueError(
+            "There must be at least two folds, to tell strengths apart. "
+            f"Received: {len(drawn)}"
+        )
+    return drawn
+
+
+def _labels(y: Any) -> Any:
+    """Returns one label for each row, as stratifying splitters want it."""
+    first = keras.tree.flatten(y)[0]
+    if first.ndim == 2 and first.shape[1] > 1:
+        ones = (first == 1).sum(axis=1) == 1
+        if ones.all() and np.isin(first, (0, 1)).all():
+            return first.argmax(axis=1)
+    return first[:, 0] if first.ndim == 2 else first
+
+
+def _check_fold(pair: Any, index: int, rows: int) -> Fold:
+    what = f"Fold {index} must be a pair (rows to train on, rows to judge on)"
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise TypeError(f"{what}. Received: {pair!r}")
+    train, validation = (np.asarray(each) for each in pair)
+    for each in (train, validation):
+        if each.ndim != 1 or each.dtype.kind not in "iu" or not len(each):
+            raise ValueError(
+                f"{what}, each a list of integers with at least one. Received: "
+                f"an array of shape {each.shape} and type {each.dtype}"
+            )
+        if each.min() < 0 or each.max() >= rows:
+            raise ValueError(
+                f"{what} from 0 to {rows - 1}. Received: rows from "
+                f"{each.min()} to {each.max()}"
+            )
+    both = np.intersect1d(train, validation)
+    if len(both):
+        raise ValueError(
+            f"{what} without a row on both sides. Received: {len(both)} such "
+            f"rows, the first of them row {both[0]}"
+        )
+    return Fold(train, validation)
+
+
+def order_of(
+    fold: Fold, index: int, epoch: int, shuffle: bool, seed: int
+) -> np.ndarray:
+    """Returns the rows to train on in the order in which an epoch sees them.
+
+    A function of its arguments alone, so that a search can be resumed.
+    """
+    if not shuffle:
+        return fold.train
+    return np.random.default_rng([seed, index, epoch]).permutation(fold.train)

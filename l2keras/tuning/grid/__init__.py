@@ -1,0 +1,1 @@
+"""The engine that trains many replicas of one model at once."""

@@ -1,0 +1,146 @@
+"""Replicas on JAX: steps that `jax.lax.scan` runs, mapped by `jax.vmap`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from l2keras._types import Tensor
+from l2keras.tuning.grid.replica import Arrays, Start, to_numpy
+from l2keras.tuning.grid.stack import Means, Rows, Stack
+
+
+class JaxStack(Stack):
+    """Maps by `jax.vmap`, over steps that `jax.lax.scan` runs."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        import jax
+
+        model = self.replica.model
+        self._optimizer = model.optimizer
+        self._optimizer.build(model.trainable_variables)
+        self._slots = self._repeated(self._optimizer.variables)
+        self._first_metrics = [
+            ops.convert_to_tensor(to_numpy(variable))
+            for variable in model.metrics_variables
+        ]
+        train, evaluate = self._pass(training=True), self._pass(training=False)
+        if self.is_mapped:
+            train, evaluate = self._mapped(train), self._mapped(evaluate)
+        self._train, self._evaluate = jax.jit(train), jax.jit(evaluate)
+        self._state: Any = None
+
+    def start(self, starts: Sequence[Start], strengths: np.ndarray) -> None:
+        trainable, others, _ = zip(*starts, strict=True)
+        self._state = (
+            self._stacked(zip(*trainable, strict=True)),
+            self._stacked(zip(*others, strict=True)),
+            self._slots,
+        )
+        self._strengths = self._lambdas(strengths)
+
+    def train(self, rows: Rows) -> Means:
+        self._state, means = self._run(self._train, rows)
+        return self._to_means(*means)
+
+    def evaluate(self, rows: Rows) -> Means:
+        _, means = self._run(self._evaluate, rows)
+        return self._to_means(*means)
+
+    def state(self) -> list[np.ndarray]:
+        import jax
+
+        return [np.asarray(each) for each in jax.tree.leaves(self._state)]
+
+    def restore(self, state: list[np.ndarray]) -> None:
+        import jax
+
+        self._state = jax.tree.unflatten(
+            jax.tree.structure(self._state),
+            [ops.convert_to_tensor(each) for each in state],
+        )
+
+    def _run(self, function: Callable[..., Any], rows: Rows) -> Any:
+        if not self.is_mapped:
+            rows = Rows(rows.full[0], rows.rest[0])
+        return function(self._state, self._strengths, rows, self._data)
+
+    def _mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        import jax
+
+        # The strengths of a fold see the same rows: they are mapped apart, so
+        # that a batch is not copied for each.
+        over_strengths = jax.vmap(function, (0, 0, None, None))
+        return jax.vmap(over_strengths, (0, None, 0, None))
+
+    def _pass(self, training: bool) -> Callable[..., Any]:
+        """Returns a function that takes one replica over all batches once."""
+        import jax
+
+        replica, one_batch = (
+            self.replica,
+            self._update if training else self._look,
+        )
+
+        def run(state: Any, strength: Tensor, rows: Rows, data: Arrays) -> Any:
+            def step(carry: Any, chosen: Tensor) -> Any:
+                state, metrics, total = carry
+                batch = [each[chosen] for each in data]
+                state, metrics, loss = one_batch(
+                    state, metrics, strength, batch
+                )
+                return (state, metrics, total + loss * len(chosen)), None
+
+            carry: Any = (state, self._first_metrics, 0.0)
+            if rows.full.shape[0]:
+                carry, _ = jax.lax.scan(step, carry, rows.full)
+            if rows.rest.shape[0]:
+                carry, _ = step(carry, rows.rest)
+            state, metrics, total = carry
+            number = rows.full.size + rows.rest.size
+            return state, (total / number, replica.results(metrics))
+
+        return run
+
+    def _update(
+        self, state: Any, metrics: Arrays, strength: Tensor, batch: Arrays
+    ) -> Any:
+        import jax
+
+        trainable, others, slots = state
+        replica, optimizer = self.replica, self._optimizer
+
+        def optimizer_scope(slots: Arrays) -> keras.StatelessScope:
+            mapping = zip(optimizer.variables, slots, strict=True)
+            return keras.StatelessScope(state_mapping=list(mapping))
+
+        def scaled(trainable: Arrays) -> Any:
+            loss, rest = replica.loss(
+                trainable, others, metrics, strength, batch, training=True
+            )
+            with optimizer_scope(slots):
+                return optimizer.scale_loss(loss), rest
+
+        gradients, rest = jax.grad(scaled, has_aux=True)(trainable)
+        data_loss, others, metrics = rest
+        trainable, slots = optimizer.stateless_apply(
+            slots, gradients, trainable
+        )
+        with optimizer_scope(slots):
+            step = ops.convert_to_tensor(optimizer.iterations)
+        return (
+            (trainable, replica.with_step(others, step), slots),
+            metrics,
+            data_loss,
+        )
+
+    def _look(
+        self, state: Any, metrics: Arrays, strength: Tensor, batch: Arrays
+    ) -> Any:
+        _, (data_loss, _, metrics) = self.replica.loss(
+            state[0], state[1], metrics, strength, batch, training=False
+        )
+        return state, metrics, data_loss

@@ -1,0 +1,139 @@
+"""One model that stands for many, as functions without side effects.
+
+Replicas of a model differ in their weights, in the strength of their
+regularizers, and in the rows of the data that they see, but not in what is
+computed.
+"""
+
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from l2keras._keras import trainer_hooks
+from l2keras._types import Tensor
+from l2keras.models import control
+from l2keras.strengths.tuned import Cell
+
+Arrays = list[Any]
+
+
+class Start(NamedTuple):
+    """The values that a replica's variables have before training."""
+
+    trainable: list[np.ndarray]
+    others: list[np.ndarray]
+    random: Any = None  # PyTorch's, which no variable holds.
+
+
+class Replica:
+    """What is computed for one replica, as functions without side effects.
+
+    Args:
+        model: A built and compiled model.
+        cell: Holds the strength that the model's regularizers read.
+        data: Tuple `(x, y, sample_weight)`, each a tree of arrays or `None`.
+    """
+
+    def __init__(self, model: keras.Model, cell: Cell, data: Any) -> None:
+        self.model = model
+        self._cell = cell
+        self._structure = data
+        self._has_training, self._loss_has_training = (
+            "training" in inspect.signature(method).parameters
+            for method in (model.call, model.compute_loss)
+        )
+        clock, _ = control.connect_clock(model)
+        if clock is not None:
+            clock.driven = True
+        self.clock = clock
+
+    def loss(
+        self,
+        trainable: Arrays,
+        others: Arrays,
+        metrics: Arrays,
+        strength: Tensor,
+        batch: Arrays,
+        training: bool,
+    ) -> tuple[Tensor, tuple[Tensor, Arrays, Arrays]]:
+        """Returns loss; and data loss, and the new values of the variables."""
+        model = self.model
+        x, y, sample_weight = self._unflatten(batch)
+        options = {"training": training} if self._has_training else {}
+        self._cell.value = strength
+        y_pred, others, losses = model.stateless_call(
+            trainable, others, x, return_losses=True, **options
+        )
+        mapping = [
+            *zip(model.trainable_variables, trainable, strict=True),
+            *zip(model.non_trainable_variables, others, strict=True),
+            *zip(model.metrics_variables, metrics, strict=True),
+        ]
+        compute_loss = functools.partial(
+            model.compute_loss, x, y, y_pred, sample_weight
+        )
+        if self._loss_has_training:
+            compute_loss = functools.partial(compute_loss, training=training)
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            with (
+                trainer_hooks.losses_given(model, losses),
+                trainer_hooks.compiled_losses(model) as data_losses,
+            ):
+                loss = compute_loss()
+            model.compute_metrics(x, y, y_pred, sample_weight)
+        if control.adds_losses_up(model):
+            data_loss = data_losses[0] if data_losses else ops.zeros(())
+        else:
+            with (
+                keras.StatelessScope(state_mapping=mapping),
+                trainer_hooks.losses_given(model, [ops.zeros(())]),
+            ):
+                data_loss = compute_loss()
+        metrics = [
+            scope.get_current_value(variable)
+            for variable in model.metrics_variables
+        ]
+        return loss, (data_loss, others, metrics)
+
+    def _unflatten(self, leaves: Arrays) -> Any:
+        """Returns the arrays of a batch as `(x, y, sample_weight)`."""
+        leaves = list(leaves)
+        return tuple(
+            None
+            if each is None
+            else keras.tree.pack_sequence_as(
+                each, [leaves.pop(0) for _ in keras.tree.flatten(each)]
+            )
+            for each in self._structure
+        )
+
+    def results(self, metrics: Arrays) -> dict[str, Tensor]:
+        """Returns the values of the compiled metrics."""
+        model = self.model
+        mapping = list(zip(model.metrics_variables, metrics, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            results = model.get_metrics_result()
+        losses = {"loss", *trainer_hooks.names_of_output_losses(model)}
+        return {k: v for k, v in results.items() if k not in losses}
+
+    def with_step(self, others: Arrays, step: Tensor) -> Arrays:
+        """Returns the other variables, the schedules' clock put to `step`."""
+        if self.clock is None:
+            return others
+        return [
+            ops.cast(step, self.clock.state.dtype)
+            if variable is self.clock.state
+            else value
+            for variable, value in zip(
+                self.model.non_trainable_variables, others, strict=True
+            )
+        ]
+
+
+def to_numpy(variable: keras.Variable) -> np.ndarray:
+    """Returns the value of a variable as an array of its own."""
+    return np.array(ops.convert_to_numpy(variable))

@@ -1,0 +1,93 @@
+"""Which models can be stacked exactly, and which had better be."""
+
+import keras
+
+from l2keras._keras import backends, layer_tree, optimizer_hooks
+from l2keras.weights import paths
+
+
+def why_not_alone(model: keras.Model) -> str | None:
+    """Returns why even one replica cannot be trained but by `fit`, if so."""
+    for name in ("train_step", "test_step"):
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            return f"the model has a `{name}` of its own"
+    if backends.is_nnx_enabled():
+        return "Keras trains by way of Flax NNX"
+    if getattr(model, "distribute_strategy", None) is not None and (
+        backends.num_replicas(model) > 1
+    ):
+        return "the model is distributed over devices"
+    if keras.backend.backend() != "jax":
+        if hasattr(model.optimizer, "inner_optimizer"):
+            return f"{type(model.optimizer).__name__} wraps another optimizer"
+        if model.optimizer.loss_scale_factor:
+            return "the optimizer scales the loss"
+    return None
+
+
+# What they do to an element does not depend on the others.
+_ELEMENTWISE = (
+    keras.optimizers.SGD,
+    keras.optimizers.RMSprop,
+    keras.optimizers.Adam,
+    keras.optimizers.AdamW,
+    keras.optimizers.Adadelta,
+    keras.optimizers.Adagrad,
+    keras.optimizers.Adamax,
+    keras.optimizers.Nadam,
+    keras.optimizers.Ftrl,
+    keras.optimizers.Lion,
+)
+
+
+def why_not_mapped(model: keras.Model) -> str | None:
+    """Returns why replicas cannot be stacked exactly, if so."""
+    if keras.backend.backend() == "jax":
+        return None  # Optimizers are mapped as well.
+    optimizer = model.optimizer
+    name = type(optimizer).__name__
+    if optimizer_hooks.public_class(optimizer) not in _ELEMENTWISE:
+        return f"{name} may mix the elements of a weight"
+    if optimizer.clipnorm or optimizer.global_clipnorm:
+        return f"{name} clips by a norm"
+    if optimizer_hooks.excludes_variables_from_decay(optimizer):
+        return f"{name} excludes variables, not names, from weight decay"
+    for weight in paths.weights(model):
+        if weight.variable.constraint is not None:
+            return f"weight {weight.path!r} has a constraint"
+    if keras.backend.backend() == "torch":
+        for _, layer in layer_tree.layers_by_path(model):
+            if layer_tree.draws_random_numbers(layer):
+                return f"layer {layer.name!r} draws random numbers"
+    return None
+
+
+# Layers that cost a stack no more than they cost each replica.
+_CHEAP_TO_MAP = (
+    keras.layers.Activation,
+    keras.layers.BatchNormalization,
+    keras.layers.Dense,
+    keras.layers.Dropout,
+    keras.layers.EinsumDense,
+    keras.layers.Embedding,
+    keras.layers.Flatten,
+    keras.layers.InputLayer,
+    keras.layers.LayerNormalization,
+    keras.layers.Normalization,
+    keras.layers.ReLU,
+    keras.layers.Rescaling,
+    keras.layers.Reshape,
+    keras.Model,
+)
+
+
+def is_cheap_to_map(model: keras.Model) -> bool:
+    """Tells whether mapping makes nothing slower.
+
+    Convolutions with a kernel for each replica, say, are slower together than
+    one after another on a CPU.
+    """
+    return all(
+        isinstance(layer, _CHEAP_TO_MAP)
+        for _, layer in layer_tree.layers_by_path(model)
+    )

@@ -1,0 +1,188 @@
+"""Replicas on TensorFlow: `tf.vectorized_map` inside a `tf.while_loop`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from l2keras._keras import backends
+from l2keras._types import Tensor
+from l2keras.tuning.grid.replica import Arrays, Start
+from l2keras.tuning.grid.stack import Means, Rows, VariableStack
+
+
+class TensorflowStack(VariableStack):
+    """Maps by `tf.vectorized_map`, over steps that `tf.while_loop` runs.
+
+    Not by XLA, which returned the losses of weights that were not trained.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        import tensorflow as tf
+
+        backends.register_bitcast()
+        # As in `fit`, AutoGraph does not rewrite what the model computes.
+        self._train, self._evaluate = (
+            tf.function(self._pass_of(one_batch), autograph=False)
+            for one_batch in (self._update, self._look)
+        )
+
+    def train(self, rows: Rows) -> Means:
+        return self._train_on(rows, rows.full.shape[1])
+
+    def _train_on(self, rows: Rows, number: int) -> Means:
+        """Trains on that many of the full batches, and on the rest."""
+        self._others, *means = self._run(self._train, rows, number)
+        return self._to_means(*means)
+
+    def evaluate(self, rows: Rows) -> Means:
+        _, *means = self._run(self._evaluate, rows, rows.full.shape[1])
+        return self._to_means(*means)
+
+    def _run(
+        self, function: Callable[..., Any], rows: Rows, number: int
+    ) -> Any:
+        import tensorflow as tf
+
+        # Python's numbers and NumPy's arrays would be compiled in.
+        full, rest, size = (tf.constant(each) for each in (*rows, number))
+        return function(self._others, self._strengths, full, rest, size)
+
+    def is_right(
+        self, starts: Sequence[Start], strengths: np.ndarray, rows: Rows
+    ) -> bool:
+        # The last replica, for batches of each size, beside it run eagerly. A
+        # learning rate may begin at zero, so one update is not enough.
+        number = min(2, rows.full.shape[1])
+        self._train_on(rows, number)
+        stacked = [value[-1, -1] for value in self.state()[: len(starts[0][0])]]
+        alone = TensorflowStack(self.replica, self._data, (1, 1))
+        alone._train = alone._train.python_function
+        alone.start(starts[-1:], strengths[-1:])
+        alone._train_on(Rows(rows.full[-1:], rows.rest[-1:]), number)
+        # All weights together: of a bias that a normalization cancels, rounding
+        # alone decides where Adam moves it.
+        apart = moved = 0.0
+        for begun, one, other in zip(
+            starts[-1].trainable, stacked, alone.state(), strict=False
+        ):
+            apart += float(np.square(one - other).sum())
+            moved += float(np.square(other - begun).sum())
+        return not np.isfinite(moved) or apart <= 0.01 * moved + 1e-12
+
+    def _losses(
+        self,
+        others: Arrays,
+        metrics: Arrays,
+        strengths: Tensor,
+        chosen: Tensor,
+        training: bool,
+    ) -> Any:
+        """Returns the results of `Replica.loss`, and what they depend on."""
+        import tensorflow as tf
+
+        trainable = [
+            ops.convert_to_tensor(variable) for variable in self._trainable
+        ]
+
+        def one(arguments: Any) -> Any:
+            return self.replica.loss(*arguments, training=training)  # type: ignore[misc]
+
+        if not self.is_mapped:
+            batch = [tf.gather(each, chosen[0]) for each in self._data]
+            arguments = trainable, others, metrics, strengths, batch
+            return trainable, one(arguments)
+        folds, number = self.shape
+        chosen = tf.repeat(chosen[:, None], number, axis=1)
+        batch = [tf.gather(each, chosen) for each in self._data]
+        strengths = tf.tile(strengths[None], [folds, 1])
+        results = self._mapped(
+            one, (trainable, others, metrics, strengths, batch)
+        )
+        return trainable, results
+
+    def _mapped(self, function: Callable[..., Any], arrays: Any) -> Any:
+        """Returns what a function returns for the arrays of each replica."""
+        import tensorflow as tf
+
+        def merge(array: Tensor) -> Tensor:
+            return tf.reshape(array, (-1, *array.shape[2:]))
+
+        def split(array: Tensor) -> Tensor:
+            return tf.reshape(array, (*self.shape, *array.shape[1:]))
+
+        # One axis for both: a map inside a map takes longer to trace.
+        arrays = tf.nest.map_structure(merge, arrays)
+        results = tf.vectorized_map(function, arrays)
+        return tf.nest.map_structure(split, results)
+
+    def _update(
+        self, others: Arrays, metrics: Arrays, strengths: Tensor, chosen: Tensor
+    ) -> Any:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            # Convert the variables under the tape, so that it sees them.
+            trainable, (loss, rest) = self._losses(
+                others, metrics, strengths, chosen, training=True
+            )
+            total = tf.reduce_sum(loss)
+        gradients = tape.gradient(total, trainable)
+        self._optimizer.apply(gradients, self._trainable)
+        data_loss, others, metrics = rest
+        return data_loss, self.replica.with_step(others, self._step()), metrics
+
+    def _look(
+        self, others: Arrays, metrics: Arrays, strengths: Tensor, chosen: Tensor
+    ) -> Any:
+        _, (_, (data_loss, _, metrics)) = self._losses(
+            others, metrics, strengths, chosen, training=False
+        )
+        return data_loss, others, metrics
+
+    def _pass_of(self, one_batch: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function that goes over all batches once."""
+        import tensorflow as tf
+
+        def run(
+            others: Arrays,
+            strengths: Tensor,
+            full: Tensor,
+            rest: Tensor,
+            number: Tensor,
+        ) -> Any:
+            def add(
+                chosen: Tensor, others: Arrays, metrics: Arrays, total: Tensor
+            ) -> Any:
+                data_loss, others, metrics = one_batch(
+                    others, metrics, strengths, chosen
+                )
+                size = tf.cast(tf.shape(chosen)[1], data_loss.dtype)
+                return others, metrics, total + data_loss * size
+
+            axes = self.shape if self.is_mapped else ()
+            carry: Any = (others, self._metrics, tf.zeros(axes))
+            seen = number * full.shape[2] + rest.shape[1]
+            if full.shape[1]:
+                _, *carry = tf.while_loop(
+                    lambda index, *_: index < number,
+                    lambda index, *carry: (
+                        index + 1,
+                        *add(full[:, index], *carry),
+                    ),
+                    (0, *carry),
+                )
+            if rest.shape[1]:
+                carry = add(rest, *carry)
+            others, metrics, total = carry
+            results = self.replica.results
+            metrics = (
+                self._mapped(results, metrics)
+                if self.is_mapped
+                else results(metrics)
+            )
+            return others, total / tf.cast(seen, total.dtype), metrics
+
+        return run

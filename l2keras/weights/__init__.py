@@ -1,0 +1,1 @@
+"""Which weights: their paths, their kinds, and rules that name them."""

@@ -1,0 +1,65 @@
+"""What kind of weight a weight is."""
+
+import re
+
+import keras
+
+from l2keras.weights.paths import Weight
+
+_NORMALIZATIONS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+)
+
+
+def is_normalization(weight: Weight) -> bool:
+    """Tells whether it is a scale or an offset of a normalization."""
+    return isinstance(weight.layer, _NORMALIZATIONS)
+
+
+def is_bias(weight: Weight) -> bool:
+    """Tells whether it is a bias, which may have two dimensions.
+
+    Those of `EinsumDense` have, and so inside `MultiHeadAttention`, and those
+    of `GRU`.
+    """
+    return weight.variable.name.endswith("bias")
+
+
+def is_embedding(weight: Weight) -> bool:
+    """Tells whether its rows are looked up."""
+    return isinstance(weight.layer, keras.layers.Embedding)
+
+
+def is_kernel(weight: Weight) -> bool:
+    """Tells whether a penalty on it is what one means by regularization.
+
+    Weights of two or more dimensions are kernels, but for biases, embeddings,
+    what normalization layers have, and the slopes of `PReLU`, which a penalty
+    would push to those of `ReLU` (He et al., *Delving Deep into Rectifiers*,
+    2015, section 2.1).
+    """
+    return (
+        weight.is_trained
+        and len(weight.variable.shape) >= 2
+        and not is_bias(weight)
+        and not is_normalization(weight)
+        and not is_embedding(weight)
+        and not isinstance(weight.layer, keras.layers.PReLU)
+    )
+
+
+def argument(weight: Weight) -> str | None:
+    """Returns the attribute in which a layer keeps a weight's regularizer."""
+    # `enable_lora` gives a kernel two factors, `lora_kernel_a` and `_b`, and
+    # hands them the kernel's regularizer.
+    name = re.sub(r"^lora_(\w+)_[ab]$", r"\1", weight.variable.name)
+    names = [
+        f"{name}_regularizer",
+        f"{name.removesuffix('_kernel')}_regularizer",
+    ]
+    if name == "kernel":  # Of `DepthwiseConv1D` and `DepthwiseConv2D`.
+        names.append("depthwise_regularizer")
+    return next((name for name in names if name in vars(weight.layer)), None)
