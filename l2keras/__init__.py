@@ -3,7 +3,8 @@
 from l2keras import reference
 from l2keras.models.apply import AppliedRegularizers, apply_regularizers
 from l2keras.models.audit import WeightPenalty, penalties, summary
-from l2keras.models.control import set_scale, set_step
+from l2keras.models.scales import set_scale
+from l2keras.models.steps import set_step
 from l2keras.models.strip import strip_regularizers
 from l2keras.optimizers.conversions import (
     l2_from_weight_decay,

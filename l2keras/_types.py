@@ -9,5 +9,7 @@ Tensor: TypeAlias = Any
 Schedule: TypeAlias = Callable[[Tensor], Tensor]
 """A function from the optimizer's step (float32, shape `()`) to a strength."""
 
-Strength: TypeAlias = float | Schedule
-"""What multiplies a penalty: a number >= 0, or a schedule of one."""
+StrengthLike: TypeAlias = float | Schedule
+"""What a user gives for a strength: a number >= 0, or a schedule of one."""
+
+Strength: TypeAlias = StrengthLike

@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
-from l2keras.strengths import clock
+from l2keras.strengths.strength import Strength
 
 if keras.backend.backend() == "torch":
     import torch
@@ -33,7 +33,7 @@ def seed():
 @pytest.fixture(autouse=True)
 def not_warned_yet(monkeypatch):
     """Lets each test see the warning that comes once per process."""
-    monkeypatch.setattr(clock.Clock, "_warned", False)
+    monkeypatch.setattr(Strength, "warned", False)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ inside the functions, so that only the one that Keras runs on is loaded.
 
 import contextlib
 import functools
-import inspect
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from l2keras._keras import running
 from l2keras._types import Tensor
 
 
@@ -31,6 +31,34 @@ def is_symbolic(value: Tensor) -> bool:
     if backend == "torch":
         return getattr(value, "is_meta", False)
     return False
+
+
+def is_tracing() -> bool:
+    """Tells whether a function is being compiled that will run later."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.inside_function()
+    if backend == "jax":
+        import jax
+
+        return not jax.core.trace_ctx.is_top_level()
+    return False
+
+
+def ask_host(function: Callable[[], np.ndarray]) -> Tensor:
+    """Returns what a function returns whenever compiled code of JAX runs.
+
+    Args:
+        function: Returns an integer, as an array of shape `()`.
+    """
+    import jax
+
+    like = function()
+    return jax.pure_callback(
+        function, jax.ShapeDtypeStruct(like.shape, like.dtype)
+    )
 
 
 def to_float32(value: Tensor) -> Tensor:
@@ -96,7 +124,7 @@ def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
 
         def gradient(upstream: Tensor) -> Tensor:
             # Writing a SavedModel traces gradients too, and trains nothing.
-            if not _is_called_from("tensorflow.python.saved_model"):
+            if not running.is_exporting():
                 notify()
             return upstream
 
@@ -118,16 +146,6 @@ def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
     if backend == "torch" and value.requires_grad:
         value.register_hook(lambda upstream: notify())
     return value
-
-
-def _is_called_from(package: str) -> bool:
-    """Tells whether a module of the package is among the callers."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(package):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def multiply(variables: list[Any], factor: Tensor | float) -> None:
@@ -317,3 +335,19 @@ def register_bitcast() -> None:
         from tensorflow.python.ops.parallel_for import pfor
 
         pfor.RegisterPFor("Bitcast")(convert)
+
+
+def add_to(variable: keras.Variable, row: Tensor, factor: Tensor) -> None:
+    """Adds a row, to a variable's second row, and times a factor to its first.
+
+    PyTorch adds in place, without the operations that assigning takes.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        with torch.no_grad():
+            variable.value[0].add_(row, alpha=factor)
+            variable.value[1].add_(row)
+        return
+    rows = keras.ops.stack([row * factor, row])
+    variable.assign(variable.value + rows)

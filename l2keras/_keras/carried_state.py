@@ -12,21 +12,30 @@ not carried through the forward pass. Random state is: it is in
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from l2keras._types import Tensor
 
 
 class State(keras.random.SeedGenerator):
-    """A number that Keras carries through compiled steps as random state."""
+    """Numbers that Keras carries through compiled steps as random state.
 
-    def __init__(self, value: float, dtype: str, name: str) -> None:
+    Args:
+        value: A number, or a tuple of numbers.
+        dtype: Their type.
+        name: The variable's name.
+    """
+
+    def __init__(
+        self, value: float | tuple[float, ...], dtype: str, name: str
+    ) -> None:
         # Not `super().__init__`: it would make the state a pair of integers.
         self.name = name
         self.state = keras.Variable(
             # A function, since Keras may build layers before values exist.
-            lambda shape, dtype: ops.full(shape, value, dtype=dtype),
-            shape=(),
+            lambda shape, dtype: ops.convert_to_tensor(value, dtype=dtype),
+            shape=np.shape(value),
             dtype=dtype,
             trainable=False,
             autocast=False,
@@ -35,11 +44,11 @@ class State(keras.random.SeedGenerator):
         )
 
     def read(self) -> Any:
-        """Returns the number, outside compiled code."""
+        """Returns the number or the list of numbers, outside compiled code."""
         # Not `int()` or `float()`, which fail on mirrored variables.
         tensor = ops.convert_to_tensor(self.state)
-        return ops.convert_to_numpy(tensor).item()
+        return ops.convert_to_numpy(tensor).tolist()
 
     def write(self, value: Tensor) -> None:
-        """Sets the number, in compiled code and outside."""
+        """Sets the numbers, in compiled code and outside."""
         self.state.assign(value)

@@ -3,9 +3,10 @@
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
+from keras import ops
 
 from l2keras._types import Tensor
 
@@ -107,3 +108,40 @@ def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
         return optimizer._var_key(variable)
     except AttributeError:  # One that has no value yet, on TensorFlow.
         return id(variable)
+
+
+def is_built_for(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> bool:
+    """Tells whether an optimizer was built for a variable among others."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    indices = getattr(inner, "_trainable_variables_indices", {})
+    return inner.built and variable_key(inner, variable) in indices
+
+
+class Counter(NamedTuple):
+    """Where an optimizer counts its steps, without the optimizer.
+
+    Whoever remembers it keeps one number alive, and not all the slots.
+    """
+
+    variable: Any
+    steps_per_update: int
+
+    def now(self) -> Tensor:
+        """Returns the steps so far, in compiled code those when it runs."""
+        counted = ops.convert_to_tensor(self.variable)
+        if self.steps_per_update > 1:
+            counted = ops.floor_divide(counted, self.steps_per_update)
+        return counted
+
+
+def counter(optimizer: Any) -> Counter:
+    """Returns where `optimizer.iterations` come from.
+
+    With gradient accumulation they are no variable, but computed from one.
+    """
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    steps = getattr(optimizer, "gradient_accumulation_steps", None)
+    return Counter(optimizer._iterations, steps or 1)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -137,16 +137,65 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
         del compiled.call
 
 
+class _WatchedLosses(list[Tensor]):
+    """A list that knows whether anyone has looked at what is in it."""
+
+    def __init__(self, losses: list[Tensor]) -> None:
+        super().__init__(losses)
+        self.were_read = False
+
+    def __bool__(self) -> bool:
+        # Keras asks this before it hands the list out.
+        return super().__len__() > 0
+
+    def __len__(self) -> int:
+        self.were_read = True
+        return super().__len__()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.were_read = True
+        return super().__iter__()
+
+    def __getitem__(self, index: Any) -> Any:
+        self.were_read = True
+        return super().__getitem__(index)
+
+
+class Losses(NamedTuple):
+    """What `model.losses` returns while a loss is computed."""
+
+    values: list[Tensor]
+    watched: _WatchedLosses
+
+    @property
+    def were_read(self) -> bool:
+        """Whether anyone has looked at them; no if there are none."""
+        return self.watched.were_read
+
+
 @contextlib.contextmanager
-def losses_computed_once(model: keras.Model) -> Iterator[list[Tensor]]:
+def losses_watched(model: keras.Model) -> Iterator[Losses]:
     """Gives `model.losses`, and has the model return them again inside.
 
     Keras computes each penalty anew whenever `model.losses` is read. Compilers
-    find the twin and drop it, but PyTorch would do the work twice.
+    find the twin and drop it, but PyTorch would do the work twice. And it tells
+    whether a `compute_loss` reads them at all.
     """
+    before = model._losses_override
     losses = list(model.losses)
-    if model._losses_override or not losses:
-        yield losses
-        return
-    with losses_given(model, losses):
-        yield losses
+    watched = _WatchedLosses(losses)
+    # Not `setattr`, which would put the list into another.
+    vars(model)["_losses_override"] = watched
+    try:
+        yield Losses(losses, watched)
+    finally:
+        vars(model)["_losses_override"] = before
+
+
+def adds_losses_up(model: keras.Model) -> bool:
+    """Tells whether a model's loss is that of `compile` plus `model.losses`.
+
+    It is, unless the model has a `compute_loss` of its own.
+    """
+    compute_loss = getattr(model.compute_loss, "__func__", None)
+    return compute_loss is keras.Model.compute_loss

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from l2keras._keras import backends
-from l2keras.models import control
 from l2keras.models.saving import save_with, saved_layers
+from l2keras.models.states import steps_of_schedules, update_states
 from l2keras.regularizers import describing
 from l2keras.weights import kinds, paths
 from l2keras.weights.paths import own_weights
@@ -112,8 +112,7 @@ def apply_regularizers(
     for weight, regularizer in chosen:
         _check_computes(regularizer, weight)
 
-    clock = control.connect_clock(model)[0]
-    step = 0 if clock is None else clock.read()
+    step = steps_of_schedules(model)
     with backends.variable_scope(model):  # Copies of schedules have variables.
         changes = [
             (weight, _own_copy(regularizer)) for weight, regularizer in chosen
@@ -125,11 +124,7 @@ def apply_regularizers(
         own = own_weights(unit)
         if any(id(weight.variable) in changed for weight in own):
             save_with(unit, own)
-    clock, _ = control.connect_clock(model)
-    if clock is not None:
-        clock.write(step)
-    control.drop_unused_states(model)
-    control.forget_compiled(model)
+    update_states(model, step)
     return AppliedRegularizers({w.path: r for w, r in changes})
 
 

@@ -12,9 +12,11 @@ import rich.table
 from l2keras import _tables
 from l2keras._keras import layer_tree, optimizer_hooks
 from l2keras._types import Schedule
-from l2keras.models import control, regularized_layer
+from l2keras.models import regularized_layer
+from l2keras.models.decay import decay_strengths
 from l2keras.regularizers import describing
-from l2keras.regularizers.base import Regularizer
+from l2keras.regularizers.base import Regularizer, strengths_of
+from l2keras.strengths import step as steps
 from l2keras.weights import kinds, paths
 from l2keras.weights.paths import own_weights
 
@@ -85,6 +87,11 @@ def penalties(model: keras.Model) -> list[WeightPenalty]:
     >>> [(each.path, each.penalty) for each in l2keras.penalties(model)]
     [('hidden/kernel', 1.0), ('hidden/bias', 0.0)]
     """
+    with steps.of(model):
+        return _penalties(model)
+
+
+def _penalties(model: keras.Model) -> list[WeightPenalty]:
     weights = paths.weights(model)
     paid = [_penalty(weight.variable) for weight in weights]
     total = sum(paid)
@@ -118,8 +125,8 @@ def summary(
     totals, and what a careful reviewer would ask about: kernels without a
     penalty beside some that have one, penalties on biases or normalizations, a
     penalty and the optimizer's weight decay on the same weight, frozen weights,
-    penalties that are not finite, schedules that nothing moves on, and
-    regularizers given to a layer after it was built, which Keras overlooks.
+    penalties that are not finite, and regularizers given to a layer after it
+    was built, which Keras overlooks.
 
     Args:
         model: A built Keras model.
@@ -165,7 +172,7 @@ def summary(
 
 def _decays(model: keras.Model, weights: list[paths.Weight]) -> list[float]:
     """Returns the optimizer's weight decay on each weight."""
-    strengths = control.decay_strengths(model)
+    strengths = decay_strengths(model)
     if strengths is None:
         return [
             optimizer_hooks.weight_decay(model, weight.variable)
@@ -186,8 +193,8 @@ def _penalty(variable: keras.Variable) -> float:
 def _strengths(regularizer: Any) -> dict[str, float]:
     if isinstance(regularizer, Regularizer):
         return {
-            name: float(keras.ops.convert_to_numpy(strength))
-            for name, strength in control.current_strengths(regularizer).items()
+            name: strength.number()
+            for name, strength in strengths_of(regularizer).items()
         }
     parts = describing.constant_parts(regularizer)
     if parts is None:
@@ -201,13 +208,10 @@ def _strengths(regularizer: Any) -> dict[str, float]:
 
 
 def _schedules(regularizer: Any) -> dict[str, Schedule]:
-    if not isinstance(regularizer, Regularizer):
-        return {}
-    names = control.current_strengths(regularizer)
     return {
-        name: term.strength
-        for name, term in zip(names, regularizer._terms(), strict=True)
-        if callable(term.strength)
+        name: strength.value
+        for name, strength in strengths_of(regularizer).items()
+        if strength.is_scheduled
     }
 
 
@@ -315,7 +319,6 @@ def _findings(
         "`l2keras.apply_regularizers`)",
         [r for weight, r in pairs if _was_given_in_vain(weight, set_apart)],
     )
-    yield from _about_the_clock(model)
 
 
 def _about(problem: str, records: list[WeightPenalty]) -> Iterable[str]:
@@ -337,19 +340,3 @@ def _was_given_in_vain(weight: paths.Weight, set_apart: set[int]) -> bool:
     return not describing.same(
         getattr(weight.layer, name), weight.variable.regularizer
     )
-
-
-def _about_the_clock(model: keras.Model) -> Iterable[str]:
-    terms = control.scheduled_terms(model)
-    optimizer = getattr(model, "optimizer", None)
-    if not terms or optimizer is None:
-        return
-    done = int(keras.ops.convert_to_numpy(optimizer.iterations))
-    steps = sorted({term._clock.read() for _, term in terms if term._clock})
-    if steps != [done] and done > 0:
-        yield (
-            f"The optimizer is at step {done}, but the schedules are at "
-            f"step {', '.join(map(str, steps))}: nothing moved them on. Train "
-            "with `callbacks=[l2keras.RegularizationLogger()]`, or call "
-            "`l2keras.set_step(model, step)`"
-        )

@@ -6,8 +6,9 @@ from typing import Any
 import keras
 
 from l2keras._keras import layer_tree
-from l2keras.models import control, regularized_layer
+from l2keras.models import regularized_layer
 from l2keras.models.saving import objects, tell_arguments
+from l2keras.models.states import update_states
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import Regularizer
 from l2keras.weights import paths
@@ -80,9 +81,7 @@ def strip_regularizers(
             unsaved += [
                 f"{path}{w.path}" for w in own if w.variable.regularizer
             ]
-    if model.built:
-        control.drop_unused_states(model)
-    control.forget_compiled(model)
+    update_states(model)
     _warn_of(model, lost, unsaved)
     return model
 

@@ -14,7 +14,7 @@ from l2keras._keras import backends, optimizer_hooks
 from l2keras._types import Strength, Tensor
 from l2keras.optimizers import decayed_weights
 from l2keras.optimizers.decayed_weights import DecayedWeight
-from l2keras.strengths import checking
+from l2keras.strengths.strength import Strength as StrengthNow
 from l2keras.weights import paths
 
 
@@ -350,10 +350,8 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
 
     def _now(self, strength: Strength) -> Tensor | float:
         """Returns a strength at the optimizer's step."""
-        if not callable(strength):
-            return strength
         step = ops.cast(self.iterations, "float32")
-        return backends.to_float32(strength(step))
+        return StrengthNow.of(strength, "strength").at(step)
 
     def _number(self, strength: Strength) -> float:
         return float(ops.convert_to_numpy(self._now(strength)))
@@ -433,9 +431,9 @@ def _check_strengths(
             "or pattern to strength, or a `default` for all kernels."
         )
     checked = {
-        pattern: checking.check(strength, f"rules[{pattern!r}]")
+        pattern: StrengthNow.of(strength, f"rules[{pattern!r}]").value
         for pattern, strength in rules.items()
     }
     if default is not None:
-        default = checking.check(default, "default")
+        default = StrengthNow.of(default, "default").value
     return checked, default

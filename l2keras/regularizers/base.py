@@ -10,7 +10,7 @@ several layers share pays once.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
@@ -18,10 +18,9 @@ import numpy as np
 from keras import ops
 
 from l2keras import _validation
-from l2keras._keras import backends
-from l2keras._types import Strength, Tensor
-from l2keras.strengths import checking
-from l2keras.strengths.clock import Clock, Scale
+from l2keras._types import StrengthLike, Tensor
+from l2keras.regularizers.terms import Term
+from l2keras.strengths.strength import Scale, Strength, number
 
 
 def _arguments(cls: type) -> list[str]:
@@ -74,15 +73,10 @@ class Regularizer(keras.regularizers.Regularizer):
     """
 
     _strength_name = "strength"
-    _clock: Clock | None = None
+    _scale: float | Scale = 1.0
 
-    def __init__(self, strength: Strength = 0.01) -> None:
-        self._strength = checking.check(strength, self._strength_name)
-        self._scale: float | Scale = 1.0
-        if callable(self._strength):
-            # Made here, in the user's distribution scope if there is one, and
-            # before any tracing: a variable made in a compiled step is lost.
-            self._clock = Clock()
+    def __init__(self, strength: StrengthLike = 0.01) -> None:
+        self._strength = Strength.of(strength, self._strength_name)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -95,14 +89,38 @@ class Regularizer(keras.regularizers.Regularizer):
             )
 
     @property
-    def strength(self) -> Strength:
-        return self._strength
+    def strength(self) -> StrengthLike:
+        return self._strength.value
 
     @property
     def scale(self) -> float:
-        if isinstance(self._scale, Scale):
-            return float(self._scale.read())
-        return self._scale
+        return number(self._scale)
+
+    @property
+    def terms(self) -> list[Term]:
+        """What it is the sum of: strengths, each with the penalty it is of."""
+        return [
+            Term(
+                type(self).__name__,
+                self._strength.scaled(self._scale),
+                self.penalty,
+                self,
+            )
+        ]
+
+    def set_scale(self, scale: float | Scale) -> None:
+        """Sets what multiplies its strength; `l2keras.set_scale` is for users.
+
+        Args:
+            scale: A number, or a state that can change in compiled code and
+                that Keras is told to carry.
+        """
+        self._scale = scale
+
+    @property
+    def state_of_scale(self) -> Scale | None:
+        """What holds its scale in compiled code, if that can change there."""
+        return self._scale if isinstance(self._scale, Scale) else None
 
     def penalty(self, weights: Tensor) -> Tensor:
         """Returns the penalty at unit strength: the subclass's formula.
@@ -128,41 +146,18 @@ class Regularizer(keras.regularizers.Regularizer):
             Tensor of shape `()`: float64 if the weights are, else float32, or
             `keras.config.floatx()` if that is narrower still.
         """
-        return _as_loss(self._value(_widen(weights)))
-
-    def _value(self, weights: Tensor) -> Tensor:
-        """Returns strength times penalty, in the type of the weights."""
-        value = _times(self._strength_now(), self.penalty(weights))
-        if self._clock is not None and not self._clock.driven:
-            value = self._clock.watch(value, self)
-        return value
-
-    def _strength_now(self) -> Tensor | float:
-        """Returns what multiplies the penalty at the current step."""
-        strength = self._strength
-        if callable(strength):
-            assert self._clock is not None
-            strength = backends.to_float32(strength(self._clock.now()))
-        return _times(_current(self._scale), strength)
-
-    def _is_off(self) -> bool:
-        """Tells whether the penalty is zero for good."""
-        return isinstance(self._scale, float) and (
-            self._scale == 0.0
-            or (isinstance(self._strength, float) and self._strength == 0.0)
-        )
-
-    def _terms(self) -> Iterator["Regularizer"]:
-        """Yields the regularizers that have a strength of their own."""
-        yield self
-
-    def _nested(self) -> Iterator["Regularizer"]:
-        """Yields the regularizer, and those that it is made of."""
-        yield self
-
-    def _strengths(self) -> list[tuple[str, Tensor | float]]:
-        """Returns the name and current strength of each term."""
-        return [(type(self).__name__, self._strength_now())]
+        wide = _widen(weights)
+        terms = self.terms
+        values = [
+            term.strength.times(term.penalty(wide), weights, self)
+            for term in terms
+            # One that is alone is computed all the same: whoever takes its
+            # gradient wants one that is zero, and not none.
+            if len(terms) == 1 or not term.strength.is_zero
+        ]
+        if not values:
+            values = [ops.zeros((), dtype=wide.dtype)]
+        return _as_loss(sum(values[1:], start=values[0]))
 
     def __add__(self, other: Any) -> "Sum":
         if not callable(other) or isinstance(other, type):
@@ -200,9 +195,9 @@ class Regularizer(keras.regularizers.Regularizer):
                 getattr(self, name)
             )
         if "regularizers" not in config:  # They have a step of their own each.
-            for term in self._terms():
-                if term._clock is not None:
-                    config["step"] = term._clock.read()
+            for term in self.terms:
+                if term.strength.is_scheduled:
+                    config["step"] = term.strength.step
         if self.scale != 1.0:
             config["scale"] = self.scale
         return config
@@ -236,25 +231,16 @@ class Regularizer(keras.regularizers.Regularizer):
                 for key, value in arguments.items()
             }
         )
-        regularizer._scale = _validation.check_number(scale, "scale")
+        regularizer.set_scale(_validation.check_number(scale, "scale"))
         if step is not None:
             step = _validation.check_integer(step, "step", minimum=0)
-            for term in regularizer._terms():
-                if term._clock is not None:
-                    term._clock = Clock(step)
+            for term in regularizer.terms:
+                term.strength.remember(step)
         return regularizer
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles take the values of variables, not the variables.
-        state = {**self.__dict__, "_scale": self.scale}
-        if self._clock is not None:
-            state["_clock"] = self._clock.read()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if "_clock" in state:
-            self._clock = Clock(state["_clock"])
+        # Copies and pickles take the value of a variable, not the variable.
+        return {**self.__dict__, "_scale": self.scale}
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -299,45 +285,55 @@ class Sum(Regularizer):
                     f"Received: regularizers[{index}]={each!r}"
                 )
         self.regularizers = list(regularizers)
-        self._scale = 1.0
 
     @property
-    def strength(self) -> Strength:
+    def strength(self) -> StrengthLike:
         raise AttributeError(
             f"`{type(self).__name__}` has no strength of its own. Its "
             "`regularizers` have one each."
         )
 
-    def _value(self, weights: Tensor) -> Tensor:
-        total = ops.zeros((), dtype=weights.dtype)
-        for each in self.regularizers:
-            if not isinstance(each, Regularizer):
-                total = total + ops.cast(each(weights), weights.dtype)
-            elif not each._is_off():
-                total = total + each._value(weights)
-        return _times(_current(self._scale), total)
-
-    def _is_off(self) -> bool:
-        return self._scale == 0.0
-
-    def _terms(self) -> Iterator[Regularizer]:
-        for each in self.regularizers:
-            if isinstance(each, Regularizer):
-                yield from each._terms()
-
-    def _nested(self) -> Iterator[Regularizer]:
-        yield self
-        for each in self.regularizers:
-            if isinstance(each, Regularizer):
-                yield from each._nested()
-
-    def _strengths(self) -> list[tuple[str, Tensor | float]]:
+    @property
+    def terms(self) -> list[Term]:
         return [
-            (name, _times(_current(self._scale), strength))
+            term._replace(strength=term.strength.scaled(self._scale))
             for each in self.regularizers
-            if isinstance(each, Regularizer)
-            for name, strength in each._strengths()
+            for term in terms_of(each)
         ]
+
+
+def terms_of(regularizer: Any) -> list[Term]:
+    """Returns the terms of a regularizer, be it of l2keras or not.
+
+    A callable that l2keras does not know is one term of strength 1.
+    """
+    if regularizer is None:
+        return []
+    if isinstance(regularizer, Regularizer):
+        return regularizer.terms
+    name = getattr(regularizer, "__name__", type(regularizer).__name__)
+
+    def penalty(weights: Tensor) -> Tensor:
+        return ops.cast(regularizer(weights), weights.dtype)
+
+    return [Term(name, Strength(1.0), penalty, regularizer)]
+
+
+def strengths_of(regularizer: Any) -> dict[str, Strength]:
+    """Returns the strengths in a regularizer by the names of their terms.
+
+    None for what is not of l2keras: its strength, if it has one, is unknown.
+    """
+    found: dict[str, Strength] = {}
+    for term in terms_of(regularizer):
+        if not isinstance(term.regularizer, Regularizer):
+            continue
+        name, count = term.name, 1
+        while name in found:
+            count += 1
+            name = f"{term.name}_{count}"
+        found[name] = term.strength
+    return found
 
 
 def _widen(weights: Tensor) -> Tensor:
@@ -359,24 +355,6 @@ def _as_loss(penalty: Tensor) -> Tensor:
     """
     floatx = keras.config.floatx()
     return ops.cast(penalty, floatx) if "16" in floatx else penalty
-
-
-def _current(scale: float | Scale) -> Tensor | float:
-    """Returns a scale as something to multiply by, in compiled code too."""
-    return (
-        ops.convert_to_tensor(scale.state)
-        if isinstance(scale, Scale)
-        else scale
-    )
-
-
-def _times(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
-    """Returns the product in the type of `value`, and `value` itself for 1."""
-    if isinstance(factor, float):
-        return value if factor == 1.0 else factor * value
-    if not isinstance(value, float) and factor.dtype != value.dtype:
-        factor = ops.cast(factor, value.dtype)
-    return factor * value
 
 
 def _summands(regularizer: Any) -> list[Any]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from l2keras.regularizers.base import Regularizer, Sum
-from l2keras.regularizers.elementwise import L1, L1L2, L2
+from l2keras.regularizers.base import Regularizer, terms_of
+from l2keras.regularizers.elementwise import L1, L2
 
 _OF_KERAS = (
     keras.regularizers.L1,
@@ -43,24 +43,22 @@ def constant_parts(regularizer: Any) -> tuple[float, float] | None:
 
     `None` for one that has a schedule, or another penalty.
     """
-    if type(regularizer) in _OF_KERAS:
-        config = regularizer.get_config()
-        return config.get("l1", 0.0), config.get("l2", 0.0)
-    if type(regularizer) in (L1, L2):
-        if callable(regularizer.strength):
+    l1 = l2 = 0.0
+    for term in terms_of(regularizer):
+        strength = term.strength
+        if strength.is_scheduled:
             return None
-        strength = regularizer.scale * regularizer.strength
-        return (strength, 0.0) if type(regularizer) is L1 else (0.0, strength)
-    if type(regularizer) in (Sum, L1L2):
-        l1 = l2 = 0.0
-        for each in regularizer.regularizers:
-            parts = constant_parts(each)
-            if parts is None:
-                return None
-            l1 += regularizer.scale * parts[0]
-            l2 += regularizer.scale * parts[1]
-        return l1, l2
-    return None
+        if type(term.regularizer) in _OF_KERAS:
+            config = term.regularizer.get_config()
+            l1 += strength.number() * config.get("l1", 0.0)
+            l2 += strength.number() * config.get("l2", 0.0)
+        elif type(term.regularizer) is L1:
+            l1 += strength.number()
+        elif type(term.regularizer) is L2:
+            l2 += strength.number()
+        else:
+            return None
+    return l1, l2
 
 
 def _short(value: Any) -> str:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from l2keras._types import Strength, Tensor
+from l2keras._types import StrengthLike, Tensor
 from l2keras.regularizers.base import Regularizer, Sum
 
 
@@ -35,11 +35,11 @@ class L1(Regularizer):
 
     _strength_name = "l1"
 
-    def __init__(self, l1: Strength = 0.01) -> None:
+    def __init__(self, l1: StrengthLike = 0.01) -> None:
         super().__init__(0.01 if l1 is None else l1)  # As Keras does.
 
     @property
-    def l1(self) -> Strength:
+    def l1(self) -> StrengthLike:
         return self.strength
 
     def penalty(self, weights: Tensor) -> Tensor:
@@ -77,11 +77,11 @@ class L2(Regularizer):
 
     _strength_name = "l2"
 
-    def __init__(self, l2: Strength = 0.01) -> None:
+    def __init__(self, l2: StrengthLike = 0.01) -> None:
         super().__init__(0.01 if l2 is None else l2)  # As Keras does.
 
     @property
-    def l2(self) -> Strength:
+    def l2(self) -> StrengthLike:
         return self.strength
 
     def penalty(self, weights: Tensor) -> Tensor:
@@ -115,16 +115,16 @@ class L1L2(Sum):
     4.5
     """
 
-    def __init__(self, l1: Strength = 0.0, l2: Strength = 0.0) -> None:
+    def __init__(self, l1: StrengthLike = 0.0, l2: StrengthLike = 0.0) -> None:
         # As Keras does.
         super().__init__(
             [L1(0.0 if l1 is None else l1), L2(0.0 if l2 is None else l2)]
         )
 
     @property
-    def l1(self) -> Strength:
+    def l1(self) -> StrengthLike:
         return self.regularizers[0].strength
 
     @property
-    def l2(self) -> Strength:
+    def l2(self) -> StrengthLike:
         return self.regularizers[1].strength

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from l2keras._types import Strength, Tensor
+from l2keras._types import StrengthLike, Tensor
 from l2keras.regularizers.base import Regularizer
 
 
@@ -51,7 +51,7 @@ class GroupLasso(Regularizer):
 
     def __init__(
         self,
-        strength: Strength = 0.01,
+        strength: StrengthLike = 0.01,
         axis: int | Sequence[int] = -1,
         scale_by_size: bool = False,
     ) -> None:

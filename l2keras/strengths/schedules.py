@@ -19,7 +19,7 @@ from keras import ops
 from l2keras import _validation
 from l2keras._keras import backends
 from l2keras._types import Schedule, Tensor
-from l2keras.strengths import checking
+from l2keras.strengths.strength import Strength
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -212,7 +212,7 @@ class JoinedSchedule(_Schedule):
                     f"Received: {name}={value!r}"
                 )
         self.schedules = [
-            checking.check(each, f"schedules[{index}]")
+            Strength(each, f"schedules[{index}]").value
             for index, each in enumerate(schedules)
         ]
         self.boundaries = [

@@ -7,13 +7,14 @@ import numpy as np
 
 from l2keras import _validation
 from l2keras._types import Tensor
+from l2keras.strengths.strength import Strength
 
 
 class NoValueError(TypeError):
     """Raised when the one value of a strength is asked for that has many."""
 
 
-class TunedStrength:
+class TunedStrength(Strength):
     """What `tune_strength` hands to `build_model` in place of a number.
 
     While replicas are trained together it has the value of the replica that is
@@ -26,12 +27,25 @@ class TunedStrength:
     """
 
     def __init__(self, cell: "Cell", factor: float = 1.0) -> None:
+        super().__init__(factor, "strength")
         self.cell = cell
         self.factor = factor
+        self.value = self  # As it was given: it has no number.
 
-    def __call__(self, step: Tensor) -> Tensor:
+    @property
+    def is_scheduled(self) -> bool:
+        return False
+
+    @property
+    def is_zero(self) -> bool:
+        return any(each is not self and each == 0.0 for each in self.scales)
+
+    def _unscaled(self, step: Tensor) -> Tensor:
         value = keras.ops.convert_to_tensor(self.cell.value, "float32")
         return value if self.factor == 1.0 else value * self.factor
+
+    def _reading(self, weights: Any) -> tuple[Tensor, None]:
+        return self.at(0), None
 
     def __mul__(self, other: Any) -> "TunedStrength":
         try:
@@ -74,7 +88,7 @@ class TunedStrength:
         return id(self)
 
     def __deepcopy__(self, memo: Any) -> "TunedStrength":
-        return self
+        return self.scaled()
 
     def __repr__(self) -> str:
         times = "" if self.factor == 1.0 else f"{self.factor:g} * "

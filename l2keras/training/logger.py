@@ -4,16 +4,20 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
 
-from l2keras.models import control
-from l2keras.strengths import checking
-from l2keras.strengths.clock import Clock
-from l2keras.training import instrumentation
-from l2keras.training.instrumentation import Instrumentation
+from l2keras._keras.running import trained_by
+from l2keras.models.decay import decay_strengths
+from l2keras.models.terms import scheduled_terms
+from l2keras.regularizers.base import strengths_of
+from l2keras.strengths import step as steps
+from l2keras.training.session import Run, Session
+from l2keras.training.splitting import LossSplit
+from l2keras.weights.survey import Survey
 
 
 class RegularizationLogger(keras.callbacks.Callback):
-    """Logs data loss and regularization loss apart, and drives the schedules.
+    """Logs data loss and regularization loss apart.
 
     Adds `data_loss` and `regularization_loss` to the logs, and both with `val_`
     where there is validation. They are means over the epoch's batches, weighted
@@ -33,24 +37,32 @@ class RegularizationLogger(keras.callbacks.Callback):
     cannot guess whether a number of this name should fall or rise:
     `EarlyStopping(monitor="val_data_loss", mode="min")`.
 
-    While it is there, schedules read `optimizer.iterations` at every step.
-    After training nothing is left on the model.
+    A training step of your own may take the mean of its losses without regard
+    to the batches' sizes, as Keras's guides do; then the parts are such means
+    too.
+
+    After training nothing is left on the model but what was compiled, for the
+    next training.
 
     Args:
         penalties: Boolean, whether to log what each weight's regularizer
             returns, as `regularization_loss/hidden/kernel`.
         strengths: Boolean, whether to log each strength times scale, as
             `strength/hidden/kernel`, or with the class's name behind where a
-            regularizer has several: `strength/hidden/kernel/L1`. As every
-            number in the logs it is the epoch's mean. The decay strengths of a
-            `DecoupledWeightDecay` come as `weight_decay/hidden/kernel`, as they
-            are when the epoch ends, and are seen by callbacks further down the
-            list, and by `History`.
+            regularizer has several: `strength/hidden/kernel/L1`. And the decay
+            strengths of a `DecoupledWeightDecay`, as
+            `weight_decay/hidden/kernel`. Logged is what they are when the epoch
+            ends, as with Keras's `learning_rate`, for callbacks further down
+            the list, the progress bar and `History`.
+
+    Schedules are looked at when an epoch ends, at 16 of its steps: one that was
+    negative or not finite there is an error.
 
     Raises:
         TypeError: If an argument is not a boolean.
         ValueError: When training begins: if the model is not compiled, or logs
-            numbers of these names already.
+            numbers of these names already. When an epoch ends: if a schedule
+            returned a number that is negative or not finite.
 
     Example:
 
@@ -78,105 +90,169 @@ class RegularizationLogger(keras.callbacks.Callback):
                 )
         self.penalties = penalties
         self.strengths = strengths
-        self._instrumentation: Any = None
-        self._training = False
-        self._step: int | None = None
-        self._warned = False
+        self._told: set[str] = set()
+        self._begun_at: int | None = None
+        self._evaluations: list[Run] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is of what was given, and not of a training.
+        return {
+            **self.__dict__,
+            "_told": set(),
+            "_begun_at": None,
+            "_evaluations": [],
+        }
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._check_compiled()
-        self._training = True
-        instrumentation.when_built(self.model, self._begin)
+        self._begin(self._trained_model())
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._is_active():
-            self._step = self._instrumentation.sync_clock()
+        self._begun_at = _step(self._trained_model())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if not self._is_active():
+        model = self._trained_model()
+        run = Session.of(model).run_of(self)
+        if run is None:
             return  # Another logger has taken over.
-        if not self._instrumentation.split:
-            self._warn(
-                "calls no `compute_loss` in its `train_step`, so that l2keras "
-                "cannot split the loss. Let `train_step` take the loss from "
-                "`self.compute_loss(x, y, y_pred, sample_weight)`, or on JAX "
-                "from `self.stateless_compute_loss(...)`."
-            )
-        if self._instrumentation.clock is not None:
-            self._check_schedules(self._instrumentation.clock)
+        if trained_by(self) is not None:  # And not a loop of one's own.
+            self._tell_of_split(model, run.split, logs or {})
+            self._check_schedules(model)
         if self.strengths and logs is not None:
-            decays = control.decay_strengths(self.model) or {}
-            for path, strength in decays.items():
-                logs[f"weight_decay/{path}"] = strength
+            logs.update(_strengths(model))
 
     def on_train_end(self, logs: Any = None) -> None:
-        self._training = False
-        if self._is_active():
-            self._instrumentation.remove()
+        session = Session.of(self._trained_model())
+        run = session.run_of(self)
+        if run is not None:
+            session.end(run)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        if not self._training:  # `model.evaluate(..., callbacks=[logger])`
-            self._check_compiled()
-            self._install()
-        if self._is_active():
-            self._instrumentation.hide_strengths()
+        model = self._trained_model()
+        run = Session.of(model).run_of(self)
+        if run is None:  # `model.evaluate(..., callbacks=[logger])`
+            run = self._begin(model)
+            self._evaluations.append(run)
+        run.split.testing = True
 
     def on_test_end(self, logs: Any = None) -> None:
-        if self._is_active():
-            self._instrumentation.show_strengths()
-            if not self._training:
-                self._instrumentation.remove()
+        session = Session.of(self._trained_model())
+        run = session.run_of(self)
+        if run is None:
+            return
+        run.split.testing = False
+        if run in self._evaluations:
+            self._evaluations.remove(run)
+            session.end(run)
 
-    def _is_active(self) -> bool:
-        return self._instrumentation is not None and (
-            self._instrumentation.installed
-        )
+    def _trained_model(self) -> keras.Model:
+        """Returns the model that is being trained or evaluated.
 
-    def _check_compiled(self) -> None:
-        if self.model is None or not self.model.compiled:
+        That is not `self.model` after a callback trained another model with
+        this logger.
+        """
+        model = trained_by(self) or self.model
+        if model is None or not model.compiled:
             raise ValueError(
                 "The model must be compiled before its losses can be logged. "
                 "Call `model.compile(...)` first."
             )
+        return model
 
-    def _begin(self) -> None:
-        self._install()
-        self._step = self._instrumentation.sync_clock()
-
-    def _install(self) -> None:
-        model = self.model
-        if (
-            self._instrumentation is None
-            or self._instrumentation.model is not model
-        ):
-            self._instrumentation = Instrumentation(
-                model, self.penalties, self.strengths
-            )
-        self._instrumentation.install()
-        if not self._instrumentation.is_logged():
+    def _begin(self, model: keras.Model) -> Run:
+        run = Session.of(model).begin(self, self.penalties)
+        if not run.is_logged():
             self._warn(
+                model,
                 "overrides `metrics` and leaves out l2keras's, so that Keras "
                 "logs no `data_loss` and no `regularization_loss`. Let it "
-                "return `[*super().metrics, ...]`."
+                "return `[*super().metrics, ...]`.",
             )
+        return run
 
-    def _check_schedules(self, clock: Clock) -> None:
-        """Looks at the epoch's last step: compiled code cannot complain."""
-        step = clock.read()
-        if step == self._step:
+    def _tell_of_split(
+        self, model: keras.Model, split: LossSplit, logs: dict[str, Any]
+    ) -> None:
+        """Warns where the parts are not those of the loss that Keras logs."""
+        if not split.was_asked:
             self._warn(
-                "has trained for an epoch, but its `optimizer.iterations` "
-                f"stand still at {step}, and so do the schedules that read "
-                "them. If it trains with other optimizers, call "
-                "`l2keras.set_step(model, step)` before each step instead."
+                model,
+                "calls no `compute_loss` in its `train_step`, so that l2keras "
+                "cannot split the loss. Let `train_step` take the loss from "
+                "`self.compute_loss(x, y, y_pred, sample_weight)`, or on JAX "
+                "from `self.stateless_compute_loss(...)`.",
             )
-        for _, term in control.scheduled_terms(self.model):
-            strength = term.strength
-            assert callable(strength)
-            value = strength(clock.now())
-            checking.check_value(value, strength, term._strength_name, step)
+        elif split.leaves_penalties_out:
+            self._warn(
+                model,
+                "has penalties, but its `compute_loss` does not add "
+                "`model.losses`, so that they are not in the loss, and "
+                "`regularization_loss` is 0. Add `sum(self.losses)` to what "
+                "`compute_loss` returns.",
+            )
+        if not {"loss", "data_loss", "regularization_loss"} <= set(logs):
+            return
+        loss, parts = (
+            logs["loss"],
+            logs["data_loss"] + logs["regularization_loss"],
+        )
+        if abs(loss - parts) > 1e-2 * max(abs(loss), abs(parts)):
+            self._warn(
+                model,
+                f"logs {loss:.6g} for `loss`, of which `data_loss` and "
+                f"`regularization_loss` are not the parts: they come to "
+                f"{parts:.6g}, the mean over the epoch's batches of what "
+                "`compute_loss` returned.",
+            )
 
-    def _warn(self, problem: str) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(f"Model {self.model.name!r} {problem}", stacklevel=2)
+    def _check_schedules(self, model: keras.Model) -> None:
+        """Looks at an epoch that is over: compiled code cannot complain."""
+        strengths = [term.strength for term in scheduled_terms(Survey(model))]
+        if not strengths:
+            return
+        begin, end = self._begun_at, strengths[0].step
+        if begin is None or end is None:
+            return
+        if end == begin and not isinstance(
+            # It may have skipped all the steps of an epoch.
+            model.optimizer,
+            keras.optimizers.LossScaleOptimizer,
+        ):
+            self._warn(
+                model,
+                "has trained for an epoch, but its `optimizer.iterations` "
+                f"stand still at {end}, and so do the schedules that read "
+                "them. If it trains with other optimizers, call "
+                "`l2keras.set_step(model, step)` before each step instead.",
+            )
+        schedules = {id(each.value): each for each in strengths}
+        for step in np.unique(np.linspace(begin, end, 16).astype(int)):
+            for strength in schedules.values():
+                strength.number_at(int(step))
+
+    def _warn(self, model: keras.Model, problem: str) -> None:
+        """Warns of each problem once."""
+        if problem[:40] not in self._told:
+            self._told.add(problem[:40])
+            warnings.warn(f"Model {model.name!r} {problem}", stacklevel=2)
+
+
+def _step(model: keras.Model) -> int | None:
+    """Returns the step at which a model is, `None` if it counts none."""
+    clock = steps.clock_of(model)
+    return None if clock is None else clock.number()
+
+
+def _strengths(model: keras.Model) -> dict[str, float]:
+    """Returns the strengths at the model's step, by the keys of the logs."""
+    found: dict[str, float] = {}
+    with steps.of(model):
+        for weight in Survey(model).paying:
+            strengths = strengths_of(weight.variable.regularizer)
+            for name, strength in strengths.items():
+                key = f"strength/{weight.path}"
+                if len(strengths) > 1:
+                    key += f"/{name}"
+                found[key] = strength.number()
+    for path, decay in (decay_strengths(model) or {}).items():
+        found[f"weight_decay/{path}"] = decay
+    return found

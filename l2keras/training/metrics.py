@@ -1,7 +1,5 @@
-"""Metrics that report the numbers of a training step."""
+"""The metric that reports the parts of the loss."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,47 +9,41 @@ from l2keras._keras import backends, trainer_hooks
 from l2keras._types import Tensor
 
 
-class Total(keras.metrics.Metric):
-    """Sums of numbers over batches, each weighted by the batch's size.
+class LossParts(keras.metrics.Metric):
+    """Means over batches of several numbers, reported under their names.
 
-    All sums and the weights' sum are in one variable: on JAX each variable of
-    the state costs time at each step. The metric itself reports the first
-    number, and further ones report the others.
+    All is in one variable, since each costs time at each step on JAX: the sums
+    of the numbers weighted by batch size, and below them the sums unweighted. A
+    last column has the sums of the weights. Which of both are means in the way
+    of the model's `loss` is known when that is updated.
+
+    It returns a dictionary, as Keras's own metric of what is given to `compile`
+    does: training steps that people write know how to handle that one.
 
     Args:
         names: List of the numbers' names.
 
     Attributes:
-        metrics: List of metrics, one for each number.
+        names: As given.
+        is_weighted: Whether batches count by their size.
     """
 
     def __init__(self, names: list[str]) -> None:
-        super().__init__(name=names[0], dtype="float32")
+        super().__init__(name="loss_parts", dtype="float32")
+        self.names = names
+        self.is_weighted = True
         self.sums = self.add_variable(
-            (len(names) + 1,), "zeros", dtype="float32", name="sums"
+            (2, len(names) + 1), "zeros", dtype="float32", name="sums"
         )
-        self._further = [
-            _Entry(name, functools.partial(self.mean, index))
-            for index, name in enumerate(names[1:], start=1)
-        ]
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        return [self, *self._further]
 
     def add(self, numbers: list[Tensor], size: Tensor) -> None:
-        """Adds the numbers of one batch."""
+        """Adds the numbers of one batch of so many samples."""
         batch = backends.stack_detached([*numbers, 1.0])
         # Of a static shape it is a Python number, else an integer tensor.
         size = (
             float(size) if isinstance(size, int) else ops.cast(size, "float32")
         )
-        self.sums.assign(self.sums.value + batch * size)
-
-    def mean(self, index: int) -> Tensor:
-        """Returns the mean of a number so far, NaN if there was no batch."""
-        sums = self.sums.value
-        return sums[index] / sums[-1]
+        backends.add_to(self.sums, batch, size)
 
     def is_carried(self) -> bool:
         """Tells whether the step being compiled was given the sums.
@@ -64,20 +56,8 @@ class Total(keras.metrics.Metric):
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: custom training steps update every metric they find."""
 
-    def result(self) -> Tensor:
-        return self.mean(0)
-
-
-class _Entry(keras.metrics.Metric):
-    """One of the further numbers of a `Total`."""
-
-    def __init__(self, name: str, read: Callable[[], Tensor]) -> None:
-        super().__init__(name=name, dtype="float32")
-        # Not the total itself: Keras would count its variable here as well.
-        self._read = read
-
-    def update_state(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing, see `Total`."""
-
-    def result(self) -> Tensor:
-        return self._read()
+    def result(self) -> dict[str, Tensor]:
+        """Returns the means so far by name, NaN if there was no batch."""
+        sums = self.sums.value[0 if self.is_weighted else 1]
+        means = ops.unstack(sums[:-1] / sums[-1], len(self.names))
+        return dict(zip(self.names, means, strict=True))

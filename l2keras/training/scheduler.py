@@ -1,14 +1,17 @@
 """A callback that scales penalties by epoch."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 from l2keras import _validation
-from l2keras.models import control
-from l2keras.strengths.clock import Scale
-from l2keras.training import instrumentation
+from l2keras._keras.running import trained_by
+from l2keras.models.scales import connect_scales
+from l2keras.strengths.strength import Scale
+from l2keras.training.patching import Patches
+from l2keras.weights.rules import Rules
 
 
 class PenaltyScheduler(keras.callbacks.Callback):
@@ -65,12 +68,17 @@ class PenaltyScheduler(keras.callbacks.Callback):
                 f"Received: scales={scales!r}"
             )
         self.scales = dict(scales)
+        self._rules = Rules(scales, check=lambda value, name: value)
         self._states: dict[str, Scale] = {}
         self._values: dict[str, float] = {}
+        self._waiting: Patches | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._states, self._values = {}, {}
-        instrumentation.when_built(self.model, self._connect)
+        if self.model.built:
+            self._connect()
+        else:
+            self._connect_when_built()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._values = {
@@ -79,15 +87,53 @@ class PenaltyScheduler(keras.callbacks.Callback):
             )
             for pattern, schedule in self.scales.items()
         }
-        if self._states:
+        if self._states or (self.model.built and self._waiting is None):
             # Anew, since a regularizer may have been replaced meanwhile.
             self._connect()
 
-    def _connect(self) -> None:
-        self._states = control.connect_scales(self.model, self.scales)
-        self._apply()
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._waiting is None:
+            return
+        self._stop_waiting()
+        if any(value != 1.0 for value in self._values.values()):
+            warnings.warn(
+                f"Model {self.model.name!r} was built while it trained, by a "
+                "`train_step` that calls no `compute_loss`, so the scales of "
+                "its first epoch came too late. Build the model before "
+                "`fit`.",
+                stacklevel=2,
+            )
 
-    def _apply(self) -> None:
+    def on_train_end(self, logs: Any = None) -> None:
+        self._stop_waiting()
+
+    def _connect(self) -> None:
+        self._states = connect_scales(self.model, self._rules)
         for pattern, value in self._values.items():
-            if pattern in self._states:
-                self._states[pattern].write(value)
+            self._states[pattern].write(value)
+
+    def _connect_when_built(self) -> None:
+        """Waits for the weights.
+
+        On TensorFlow Keras makes those of a model without inputs in the first
+        training step, while it compiles it. They are there when the loss is
+        computed, and the regularizers have not been asked yet.
+        """
+        model = self.model
+        patches = self._waiting = Patches(model)
+        compute_loss = model.compute_loss
+
+        def connecting(*args: Any, **kwargs: Any) -> Any:
+            patches.undo()
+            # Not in another training, if this one was broken off before.
+            if self._waiting is patches and trained_by(self) is model:
+                self._waiting = None
+                self._connect()
+            return compute_loss(*args, **kwargs)
+
+        patches.put("compute_loss", connecting)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.undo()
+            self._waiting = None

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from l2keras._keras import backends, layer_tree, trainer_hooks
-from l2keras.models import control
+from l2keras.models.decay import strengths_in_use
 from l2keras.strengths.tuned import Cell, NoValueError, TunedStrength
 from l2keras.tuning.backup import Backup
 from l2keras.tuning.grid import stackable
@@ -89,8 +89,6 @@ def _build(
         if model is None:
             model = each
             replica = Replica(model, cell, data)
-        else:
-            control.connect_clock(each)
         starts.append(
             Start(
                 [to_numpy(v) for v in each.trainable_variables],
@@ -127,7 +125,7 @@ def _is_raised_by_keras_regularizer(error: BaseException) -> bool:
 def _uses_strength(model: keras.Model) -> bool:
     return any(
         isinstance(strength, TunedStrength)
-        for strength in control.strength_schedules(model)
+        for strength in strengths_in_use(model)
     )
 
 

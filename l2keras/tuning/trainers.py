@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from l2keras._keras import backends, trainer_hooks
-from l2keras.models import control
 from l2keras.training.logger import RegularizationLogger
 from l2keras.tuning.folds import Fold, order_of
 from l2keras.tuning.grid.jax_stack import JaxStack
@@ -20,6 +19,7 @@ from l2keras.tuning.grid.replica import Replica, Start, to_numpy
 from l2keras.tuning.grid.stack import Means, Rows, Stack, batches
 from l2keras.tuning.grid.tensorflow_stack import TensorflowStack
 from l2keras.tuning.grid.torch_stack import TorchStack
+from l2keras.weights.survey import Survey
 
 _STACKS: dict[str, type[Stack]] = {
     "jax": JaxStack,
@@ -179,7 +179,7 @@ class FitTrainer(Trainer):
         self._data = data
         self._settings = settings
         self._check_strength_is_used()
-        if not control.adds_losses_up(self._new_model(0, 0)):
+        if not trainer_hooks.adds_losses_up(self._new_model(0, 0)):
             warnings.warn(
                 "The model has a `compute_loss` of its own. Strengths are "
                 "judged by what is left of it without `model.losses`, which is "
@@ -255,7 +255,6 @@ class FitTrainer(Trainer):
         check_model(model)
         rows = self._settings.folds[fold].train[: self._settings.batch_size]
         trainer_hooks.build_for_training(model, take(self._data, rows))
-        control.connect_clock(model)
         return model
 
     def _check_strength_is_used(self) -> None:
@@ -284,7 +283,7 @@ def check_model(model: Any) -> None:
             "`build_model` must return a compiled model. Call "
             f"`model.compile(...)` in it. Received: {model!r}"
         )
-    if control.adds_losses_up(
+    if trainer_hooks.adds_losses_up(
         model
     ) and not trainer_hooks.is_compiled_with_a_loss(model):
         raise ValueError(
@@ -309,7 +308,7 @@ def _described(model: keras.Model) -> Any:
     return (
         [
             keras.saving.serialize_keras_object(weight.variable.regularizer)
-            for weight in control.regularized(model)
+            for weight in Survey(model).regularized
         ],
         _compiled(model),
     )

@@ -1240,7 +1240,7 @@ BAD_STRENGTHS = {
     "class": (
         TypeError,
         LinearSchedule,
-        "l2=<class 'l2keras.schedules.LinearSchedule'> (of type type)",
+        "l2=<class 'l2keras.strengths.schedules.LinearSchedule'> (of type type)",
     ),
     "type of number": (
         TypeError,

@@ -15,7 +15,6 @@ from keras import ops
 
 from l2keras._keras import trainer_hooks
 from l2keras._types import Tensor
-from l2keras.models import control
 from l2keras.strengths.tuned import Cell
 
 Arrays = list[Any]
@@ -46,10 +45,6 @@ class Replica:
             "training" in inspect.signature(method).parameters
             for method in (model.call, model.compute_loss)
         )
-        clock, _ = control.connect_clock(model)
-        if clock is not None:
-            clock.driven = True
-        self.clock = clock
 
     def loss(
         self,
@@ -85,7 +80,7 @@ class Replica:
             ):
                 loss = compute_loss()
             model.compute_metrics(x, y, y_pred, sample_weight)
-        if control.adds_losses_up(model):
+        if trainer_hooks.adds_losses_up(model):
             data_loss = data_losses[0] if data_losses else ops.zeros(())
         else:
             with (

@@ -1,0 +1,34 @@
+"""What a model's optimizer decays, if it is a `DecoupledWeightDecay`."""
+
+from typing import Any
+
+import keras
+
+from l2keras.models.terms import terms
+from l2keras.weights.survey import Survey
+
+
+def decay_strengths(model: keras.Model) -> dict[str, float] | None:
+    """Returns the strengths of the model's `DecoupledWeightDecay` by path.
+
+    `None` if its optimizer is another.
+    """
+    optimizer = _decoupled_weight_decay(model)
+    return None if optimizer is None else dict(optimizer.strengths(model))
+
+
+def strengths_in_use(model: keras.Model) -> list[Any]:
+    """Returns the strengths, of penalties and of decay, as they were given."""
+    strengths = [term.strength.value for term in terms(Survey(model))]
+    optimizer = _decoupled_weight_decay(model)
+    if optimizer is not None:
+        strengths += optimizer.decayed(model).values()
+    return strengths
+
+
+def _decoupled_weight_decay(model: keras.Model) -> Any:
+    """Returns the model's optimizer if it decays weights by path."""
+    optimizer: Any = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer if hasattr(optimizer, "strengths") else None

@@ -1,0 +1,69 @@
+"""The terms of a whole model's regularizers, and the state that they need."""
+
+from typing import Any, NamedTuple
+
+import keras
+
+from l2keras._keras import layer_tree
+from l2keras.regularizers.base import Regularizer, terms_of
+from l2keras.regularizers.terms import Term
+from l2keras.strengths.strength import Scale
+from l2keras.weights.survey import Survey
+
+
+class Placed(NamedTuple):
+    """A regularizer, and the layer whose weights or outputs it penalizes."""
+
+    layer: keras.layers.Layer
+    regularizer: Any
+
+
+def placed_regularizers(survey: Survey) -> list[Placed]:
+    """Returns the regularizers of a model's weights and of its activities."""
+    of_weights = [
+        Placed(weight.layer, weight.variable.regularizer)
+        for weight in survey.regularized
+    ]
+    of_activities = [
+        Placed(layer, layer.activity_regularizer)
+        for _, layer in survey.layers
+        if getattr(layer, "activity_regularizer", None) is not None
+    ]
+    return of_weights + of_activities
+
+
+def terms(survey: Survey) -> list[Term]:
+    """Returns all the terms of a model's regularizers."""
+    return [
+        term
+        for placed in placed_regularizers(survey)
+        for term in terms_of(placed.regularizer)
+    ]
+
+
+def scheduled_terms(survey: Survey) -> list[Term]:
+    """Returns those whose strength is a schedule."""
+    return [term for term in terms(survey) if term.strength.is_scheduled]
+
+
+def carry_states(survey: Survey) -> bool:
+    """Has Keras carry the states that strengths need, and no others of ours.
+
+    Returns whether any was not carried before, so that what was compiled holds
+    no more.
+    """
+    needed: dict[int, dict[int, Any]] = {}
+    for layer, regularizer in placed_regularizers(survey):
+        if isinstance(regularizer, Regularizer):
+            states = needed.setdefault(id(layer), {})
+            for term in regularizer.terms:
+                states.update({id(each): each for each in term.strength.states})
+    changed = False
+    for _, layer in survey.layers:
+        states = needed.get(id(layer), {})
+        for state in layer_tree.carried(layer):
+            if isinstance(state, Scale) and id(state) not in states:
+                layer_tree.drop(layer, state)
+        for state in states.values():
+            changed |= layer_tree.carry(layer, state)
+    return changed

@@ -1,0 +1,299 @@
+"""What multiplies a penalty: a number, times a schedule, times a scale.
+
+One class, and a kind of it for each way to come by the number:
+
+- `Strength`, of a number, or of a schedule that reads the optimizer's step;
+- `TunedStrength`, which stands for many while `tune_strength` looks for one.
+
+A further kind says what it is now (`_unscaled`), and which states Keras has to
+carry through compiled steps for it (`states`). Nobody else asks which kind it
+is.
+"""
+
+import copy
+import inspect
+import warnings
+from typing import Any, Self
+
+import keras
+from keras import ops
+
+from l2keras import _validation
+from l2keras._keras import backends
+from l2keras._keras.carried_state import State
+from l2keras._types import Schedule, Tensor
+from l2keras.strengths import step as steps
+from l2keras.strengths.step import Clock, Reading
+
+# A schedule is tried at these, so that most mistakes show at once.
+_PROBED_STEPS = (0, 1, 1_000, 1_000_000)
+
+
+class Scale(State):
+    """What multiplies the strength of one regularizer, or of several."""
+
+    def __init__(self, value: float = 1.0) -> None:
+        super().__init__(value, dtype="float32", name="scale")
+
+
+class Strength:
+    """A number >= 0 or a schedule of one, times scales.
+
+    Args:
+        value: A finite number >= 0, or a schedule: a callable from the
+            optimizer's step (a float32 tensor of shape `()`) to one, that Keras
+            can save.
+        name: What it is called in messages.
+
+    Attributes:
+        value: As given, a number as a Python float.
+        name: As given.
+        scales: What it is multiplied by from outside: numbers, or states that
+            can change in compiled code.
+
+    Raises:
+        TypeError: If `value` is neither a number nor callable.
+        ValueError: If it is negative or not finite, or a schedule that returns
+            such a number, or one that Keras cannot save.
+    """
+
+    # Each problem is told once in a process, until a step is set by hand.
+    warned: bool = False
+
+    def __init__(self, value: Any, name: str = "strength") -> None:
+        self.name = name
+        self.value = self._checked(value)
+        self.scales: tuple[float | Scale, ...] = ()
+        self._memory = _Memory()
+
+    @staticmethod
+    def of(value: Any, name: str) -> "Strength":
+        """Returns what a user gave for a strength as one."""
+        if isinstance(value, Strength):
+            return value.scaled()
+        return Strength(value, name)
+
+    def _checked(self, value: Any) -> Any:
+        """Returns the value that was given, a number as a float."""
+        if not callable(value) or isinstance(
+            value, type | keras.Regularizer | keras.Layer
+        ):
+            return _validation.check_number(value, self.name, " or a schedule")
+        _check_saves(value, self.name)
+        for step in _PROBED_STEPS:
+            # As the optimizer's step is given.
+            returned = value(ops.cast(step, "float32"))
+            if backends.is_symbolic(returned):
+                break  # A layer is being built inside a compiled function.
+            _check_returned(returned, value, self.name, step)
+        return value
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether it changes with the optimizer's step."""
+        return callable(self.value)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is zero for good."""
+        return 0.0 in (self.value, *self.scales)
+
+    @property
+    def states(self) -> list[State]:
+        """What Keras has to carry through compiled steps for it."""
+        return [each for each in self.scales if isinstance(each, State)]
+
+    def scaled(self, *scales: float | Scale) -> Self:
+        """Returns it times scales; what it remembers is shared."""
+        other = copy.copy(self)
+        other.scales = (*self.scales, *(each for each in scales if each != 1.0))
+        return other
+
+    def now(self, weights: Any = None) -> Tensor | float:
+        """Returns what it is at the step that is under way.
+
+        Args:
+            weights: What is being penalized, a variable or its value.
+        """
+        return self._reading(weights)[0]
+
+    def times(self, penalty: Tensor, weights: Any, of: Any) -> Tensor:
+        """Returns it times a penalty, in the penalty's type.
+
+        It warns when a gradient passes through while nothing moves the schedule
+        on.
+
+        Args:
+            penalty: Tensor of shape `()`.
+            weights: What is penalized, a variable or its value.
+            of: The regularizer, for the message.
+        """
+        strength, reading = self._reading(weights)
+        value = multiplied(strength, penalty)
+        if reading is None or not reading.problem:
+            return value
+
+        def warn() -> None:
+            if reading.is_doubtful and not self._memory.is_suspected:
+                self._memory.is_suspected = True
+                return
+            _warn(of, reading.problem)
+
+        return backends.on_gradient(value, warn)
+
+    def number(self) -> float:
+        """Returns what it is, outside compiled code."""
+        return float(ops.convert_to_numpy(self.now()))
+
+    def number_at(self, step: int) -> float:
+        """Returns what it is at a step, without its scales.
+
+        Raises:
+            TypeError: If a schedule does not return one real number.
+            ValueError: If it returns one that is negative or not finite.
+        """
+        if not self.is_scheduled:
+            return float(self.value)
+        returned = self.value(ops.cast(step, "float32"))
+        return _check_returned(returned, self.value, self.name, step)
+
+    def at(self, step: Tensor) -> Tensor | float:
+        """Returns what it is at a step that is given, in compiled code too."""
+        return self._times_scales(self._unscaled(step))
+
+    @property
+    def step(self) -> int | None:
+        """The step it was read at last; `None` unless it is scheduled."""
+        return self._memory.step() if self.is_scheduled else None
+
+    def remember(self, step: Clock | int) -> None:
+        """Has it be at a step, or read a clock, while no model asks for it."""
+        self._memory.last = step
+
+    def _unscaled(self, step: Tensor) -> Tensor | float:
+        """Returns what it is at a step, before it is scaled."""
+        if not self.is_scheduled:
+            return float(self.value)
+        return backends.to_float32(self.value(step))
+
+    def _reading(self, weights: Any) -> tuple[Tensor | float, Reading | None]:
+        """Returns what it is now; and what was read for it, if anything."""
+        if not self.is_scheduled:
+            return self._times_scales(float(self.value)), None
+        reading = steps.read(weights)
+        if reading is None:
+            reading = Reading(
+                ops.cast(self._memory.step(), "float32"),
+                problem="no model that is at work has an optimizer of its own",
+            )
+        elif reading.clock is not None:
+            self._memory.last = reading.clock
+        return self.at(reading.step), reading
+
+    def _times_scales(self, value: Tensor | float) -> Tensor | float:
+        for scale in self.scales:
+            factor = (
+                ops.convert_to_tensor(scale.state)
+                if isinstance(scale, Scale)
+                else scale
+            )
+            value = multiplied(factor, value)
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles take the values of variables, not the variables.
+        return {
+            **self.__dict__,
+            "scales": tuple(number(scale) for scale in self.scales),
+            "_memory": self._memory.step(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._memory = _Memory(state["_memory"])
+
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+
+class _Memory:
+    """The step that a schedule read last: a number, or where it is counted."""
+
+    def __init__(self, last: int = 0) -> None:
+        self.last: int | Clock = last
+        # Whether its optimizer was seen to be another's once already.
+        self.is_suspected = False
+
+    def step(self) -> int:
+        if isinstance(self.last, Clock):
+            return self.last.number() or 0
+        return self.last
+
+
+def number(scale: float | Scale) -> float:
+    """Returns a scale as a number, outside compiled code."""
+    return float(scale.read()) if isinstance(scale, Scale) else scale
+
+
+def multiplied(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
+    """Returns the product in the type of `value`, and `value` itself for 1."""
+    if isinstance(factor, float):
+        return value if factor == 1.0 else factor * value
+    if not isinstance(value, float) and factor.dtype != value.dtype:
+        factor = ops.cast(factor, value.dtype)
+    return factor * value
+
+
+def _check_returned(
+    value: Any, schedule: Schedule, name: str, step: int
+) -> float:
+    """Returns what a schedule gave at a step as a float.
+
+    Raises:
+        TypeError: If it is not one real number.
+        ValueError: If it is negative or not finite.
+    """
+    try:
+        return _validation.check_number(value, name)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"A schedule must return a finite number >= 0 at each step. "
+            f"Received: {name}={schedule!r}, which returned {value!r} at step "
+            f"{step}"
+        ) from None
+
+
+def _check_saves(schedule: Schedule, name: str) -> None:
+    """Raises a ValueError unless Keras can save and reload the schedule."""
+    cure = (
+        "Keras cannot save and reload it with a model. Use one of "
+        "`keras.optimizers.schedules` or of l2keras, or define a function at "
+        "the top level of a module and put "
+        '`@keras.saving.register_keras_serializable(package="my_package")` '
+        f"above it. Received: {name}={schedule!r}"
+    )
+    if inspect.isfunction(schedule) and schedule.__name__ == "<lambda>":
+        raise ValueError(f"A schedule must not be a lambda: {cure}")
+    try:
+        config = keras.saving.serialize_keras_object(schedule)
+        again = keras.saving.deserialize_keras_object(config)
+    except (TypeError, ValueError, NotImplementedError, AttributeError) as e:
+        raise ValueError(f"A schedule must be registered: {cure}") from e
+    if not callable(again):
+        raise ValueError(f"A schedule must be registered: {cure}")
+
+
+def _warn(regularizer: Any, problem: str) -> None:
+    """Warns, once, of a schedule that is trained and stands still."""
+    if Strength.warned:
+        return
+    Strength.warned = True
+    warnings.warn(
+        f"{regularizer!r} is being trained, but nothing moves its schedule on, "
+        f"so its strength stays what it was: {problem}. Train by `model.fit`, "
+        "or call `l2keras.set_step(model, step)` in your own loop, before each "
+        "step.",
+        stacklevel=2,
+    )
