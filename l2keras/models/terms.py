@@ -18,11 +18,18 @@ class Placed(NamedTuple):
     regularizer: Any
 
 
-def placed_regularizers(survey: Survey) -> list[Placed]:
-    """Returns the regularizers of a model's weights and of its activities."""
+def placed_regularizers(
+    survey: Survey, *, only_paying: bool = False
+) -> list[Placed]:
+    """Returns the regularizers of a model's weights and of its activities.
+
+    Args:
+        survey: Of the model.
+        only_paying: Whether to leave out those of frozen weights.
+    """
     of_weights = [
         Placed(weight.layer, weight.variable.regularizer)
-        for weight in survey.regularized
+        for weight in (survey.paying if only_paying else survey.regularized)
     ]
     of_activities = [
         Placed(layer, layer.activity_regularizer)

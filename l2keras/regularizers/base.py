@@ -240,7 +240,10 @@ class Regularizer(keras.regularizers.Regularizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles take the value of a variable, not the variable.
-        return {**self.__dict__, "_scale": self.scale}
+        state = {**self.__dict__, "_scale": self.scale}
+        if "_strength" in state:
+            state["_strength"] = self._strength.apart()
+        return state
 
 
 @keras.saving.register_keras_serializable(package="l2keras")

@@ -200,6 +200,12 @@ class Strength:
             value = multiplied(factor, value)
         return value
 
+    def apart(self) -> Self:
+        """Returns a copy that shares neither scales nor what it remembers."""
+        other = copy.copy(self)
+        other.__setstate__(self.__getstate__())
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles take the values of variables, not the variables.
         return {

@@ -8,8 +8,8 @@ import numpy as np
 
 from l2keras._keras.running import trained_by
 from l2keras.models.decay import decay_strengths
-from l2keras.models.terms import scheduled_terms
-from l2keras.regularizers.base import strengths_of
+from l2keras.models.terms import placed_regularizers
+from l2keras.regularizers.base import strengths_of, terms_of
 from l2keras.strengths import step as steps
 from l2keras.training.session import Run, Session
 from l2keras.training.splitting import LossSplit
@@ -93,6 +93,7 @@ class RegularizationLogger(keras.callbacks.Callback):
         self._told: set[str] = set()
         self._begun_at: int | None = None
         self._evaluations: list[Run] = []
+        self._is_hidden = False
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is of what was given, and not of a training.
@@ -130,6 +131,8 @@ class RegularizationLogger(keras.callbacks.Callback):
         model = self._trained_model()
         run = Session.of(model).run_of(self)
         if run is None:  # `model.evaluate(..., callbacks=[logger])`
+            if Session.of(model).is_running:
+                return  # Another logger has taken over.
             run = self._begin(model)
             self._evaluations.append(run)
         run.split.testing = True
@@ -160,7 +163,8 @@ class RegularizationLogger(keras.callbacks.Callback):
 
     def _begin(self, model: keras.Model) -> Run:
         run = Session.of(model).begin(self, self.penalties)
-        if not run.is_logged():
+        self._is_hidden = not run.is_logged()
+        if self._is_hidden:
             self._warn(
                 model,
                 "overrides `metrics` and leaves out l2keras's, so that Keras "
@@ -189,7 +193,18 @@ class RegularizationLogger(keras.callbacks.Callback):
                 "`regularization_loss` is 0. Add `sum(self.losses)` to what "
                 "`compute_loss` returns.",
             )
-        if not {"loss", "data_loss", "regularization_loss"} <= set(logs):
+        if split.is_plain or self._is_hidden or not split.was_asked:
+            return
+        if not {"data_loss", "regularization_loss"} <= set(logs):
+            self._warn(
+                model,
+                "returns logs of its own from its `train_step`, without "
+                "`data_loss` and `regularization_loss`. Let it return "
+                "`self.get_metrics_result()`, or the result of each of "
+                "`self.metrics`.",
+            )
+            return
+        if "loss" not in logs:
             return
         loss, parts = (
             logs["loss"],
@@ -206,12 +221,15 @@ class RegularizationLogger(keras.callbacks.Callback):
 
     def _check_schedules(self, model: keras.Model) -> None:
         """Looks at an epoch that is over: compiled code cannot complain."""
-        strengths = [term.strength for term in scheduled_terms(Survey(model))]
-        if not strengths:
+        strengths = [
+            term.strength
+            for placed in placed_regularizers(Survey(model), only_paying=True)
+            for term in terms_of(placed.regularizer)
+            if term.strength.is_scheduled
+        ]
+        if not strengths or self._begun_at is None:
             return
-        begin, end = self._begun_at, strengths[0].step
-        if begin is None or end is None:
-            return
+        begin, end = self._begun_at, max(each.step or 0 for each in strengths)
         if end == begin and not isinstance(
             # It may have skipped all the steps of an epoch.
             model.optimizer,

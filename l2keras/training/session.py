@@ -96,11 +96,7 @@ class Run:
 
     def _watch_weights(self) -> None:
         """Has the split know how a step of the user's own weights batches."""
-        kind = type(self._model)
-        if (
-            kind.train_step is keras.Model.train_step
-            and kind.test_step is keras.Model.test_step
-        ):
+        if self.split.is_plain:
             return
         for metric in self._model.metrics:
             if metric.name == "loss":
@@ -137,12 +133,16 @@ class Session:
             vars(model)[SESSION] = session
         return session
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is going on, and not set aside."""
+        return bool(self._runs) and not self._is_aside
+
     def run_of(self, owner: Any) -> Run | None:
         """Returns the run that is going on if it is the owner's."""
-        if self._is_aside or not self._runs:
-            return None
-        run = self._runs[-1]
-        return run if run.owner is owner else None
+        if self.is_running and self._runs[-1].owner is owner:
+            return self._runs[-1]
+        return None
 
     def begin(self, owner: Any, penalties: bool) -> Run:
         """Puts the split into the model.
@@ -233,6 +233,9 @@ class Session:
                 self._is_aside = False
                 if run in self._runs:
                     run.swap_in()
+                    if run.split.metric is not None:
+                        # As Keras has reset those of its own.
+                        run.split.metric.reset_state()
 
         return aside
 

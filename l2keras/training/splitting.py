@@ -51,6 +51,15 @@ class LossSplit:
             self.make_metric()
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the model's steps are Keras's own."""
+        kind = type(self._model)
+        return (
+            kind.train_step is keras.Model.train_step
+            and kind.test_step is keras.Model.test_step
+        )
+
+    @property
     def testing(self) -> bool:
         return self._testing
 

@@ -911,6 +911,7 @@ def test_activities_pay_in_a_compiled_step(make, truth, strength):
         ]
     )
     model.compile("sgd", "mse")
+    l2keras.set_step(model, STEP)
     x = some_weights(6, 3)
     y = ops.convert_to_numpy(model(x))  # The mean squared error is 0.
     loss = model.fit(x, y, verbose=0).history["loss"]
@@ -943,6 +944,7 @@ def test_a_shared_layer_pays_once():
 def test_a_model_trains(make, truth, strength):
     model = small_model(build(make, strength))
     model.compile(keras.optimizers.SGD(0.01), "mse")
+    l2keras.set_step(model, STEP)
     x, y = some_weights(4, 3), np.zeros((4, 4))
     before = model.get_weights()
     loss = model.fit(x, y, verbose=0).history["loss"][0]
@@ -1240,7 +1242,7 @@ BAD_STRENGTHS = {
     "class": (
         TypeError,
         LinearSchedule,
-        "l2=<class 'l2keras.strengths.schedules.LinearSchedule'> (of type type)",
+        f"l2={LinearSchedule!r} (of type type)",
     ),
     "type of number": (
         TypeError,

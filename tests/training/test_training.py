@@ -29,9 +29,17 @@ import l2keras
 UNDRIVEN = (
     "L2(l2=LinearSchedule(initial_value=0.0, end_value=0.05, steps=8, "
     "begin=2)) is being trained, but nothing moves its schedule on, so its "
-    "strength stays what it was. Train with `model.fit(..., "
-    "callbacks=[l2keras.RegularizationLogger()])`, or call "
+    "strength stays what it was: {}. Train by `model.fit`, or call "
     "`l2keras.set_step(model, step)` in your own loop, before each step."
+)
+NOT_BUILT = (
+    "`model.optimizer` is not built, so it does not seem to be the one that "
+    "trains (if it is, call "
+    "`model.optimizer.build(model.trainable_variables)` first)"
+)
+IN_YOUR_HANDS = (
+    "in a loop of your own on JAX the optimizer's values are in your hands "
+    "alone"
 )
 
 compiled_only = pytest.mark.skipif(
@@ -908,34 +916,34 @@ def undriven_model():
     )
 
 
-def test_an_undriven_fit_warns_once():
-    x, y = documented_data()
-    model = undriven_model()
-    assert warned(fit, model, x, y, callbacks=[]) == [UNDRIVEN]
-    assert warned(fit, model, x, y, callbacks=[]) == []
-
-
-def test_an_undriven_fit_keeps_the_strength():
-    x, y = documented_data()
+@pytest.mark.parametrize("train", [fit, train_on_batches])
+def test_schedules_move_by_themselves(train):
+    # No callback, and nothing else to remember.
+    x, y = documented_data(samples=150)
     model = compiled(scheduled_model())
     start = model.get_weights()
-    assert len(warned(fit, model, x, y, callbacks=[])) == 1
-    truth = simulate(
-        start,
-        x,
-        y,
-        first=lambda step: 0.0,
-        second=lambda step: 0.02,
-        epochs=3,
+    arguments = (
+        {"epochs": 1, "callbacks": []} if train is fit else {"drive": False}
     )
+    assert warned(train, model, x, y, **arguments) == []
+    truth = simulate(start, x, y, first=rising, second=falling)
     assert_weights(model, truth.weights)
 
 
-@pytest.mark.parametrize("train", [train_on_batches, train_in_a_loop])
-def test_an_undriven_loop_warns_once(train):
+def test_a_loop_with_another_optimizer_warns_once():
     x, y = documented_data()
     model = undriven_model()
-    assert warned(train, model, x, y, drive=False) == [UNDRIVEN]
+    assert warned(train_in_a_loop, model, x, y, drive=False) == [
+        UNDRIVEN.format(IN_YOUR_HANDS if BACKEND == "jax" else NOT_BUILT)
+    ]
+
+
+def test_a_loop_of_a_model_that_is_not_compiled_warns_once():
+    x, y = documented_data()
+    model = documented_model(l2keras.L2(rising_schedule()), None)
+    assert warned(train_in_a_loop, model, x, y, drive=False) == [
+        UNDRIVEN.format("no model that is at work has an optimizer of its own")
+    ]
 
 
 @pytest.mark.parametrize("train", [train_on_batches, train_in_a_loop])
@@ -944,25 +952,23 @@ def test_a_driven_loop_does_not_warn(train):
     assert warned(train, undriven_model(), x, y, drive=True) == []
 
 
-def test_an_undriven_activity_regularizer_warns():
+def test_activities_and_sums_follow_their_schedules_by_themselves():
     x, y = documented_data()
     layer = keras.layers.Dense(
         3,
         activation="softmax",
         activity_regularizer=l2keras.L2(rising_schedule()),
+        kernel_regularizer=l2keras.L1(0.1) + l2keras.L2(rising_schedule()),
     )
     model = compiled(keras.Sequential([keras.Input((10,)), layer]))
-    assert warned(fit, model, x, y, callbacks=[]) == [UNDRIVEN]
-
-
-def test_an_undriven_sum_warns():
-    x, y = documented_data()
-    model = compiled(
-        documented_model(
-            l2keras.L1(0.1) + l2keras.L2(rising_schedule()), l2keras.L1(0.1)
-        )
-    )
-    assert warned(fit, model, x, y, callbacks=[]) == [UNDRIVEN]
+    assert warned(fit, model, x, y, callbacks=[]) == []
+    step = model.optimizer.iterations
+    steps = [
+        term.strength.step
+        for each in (layer.activity_regularizer, layer.kernel_regularizer)
+        for term in each.terms
+    ]
+    assert steps == [int(ops.convert_to_numpy(step)), None, steps[0]]
 
 
 def test_looking_does_not_warn():
@@ -1010,18 +1016,3 @@ def test_frozen_weights_do_not_warn():
     )
     compiled(model)
     assert warned(fit, model, x, y, callbacks=[]) == []
-
-
-def test_an_undriven_fit_after_a_driven_one_warns():
-    x, y = documented_data()
-    model = undriven_model()
-    assert warned(fit, model, x, y) == []
-    assert warned(fit, model, x, y, callbacks=[]) == [UNDRIVEN]
-
-
-def test_an_undriven_fit_warns_again_after_a_driven_one():
-    x, y = documented_data()
-    model = undriven_model()
-    assert warned(fit, model, x, y, callbacks=[]) == [UNDRIVEN]
-    assert warned(fit, model, x, y) == []
-    assert warned(fit, model, x, y, callbacks=[]) == [UNDRIVEN]
