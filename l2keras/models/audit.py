@@ -15,8 +15,9 @@ from l2keras._types import Schedule
 from l2keras.models import control, regularized_layer
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import Regularizer
-from l2keras.weights import kinds, paths
-from l2keras.weights.paths import own_weights
+from l2keras.weights import kinds
+from l2keras.weights.paths import Weight
+from l2keras.weights.survey import Survey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +86,11 @@ def penalties(model: keras.Model) -> list[WeightPenalty]:
     >>> [(each.path, each.penalty) for each in l2keras.penalties(model)]
     [('hidden/kernel', 1.0), ('hidden/bias', 0.0)]
     """
-    weights = paths.weights(model)
-    paid = [_penalty(weight.variable) for weight in weights]
+    return _records(Survey.of(model))
+
+
+def _records(survey: Survey) -> list[WeightPenalty]:
+    paid = [_penalty(weight.variable) for weight in survey.weights]
     total = sum(paid)
     return [
         WeightPenalty(
@@ -102,7 +106,7 @@ def penalties(model: keras.Model) -> list[WeightPenalty]:
             weight_decay=decay,
         )
         for (path, variable, _), penalty, decay in zip(
-            weights, paid, _decays(model, weights), strict=True
+            survey.weights, paid, _decays(survey), strict=True
         )
     ]
 
@@ -149,31 +153,32 @@ def summary(
     <BLANKLINE>
     Penalties: 1, on 1 of 2 weights (4 of 5 parameters)
     """
-    records = penalties(model)
+    survey = Survey.of(model)
+    records = _records(survey)
     console = _tables.console(
         line_length or shutil.get_terminal_size((100, 24)).columns
     )
     with console.capture() as captured:
         console.print(f'Regularization of "{model.name}"')
-        console.print(_table(paths.weights(model), records))
+        console.print(_table(survey.weights, records))
         for line in _totals(records):
             console.print(line)
-        for finding in _findings(model, records):
+        for finding in _findings(survey, records):
             console.print(f"- {finding}")
     (print_fn or print)(_tables.text(captured.get()))
 
 
-def _decays(model: keras.Model, weights: list[paths.Weight]) -> list[float]:
+def _decays(survey: Survey) -> list[float]:
     """Returns the optimizer's weight decay on each weight."""
-    strengths = control.decay_strengths(model)
+    strengths = control.decay_strengths(survey.layer)
     if strengths is None:
         return [
-            optimizer_hooks.weight_decay(model, weight.variable)
-            for weight in weights
+            optimizer_hooks.weight_decay(survey.layer, weight.variable)
+            for weight in survey.weights
         ]
     return [
         strengths.get(weight.path, 0.0) if weight.variable.trainable else 0.0
-        for weight in weights
+        for weight in survey.weights
     ]
 
 
@@ -212,7 +217,7 @@ def _schedules(regularizer: Any) -> dict[str, Schedule]:
 
 
 def _table(
-    weights: list[paths.Weight], records: list[WeightPenalty]
+    weights: list[Weight], records: list[WeightPenalty]
 ) -> rich.table.Table:
     table = _tables.table(
         left=["Weight", "Shape", "Regularizer"],
@@ -264,17 +269,15 @@ def _totals(records: list[WeightPenalty]) -> list[str]:
     return lines
 
 
-def _findings(
-    model: keras.Model, records: list[WeightPenalty]
-) -> Iterable[str]:
+def _findings(survey: Survey, records: list[WeightPenalty]) -> Iterable[str]:
     """Yields what a careful reviewer would ask about."""
-    pairs = list(zip(paths.weights(model), records, strict=True))
+    pairs = list(zip(survey.weights, records, strict=True))
     # Weights whose layers' arguments do not say what they have.
     set_apart = {
         id(weight.variable)
-        for _, layer in layer_tree.layers_by_path(model)
+        for _, layer in survey.layers
         if regularized_layer.is_remembering(layer)
-        for weight in own_weights(layer)
+        for weight in Survey(layer).weights
     }
     kernels = [
         (weight, record) for weight, record in pairs if kinds.is_kernel(weight)
@@ -315,7 +318,7 @@ def _findings(
         "`l2keras.apply_regularizers`)",
         [r for weight, r in pairs if _was_given_in_vain(weight, set_apart)],
     )
-    yield from _about_the_clock(model)
+    yield from _about_the_clock(survey.layer)
 
 
 def _about(problem: str, records: list[WeightPenalty]) -> Iterable[str]:
@@ -326,7 +329,7 @@ def _about(problem: str, records: list[WeightPenalty]) -> Iterable[str]:
         yield f"{problem}: {listed}{more}"
 
 
-def _was_given_in_vain(weight: paths.Weight, set_apart: set[int]) -> bool:
+def _was_given_in_vain(weight: Weight, set_apart: set[int]) -> bool:
     name = kinds.argument(weight) if weight.is_trained else None
     if (
         name is None

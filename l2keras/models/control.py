@@ -6,7 +6,7 @@ share one scale: on JAX each variable of the state costs time at each step.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -55,7 +55,7 @@ def set_step(model: keras.Model, step: int) -> None:
     if clock is None:
         return
     if changed:
-        forget_compiled(model)
+        forget_compiled(layer for layer, _ in scheduled_terms(model))
     clock.write(step)
     clock.driven = True
 
@@ -259,7 +259,7 @@ def connect_scales(
             changed |= layer_tree.carry(weight.layer, scale)
         states[pattern] = scale
     if changed:
-        forget_compiled(model)
+        forget_compiled(w.variable for w in weights if w.path in matched)
     return states
 
 
@@ -276,12 +276,15 @@ def drop_unused_states(model: keras.Model) -> None:
                 layer_tree.drop(layer, state)
 
 
-def forget_compiled(model: keras.Model) -> None:
-    """Drops the compiled functions; within `fit`, has them made again.
+def forget_compiled(
+    changed: Iterable[keras.layers.Layer | keras.Variable],
+) -> None:
+    """Drops functions compiled before these layers and weights changed.
 
-    Those of the models that contain this one too.
+    Those of all models in memory that have one of them: models may be inside
+    one another, or share layers. Within `fit`, they are made again.
     """
-    for each in memory.models_around(model):
+    for each in memory.models_with(changed):
         training = each.train_function is not None
         each.train_function = each.test_function = None
         instrumentation = getattr(each.compute_loss, "instrumentation", None)
