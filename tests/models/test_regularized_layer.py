@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import assert_weights, rising_schedule
 from zoo import (
+    Backbone,
     Custom,
     Lazy,
     attention,
@@ -23,6 +24,7 @@ from zoo import (
 )
 
 import l2keras
+from l2keras.regularizers import describing
 
 
 def with_rms():
@@ -174,6 +176,94 @@ def test_a_loaded_model_trains_on_as_the_one_that_was_saved(make, tmp_path):
     # The schedule went on: not the epoch that it was trained by before.
     assert second["regularization_loss"] > first["regularization_loss"]
     assert_weights(again, model.get_weights(), atol=0)
+
+
+def test_a_clone_of_what_was_loaded_has_them_too(tmp_path):
+    # Keras clones the layers one by one, and saves the whole.
+    model = Backbone()
+    l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
+    loaded = by_keras_file(model, tmp_path)
+    assert type(loaded).__name__ == "Backbone"
+    for each in (loaded, by_clone(loaded, None)):
+        assert described(each) == described(model)
+        assert losses(each) == losses(model)
+    l2keras.strip_regularizers(loaded)
+    assert described(by_clone(loaded, None)) == {}
+
+
+def test_a_preset_is_that_of_the_plain_model_and_says_so(tmp_path):
+    model = Backbone(name="small")
+    l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
+    before = described(model)
+    with pytest.warns(UserWarning, match="preset") as warned:
+        model.save_to_preset(tmp_path)
+    # HDF5 makes NumPy warn, of something else.
+    (ours,) = [each for each in warned if each.category is UserWarning]
+    assert str(ours.message) == (
+        "A preset of KerasHub cannot hold the regularizers of 'small', so they "
+        "are not saved with it. Call `l2keras.apply_regularizers` again after "
+        "`from_preset`, or save the model by `model.save`."
+    )
+    assert ours.filename == __file__
+    # The model itself keeps them, and goes on to save them.
+    assert described(model) == before
+    assert described(by_keras_file(model, tmp_path)) == before
+    again = Backbone.from_preset(tmp_path)
+    assert type(again) is Backbone
+    assert described(again) == {}
+    assert_weights(again, model.get_weights(), atol=0)
+
+
+def test_a_config_of_the_first_version_is_loaded():
+    strong, weak = (
+        {
+            "module": "l2keras",
+            "class_name": "L2",
+            "config": {"l2": strength},
+            "registered_name": "l2keras>L2",
+        }
+        for strength in (0.5, 0.25)
+    )
+    layer = keras.saving.deserialize_keras_object(
+        {
+            "module": "zoo",
+            "class_name": "Custom",
+            "registered_name": "l2keras>RegularizedLayer",
+            "config": {
+                "layer": {
+                    "module": "zoo",
+                    "class_name": "Custom",
+                    "config": {
+                        "name": "custom",
+                        "trainable": True,
+                        "dtype": "float32",
+                        "units": 3,
+                    },
+                    "registered_name": "l2keras_tests_apply>Custom",
+                },
+                "weights": ["mix", "bias", "kernel", "bias"],
+                "regularizers": [strong, None, weak, None],
+            },
+        }
+    )
+    model = sequential((4,), layer)
+    inner = layer.inner.name
+    assert described(model) == {
+        "custom/mix": "L2(l2=0.5)",
+        f"custom/{inner}/kernel": "L2(l2=0.25)",
+    }
+    assert losses(by_clone(model, None)) == losses(model)
+
+
+def test_what_a_loader_adds_to_a_config_is_for_the_layer():
+    # As KerasHub hands on a `dtype`, or `trainable`, of its user.
+    model = sequential((4,), Custom(3, name="custom"))
+    l2keras.apply_regularizers(model, {"custom/mix": l2keras.L2(0.25)})
+    config = keras.saving.serialize_keras_object(model.layers[0])
+    config["config"]["dtype"] = "bfloat16"
+    again = keras.saving.deserialize_keras_object(config)
+    assert again.compute_dtype == "bfloat16"
+    assert describing.describe(again.mix.regularizer) == "L2(l2=0.25)"
 
 
 def test_a_layer_that_changed_its_weights_is_not_loaded():

@@ -1,6 +1,7 @@
 """Models to put regularizers on, ways to have one twice, and what it pays."""
 
 import copy
+import json
 import pickle
 import re
 from pathlib import Path
@@ -96,6 +97,95 @@ class OwnFunctional(keras.Model):
 
     def get_config(self):
         return {"units": self.units, "name": self.name}
+
+
+# A backbone as those of KerasHub: functional, with a config of its own, made of
+# layers that know no regularizers, and saved as a preset.
+
+
+@register
+class Positions(keras.layers.Layer):
+    """Adds an embedding of each position."""
+
+    def build(self, input_shape):
+        self.table = self.add_weight(shape=input_shape[1:], name="embeddings")
+
+    def call(self, inputs):
+        return inputs + self.table
+
+
+@register
+class ClassToken(keras.layers.Layer):
+    """Puts a learned vector before the others."""
+
+    def build(self, input_shape):
+        shape = (1, 1, input_shape[-1])
+        self.token = self.add_weight(shape=shape, name="class_token")
+
+    def call(self, inputs):
+        token = ops.broadcast_to(
+            self.token, (ops.shape(inputs)[0], 1, inputs.shape[-1])
+        )
+        return ops.concatenate([token, inputs], axis=1)
+
+
+@register
+class Block(keras.layers.Layer):
+    """Makes its layers when it is built."""
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        self.attention = keras.layers.MultiHeadAttention(2, 2, name="attention")
+        self.attention.build(input_shape, input_shape)
+        self.norm = keras.layers.LayerNormalization(name="norm")
+        self.norm.build(input_shape)
+        self.dense = keras.layers.Dense(width, name="dense")
+        self.dense.build(input_shape)
+
+    def call(self, inputs):
+        return self.dense(self.norm(inputs + self.attention(inputs, inputs)))
+
+
+@register
+class Backbone(keras.Model):
+    def __init__(self, vocabulary=6, width=4, dtype=None, **kwargs):
+        tokens = keras.Input((3,), dtype="int32")
+        embedding = keras.layers.Embedding(
+            vocabulary, width, dtype=dtype, name="tokens"
+        )
+        hidden = Positions(dtype=dtype, name="positions")(embedding(tokens))
+        hidden = ClassToken(dtype=dtype, name="token")(hidden)
+        for index in range(2):
+            hidden = Block(dtype=dtype, name=f"block{index}")(hidden)
+        super().__init__(tokens, hidden, **kwargs)
+        self.vocabulary, self.width = vocabulary, width
+
+    def get_config(self):
+        return {
+            "vocabulary": self.vocabulary,
+            "width": self.width,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def save_to_preset(self, folder):
+        config = keras.saving.serialize_keras_object(self)
+        (folder / "config.json").write_text(json.dumps(config))
+        self.save_weights(folder / "model.weights.h5")
+
+    @classmethod
+    def from_preset(cls, folder, **arguments):
+        config = json.loads((folder / "config.json").read_text())
+        saved = keras.saving.get_registered_object(config["registered_name"])
+        assert issubclass(saved, cls), saved
+        config["config"].update(arguments)
+        model = keras.saving.deserialize_keras_object(config)
+        model.load_weights(folder / "model.weights.h5")
+        return model
 
 
 def sequential(shape, *layers):
@@ -208,6 +298,20 @@ ROWS = {
     "functional, subclassed": (
         OwnFunctional,
         ["hidden/kernel", "output/kernel"],
+    ),
+    "backbone": (
+        Backbone,
+        [
+            f"block{index}/{layer}/kernel"
+            for index in range(2)
+            for layer in (
+                "attention/query",
+                "attention/key",
+                "attention/value",
+                "attention/attention_output",
+                "dense",
+            )
+        ],
     ),
     "model in a model": (transfer, ["backbone/conv1/kernel", "head/kernel"]),
     "subclassed": (
