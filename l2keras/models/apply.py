@@ -54,8 +54,8 @@ def apply_regularizers(
     """Puts regularizers on weights of a model that is already built.
 
     It acts at once and for good: on `model.losses`, on training, even of a
-    model that has been compiled and fitted before, and on what is saved or
-    cloned. Setting `layer.kernel_regularizer` does none of this, since Keras
+    model that has been compiled and fitted before, or of another that shares
+    the weights, and on what is saved or cloned. Setting `layer.kernel_regularizer` does none of this, since Keras
     reads it only when the layer is built. Each weight gets a copy of its own.
 
     Everything is checked before anything is changed.
@@ -63,6 +63,7 @@ def apply_regularizers(
     Where a layer has no argument that would save the regularizer (custom
     layers, `RMSNormalization`, the layers in a `MultiHeadAttention`, subclassed
     models), the layer is saved as `l2keras>RegularizedLayer`, which holds it.
+    Only presets of KerasHub hold none: `save_to_preset` warns.
 
     Args:
         model: A built Keras model. The outermost one: then paths have the names
@@ -72,10 +73,12 @@ def apply_regularizers(
             there. An exact path goes before an expression.
         default: The regularizer of every kernel that no rule names, or `None`
             to leave those as they are. Kernels are weights of two or more
-            dimensions but for biases, embeddings, and what normalization
-            layers and `PReLU` have. Defaults to `None`.
-        default_embeddings: Whether `default` goes to embeddings too. Defaults
-            to `False`.
+            dimensions but for biases, embeddings, what normalization layers
+            and `PReLU` have, and vectors of shape `(1, 1, n)`. Defaults to
+            `None`.
+        default_embeddings: Whether `default` goes to embeddings too: those of
+            an `Embedding`, and what other layers call so, positions and class
+            tokens among them. Defaults to `False`.
 
     Frozen weights get regularizers as well, and pay from when they are thawed.
     Where `enable_lora` was called, the frozen kernel and its two factors are

@@ -88,7 +88,7 @@ def test_all_models_with_the_weight_go_on_with_what_it_pays_now(
             paid = 0.25 * np.sum(kernel**2)
         else:
             paid = strength * np.sum(kernel**2)
-            # One that knows no batches, as versions of Keras divide by them.
+            # As Keras has it, which divides by the batch in some versions.
             layer(X)
             paid += sum(map(number, layer.losses[:-1])) if activity else 0.0
         expected = pytest.approx(data + paid, rel=1e-5)
