@@ -55,8 +55,9 @@ def apply_regularizers(
 
     It acts at once and for good: on `model.losses`, on training, even of a
     model that has been compiled and fitted before, or of another that shares
-    the weights, and on what is saved or cloned. Setting `layer.kernel_regularizer` does none of this, since Keras
-    reads it only when the layer is built. Each weight gets a copy of its own.
+    the weights, and on what is saved or cloned. Setting
+    `layer.kernel_regularizer` does none of this, since Keras reads it only when
+    the layer is built. Each weight gets a copy of its own.
 
     Everything is checked before anything is changed.
 
