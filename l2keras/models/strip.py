@@ -78,15 +78,16 @@ class _Counterparts:
     def __init__(self, to_keras: bool) -> None:
         self.lost: dict[str, Regularizer] = {}
         self._to_keras = to_keras
-        self._found: dict[Regularizer, Any] = {}
+        # By `id`, with what it is the `id` of, which must not be freed.
+        self._found: dict[int, tuple[Regularizer, Any]] = {}
 
     def of(self, regularizer: Regularizer, path: str) -> Any:
-        if regularizer not in self._found:
+        if id(regularizer) not in self._found:
             found = _in_keras(regularizer) if self._to_keras else None
             if self._to_keras and found is None:
                 self.lost[path] = regularizer
-            self._found[regularizer] = found
-        return self._found[regularizer]
+            self._found[id(regularizer)] = regularizer, found
+        return self._found[id(regularizer)][1]
 
 
 def _forget(survey: Survey) -> list[str]:
@@ -95,11 +96,15 @@ def _forget(survey: Survey) -> list[str]:
     Returns the paths of the weights whose regularizers that does not save.
     """
     paths = {id(weight.variable): weight.path for weight in survey.weights}
-    unsaved: dict[str, None] = {}  # In order, and each once.
-    for _, layer in survey.layers:
-        if not regularized_layer.is_remembering(layer):
-            continue
+    remembering = [
+        layer
+        for _, layer in survey.layers
+        if regularized_layer.is_remembering(layer)
+    ]
+    for layer in remembering:
         regularized_layer.forget(layer)
+    unsaved: dict[str, None] = {}  # In order, and each once.
+    for layer in remembering:
         inside = Survey(layer)
         _clear_unused(inside)
         if not tell_arguments(layer, inside.trained):

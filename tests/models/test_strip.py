@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import rising_schedule
 from zoo import (
+    Backbone,
     assert_pays,
     attention,
     by_clone,
@@ -182,6 +183,18 @@ def test_it_warns_where_the_layer_has_no_argument_for_keras_words():
     assert not uses_l2keras(model)
     # As long as the model lives, it pays.
     assert_pays(model, l2(model, {"mha/query/kernel": 0.25}))
+
+
+def test_it_warns_of_each_weight_once_that_two_layers_had_saved():
+    # The whole for files, and the layers for clones.
+    model = Backbone()
+    done = l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
+    with pytest.warns(UserWarning, match="no argument") as warned:
+        l2keras.strip_regularizers(model, to_keras=True)
+    (message,) = [str(each.message) for each in warned]
+    assert message.endswith(f" these weights: {', '.join(done)}")
+    assert not uses_l2keras(model)
+    assert type(model) is Backbone
 
 
 @pytest.mark.parametrize("to_keras", [False, True])
