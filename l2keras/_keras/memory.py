@@ -1,21 +1,30 @@
 """Models found among all objects in memory, where nothing else can tell."""
 
 import gc
+from collections.abc import Iterable
 
 import keras
 
-from l2keras._keras.layer_tree import layers_by_path
+from l2keras._keras.layer_tree import layers_by_path, own_variables
 
 
-def models_around(layer: keras.layers.Layer) -> list[keras.Model]:
-    """Returns the models that contain a layer, itself if it is one.
+def models_with(
+    parts: Iterable[keras.layers.Layer | keras.Variable],
+) -> list[keras.Model]:
+    """Returns the models that have any of these layers or weights in them.
 
-    A layer does not know who uses it, so all objects in memory are looked at.
+    A layer or a weight does not know who uses it, so all objects in memory are
+    looked at, once for all parts. A model has itself in it.
     """
+    wanted = {id(part) for part in parts}
     return [
-        each
-        for each in _all_models()
-        if any(inner is layer for _, inner in layers_by_path(each))
+        model
+        for model in _all_models()
+        if any(
+            id(layer) in wanted
+            or any(id(each) in wanted for each in own_variables(layer))
+            for _, layer in layers_by_path(model)
+        )
     ]
 
 

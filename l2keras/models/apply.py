@@ -7,12 +7,14 @@ from typing import Any
 import keras
 
 from l2keras._keras import backends
-from l2keras.models.saving import save_with, saved_layers
+from l2keras.models.regularized_layer import save_with
+from l2keras.models.saving import units
 from l2keras.models.states import steps_of_schedules, update_states
 from l2keras.regularizers import describing
-from l2keras.weights import kinds, paths
-from l2keras.weights.paths import own_weights
-from l2keras.weights.rules import match_trained
+from l2keras.weights import kinds
+from l2keras.weights.paths import Weight
+from l2keras.weights.rules import Named, Rules
+from l2keras.weights.survey import Survey
 
 
 class AppliedRegularizers(dict[str, Any]):
@@ -52,15 +54,17 @@ def apply_regularizers(
     """Puts regularizers on weights of a model that is already built.
 
     It acts at once and for good: on `model.losses`, on training, even of a
-    model that has been compiled and fitted before, and on what is saved or
-    cloned. Setting `layer.kernel_regularizer` does none of this, since Keras
-    reads it only when the layer is built. Each weight gets a copy of its own.
+    model that has been compiled and fitted before, or of another that shares
+    the weights, and on what is saved or cloned. Setting
+    `layer.kernel_regularizer` does none of this, since Keras reads it only when
+    the layer is built. Each weight gets a copy of its own.
 
     Everything is checked before anything is changed.
 
     Where a layer has no argument that would save the regularizer (custom
     layers, `RMSNormalization`, the layers in a `MultiHeadAttention`, subclassed
     models), the layer is saved as `l2keras>RegularizedLayer`, which holds it.
+    Only presets of KerasHub hold none: `save_to_preset` warns.
 
     Args:
         model: A built Keras model. The outermost one: then paths have the names
@@ -70,10 +74,12 @@ def apply_regularizers(
             there. An exact path goes before an expression.
         default: The regularizer of every kernel that no rule names, or `None`
             to leave those as they are. Kernels are weights of two or more
-            dimensions but for biases, embeddings, and what normalization
-            layers and `PReLU` have. Defaults to `None`.
-        default_embeddings: Whether `default` goes to embeddings too. Defaults
-            to `False`.
+            dimensions but for biases, embeddings, what normalization layers
+            and `PReLU` have, and vectors of shape `(1, 1, n)`. Defaults to
+            `None`.
+        default_embeddings: Whether `default` goes to embeddings too: those of
+            an `Embedding`, and what other layers call so, positions and class
+            tokens among them. Defaults to `False`.
 
     Frozen weights get regularizers as well, and pay from when they are thawed.
     Where `enable_lora` was called, the frozen kernel and its two factors are
@@ -108,64 +114,58 @@ def apply_regularizers(
     >>> len(model.losses)
     2
     """
-    chosen = _choose(model, rules, default, default_embeddings)
-    for weight, regularizer in chosen:
+    survey = Survey.of(model)
+    chosen = _choose(survey, rules, default, default_embeddings)
+    for weight, _, regularizer in chosen:
         _check_computes(regularizer, weight)
 
     step = steps_of_schedules(model)
     with backends.variable_scope(model):  # Copies of schedules have variables.
         changes = [
-            (weight, _own_copy(regularizer)) for weight, regularizer in chosen
+            (weight, _own_copy(regularizer))
+            for weight, _, regularizer in chosen
         ]
     for weight, regularizer in changes:
         weight.variable.regularizer = regularizer
     changed = {id(weight.variable) for weight, _ in changes}
-    for unit in saved_layers(model):
-        own = own_weights(unit)
+    for unit in units(model):
+        own = Survey(unit).trained
         if any(id(weight.variable) in changed for weight in own):
             save_with(unit, own)
-    update_states(model, step)
+    update_states(survey, [weight.variable for weight, _ in changes], step)
     return AppliedRegularizers({w.path: r for w, r in changes})
 
 
 def _choose(
-    model: keras.Model,
-    rules: Mapping[str, Any] | None,
+    survey: Survey,
+    given: Mapping[str, Any] | None,
     default: Any,
     default_embeddings: bool,
-) -> list[tuple[paths.Weight, Any]]:
+) -> list[Named[Any]]:
     """Returns the weights that are to change, each with its regularizer."""
-    weights = paths.weights(model)
-    rules = {} if rules is None else rules
-    trained, matched = match_trained(rules, weights, "pay a penalty")
-    regularizers = {
-        pattern: _check_regularizer(regularizer, f"rules[{pattern!r}]")
-        for pattern, regularizer in rules.items()
-    }
-    default = _check_regularizer(default, "default")
+    rules = Rules(given, default, check=_check_regularizer)
     if not isinstance(default_embeddings, bool):
         raise TypeError(
             "Argument `default_embeddings` must be a boolean. "
             f"Received: default_embeddings={default_embeddings!r}"
         )
-    if not rules and default is None:
+    if not rules.by_pattern and rules.default is None:
         raise ValueError(
             "There is nothing to apply. Give `rules`, a dictionary from path "
             "or pattern to regularizer, or a `default` for all kernels. (To "
             'take all regularizers off, the rule is `{".*": None}`.)'
         )
-    chosen = []
-    for weight in trained:
-        if weight.path in matched:
-            chosen.append((weight, regularizers[matched[weight.path]]))
-        elif default is not None and (
-            kinds.is_kernel(weight)
-            or (default_embeddings and kinds.is_embedding(weight))
-        ):
-            chosen.append((weight, default))
+
+    def reaches(weight: Weight) -> bool:
+        return kinds.is_kernel(weight) or (
+            default_embeddings and kinds.is_embedding(weight)
+        )
+
+    chosen = rules.resolve(survey.weights, "pay a penalty", reaches)
     if not chosen:
         raise ValueError(
-            f"Model {model.name!r} has no kernel that the default could go to."
+            f"Model {survey.layer.name!r} has no kernel that the default could "
+            "go to."
         )
     return chosen
 
@@ -197,7 +197,7 @@ def _check_regularizer(value: Any, name: str) -> Any:
     return value
 
 
-def _check_computes(regularizer: Any, weight: paths.Weight) -> None:
+def _check_computes(regularizer: Any, weight: Weight) -> None:
     """Raises a ValueError unless it makes one number of the weight."""
     if regularizer is None:
         return

@@ -17,8 +17,9 @@ from l2keras.models.decay import decay_strengths
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import Regularizer, strengths_of
 from l2keras.strengths import step as steps
-from l2keras.weights import kinds, paths
-from l2keras.weights.paths import own_weights
+from l2keras.weights import kinds
+from l2keras.weights.paths import Weight
+from l2keras.weights.survey import Survey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +88,16 @@ def penalties(model: keras.Model) -> list[WeightPenalty]:
     >>> [(each.path, each.penalty) for each in l2keras.penalties(model)]
     [('hidden/kernel', 1.0), ('hidden/bias', 0.0)]
     """
-    with steps.of(model):
-        return _penalties(model)
+    return _records(Survey.of(model))
 
 
-def _penalties(model: keras.Model) -> list[WeightPenalty]:
-    weights = paths.weights(model)
-    paid = [_penalty(weight.variable) for weight in weights]
+def _records(survey: Survey) -> list[WeightPenalty]:
+    with steps.of(survey.layer):
+        return _records_at_step(survey)
+
+
+def _records_at_step(survey: Survey) -> list[WeightPenalty]:
+    paid = [_penalty(weight.variable) for weight in survey.weights]
     total = sum(paid)
     return [
         WeightPenalty(
@@ -109,7 +113,7 @@ def _penalties(model: keras.Model) -> list[WeightPenalty]:
             weight_decay=decay,
         )
         for (path, variable, _), penalty, decay in zip(
-            weights, paid, _decays(model, weights), strict=True
+            survey.weights, paid, _decays(survey), strict=True
         )
     ]
 
@@ -156,31 +160,32 @@ def summary(
     <BLANKLINE>
     Penalties: 1, on 1 of 2 weights (4 of 5 parameters)
     """
-    records = penalties(model)
+    survey = Survey.of(model)
+    records = _records(survey)
     console = _tables.console(
         line_length or shutil.get_terminal_size((100, 24)).columns
     )
     with console.capture() as captured:
         console.print(f'Regularization of "{model.name}"')
-        console.print(_table(paths.weights(model), records))
+        console.print(_table(survey.weights, records))
         for line in _totals(records):
             console.print(line)
-        for finding in _findings(model, records):
+        for finding in _findings(survey, records):
             console.print(f"- {finding}")
     (print_fn or print)(_tables.text(captured.get()))
 
 
-def _decays(model: keras.Model, weights: list[paths.Weight]) -> list[float]:
+def _decays(survey: Survey) -> list[float]:
     """Returns the optimizer's weight decay on each weight."""
-    strengths = decay_strengths(model)
+    strengths = decay_strengths(survey.layer)
     if strengths is None:
         return [
-            optimizer_hooks.weight_decay(model, weight.variable)
-            for weight in weights
+            optimizer_hooks.weight_decay(survey.layer, weight.variable)
+            for weight in survey.weights
         ]
     return [
         strengths.get(weight.path, 0.0) if weight.variable.trainable else 0.0
-        for weight in weights
+        for weight in survey.weights
     ]
 
 
@@ -216,7 +221,7 @@ def _schedules(regularizer: Any) -> dict[str, Schedule]:
 
 
 def _table(
-    weights: list[paths.Weight], records: list[WeightPenalty]
+    weights: list[Weight], records: list[WeightPenalty]
 ) -> rich.table.Table:
     table = _tables.table(
         left=["Weight", "Shape", "Regularizer"],
@@ -268,17 +273,15 @@ def _totals(records: list[WeightPenalty]) -> list[str]:
     return lines
 
 
-def _findings(
-    model: keras.Model, records: list[WeightPenalty]
-) -> Iterable[str]:
+def _findings(survey: Survey, records: list[WeightPenalty]) -> Iterable[str]:
     """Yields what a careful reviewer would ask about."""
-    pairs = list(zip(paths.weights(model), records, strict=True))
+    pairs = list(zip(survey.weights, records, strict=True))
     # Weights whose layers' arguments do not say what they have.
     set_apart = {
         id(weight.variable)
-        for _, layer in layer_tree.layers_by_path(model)
+        for _, layer in survey.layers
         if regularized_layer.is_remembering(layer)
-        for weight in own_weights(layer)
+        for weight in Survey(layer).weights
     }
     kernels = [
         (weight, record) for weight, record in pairs if kinds.is_kernel(weight)
@@ -329,7 +332,7 @@ def _about(problem: str, records: list[WeightPenalty]) -> Iterable[str]:
         yield f"{problem}: {listed}{more}"
 
 
-def _was_given_in_vain(weight: paths.Weight, set_apart: set[int]) -> bool:
+def _was_given_in_vain(weight: Weight, set_apart: set[int]) -> bool:
     name = kinds.argument(weight) if weight.is_trained else None
     if (
         name is None

@@ -1,6 +1,7 @@
 """What Keras compiled for a model, when it no longer holds."""
 
 import functools
+from collections.abc import Iterable
 
 import keras
 
@@ -10,12 +11,15 @@ from l2keras._keras import memory, trainer_hooks
 SESSION = "_l2keras_session"
 
 
-def forget_compiled(model: keras.Model) -> None:
-    """Drops the compiled functions; within `fit`, has them made again.
+def forget_compiled(
+    changed: Iterable[keras.layers.Layer | keras.Variable],
+) -> None:
+    """Drops functions compiled before these layers and weights changed.
 
-    Those of the models that contain this one too.
+    Those of all models in memory that have one of them: models may be inside
+    one another, or share layers. Within `fit`, they are made again.
     """
-    for each in memory.models_around(model):
+    for each in memory.models_with(changed):
         training = each.train_function is not None
         each.train_function = each.test_function = None
         session = vars(each).get(SESSION)

@@ -9,13 +9,18 @@ holds the regularizers of all its weights.
 """
 
 import functools
+import warnings
 from typing import Any
 
 import keras
 
 from l2keras._keras import layer_tree
-from l2keras.weights import kinds, paths
-from l2keras.weights.paths import own_weights
+from l2keras.models.saving import tell_arguments, units
+from l2keras.weights import kinds
+from l2keras.weights.paths import Weight
+from l2keras.weights.survey import Survey
+
+_OWN_KEYS = {"layer", "weights", "regularizers"}
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -38,14 +43,13 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
         layer.pop("compile_config", None)
         # In the order of the weights, since layers inside may have been named
         # by Keras, which gives a layer another name each time.
+        trained = Survey(self).trained
         return {
             "layer": layer,
-            "weights": [
-                weight.variable.name for weight in _trained_weights(self)
-            ],
+            "weights": [weight.variable.name for weight in trained],
             "regularizers": [
                 keras.saving.serialize_keras_object(weight.variable.regularizer)
-                for weight in _trained_weights(self)
+                for weight in trained
             ],
         }
 
@@ -56,10 +60,15 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
         known: dict[str, Any] | None = None
         if cls is not RegularizedLayer:
             base: Any = _base(cls)
-            if set(config) != {"layer", "weights", "regularizers"}:
+            if not set(config) >= _OWN_KEYS:
                 return base.from_config(config)
             known = {keras.saving.get_registered_name(base): base}
-        again = keras.saving.deserialize_keras_object(config["layer"], known)
+        # What a loader put in besides, such as another `dtype`, is meant for
+        # the layer.
+        besides = {k: v for k, v in config.items() if k not in _OWN_KEYS}
+        layer = config["layer"]
+        layer = {**layer, "config": {**layer["config"], **besides}}
+        again = keras.saving.deserialize_keras_object(layer, known)
         remember(again)
         regularizers = keras.saving.deserialize_keras_object(
             config["regularizers"]
@@ -88,7 +97,7 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
             raise ValueError(
                 f"Layer {self.name!r} was saved with the regularizers of "  # type: ignore[attr-defined]
                 f"{len(self._awaited)} weights, but has "
-                f"{len(_trained_weights(self))}. Load it with the class that "
+                f"{len(Survey(self).trained)}. Load it with the class that "
                 "it was saved with."
             )
         return outputs
@@ -97,7 +106,7 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
         """Gives the awaited regularizers to the weights, if all are there."""
         if self._awaited is None:
             return
-        weights = _trained_weights(self)
+        weights = Survey(self).trained
         awaited = self._awaited
         if len(weights) != len(awaited):
             # Keras merges the factors of `enable_lora` into the kernels that it
@@ -110,6 +119,9 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
             if name := kinds.argument(weight):
                 setattr(weight.layer, name, regularizer)
         object.__setattr__(self, "_awaited", None)
+        for unit in units(self):
+            if unit is not self:
+                save_with(unit, Survey(unit).trained)
 
     def __reduce__(self) -> Any:
         # Pickle finds classes by their names, and this one has none.
@@ -121,6 +133,19 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
 def is_remembering(layer: keras.layers.Layer) -> bool:
     """Tells whether a layer saves its weights' regularizers by itself."""
     return isinstance(layer, RegularizedLayer)
+
+
+def save_with(layer: keras.layers.Layer, trained: list[Weight]) -> None:
+    """Has a layer save the regularizers that its weights have now.
+
+    By its arguments, if they can say it, and else by the class of it.
+
+    Args:
+        layer: A layer.
+        trained: The weights in it that are ever trained.
+    """
+    if not tell_arguments(layer, trained):
+        remember(layer)
 
 
 def remember(layer: keras.layers.Layer) -> None:
@@ -136,28 +161,49 @@ def forget(layer: keras.layers.Layer) -> None:
         _set_class(layer, _base(type(layer)))
 
 
-def _trained_weights(layer: keras.layers.Layer) -> list[paths.Weight]:
-    return [weight for weight in own_weights(layer) if weight.is_trained]
-
-
 @functools.cache
 def _derived(base: type) -> type:
     """Returns a class that saves its regularizers and is else like `base`."""
-    derived = type(
-        # The old name, which Keras uses in summaries and in weight files.
-        base.__name__,
-        (RegularizedLayer, base),
-        {
-            "__module__": base.__module__,
-            "__qualname__": base.__qualname__,
-            "__doc__": base.__doc__,
-        },
-    )
+    attributes: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
+    if hasattr(base, "save_to_preset"):
+        attributes["save_to_preset"] = _save_to_preset
+    # The old name, which Keras uses in summaries and in weight files.
+    derived = type(base.__name__, (RegularizedLayer, base), attributes)
     name = "RegularizedLayer"
     derived = keras.saving.register_keras_serializable("l2keras", name)(derived)
     # It is saved under this name, and its base class reads all that are.
     keras.saving.get_custom_objects()[f"l2keras>{name}"] = RegularizedLayer
     return derived
+
+
+def _save_to_preset(model: Any, *args: Any, **kwargs: Any) -> None:
+    """Saves a model of KerasHub as a preset, which can hold no regularizers.
+
+    `from_preset` asks, before anything is loaded, whether the class by whose
+    name the preset was saved is a subclass of the one that it is called on.
+    """
+    remembering = [
+        (layer, type(layer))
+        for _, layer in layer_tree.layers_by_path(model)
+        if is_remembering(layer)
+    ]
+    for layer, own in remembering:
+        _set_class(layer, _base(own))
+    try:
+        model.save_to_preset(*args, **kwargs)
+    finally:
+        for layer, own in remembering:
+            _set_class(layer, own)
+    warnings.warn(
+        f"A preset of KerasHub cannot hold the regularizers of {model.name!r}, "
+        "so they are not saved with it. Call `l2keras.apply_regularizers` "
+        "again after `from_preset`, or save the model by `model.save`.",
+        stacklevel=2,
+    )
 
 
 def _base(derived: type) -> Any:

@@ -1,4 +1,4 @@
-"""How a layer saves the regularizers that its weights have."""
+"""Whether a layer's config says which regularizers its weights have."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,40 +6,40 @@ from typing import Any
 import keras
 
 from l2keras._keras import layer_tree
-from l2keras.models import regularized_layer
 from l2keras.regularizers import describing
-from l2keras.weights import kinds, paths
+from l2keras.weights import kinds
+from l2keras.weights.paths import Weight
 
 
-def saved_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yields the layers that Keras saves one by one, each with its config.
+def units(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """Yields the layers whose configs have to say what their weights have.
 
     Sequential and functional models, also inside such, have the configs of
-    their layers in theirs. Any other layer, or model, is saved as a whole.
+    their layers in theirs. Any other layer, or model, is saved as a whole. So
+    are those classes derived from them that have a config of their own, but
+    `clone_model` takes them apart all the same: they come after their layers.
     """
-    if layer_tree.saves_layers_one_by_one(layer):
+    if isinstance(layer, keras.Sequential | keras.Function):
         for each in layer.layers:
-            yield from saved_layers(each)
-    else:
-        yield layer
+            yield from units(each)
+        if layer_tree.saves_layers_one_by_one(layer):
+            return
+    yield layer
 
 
-def save_with(layer: keras.layers.Layer, own: list[paths.Weight]) -> None:
-    """Has a layer save the regularizers that its weights have now."""
-    if not tell_arguments(layer, own):
-        regularized_layer.remember(layer)
-
-
-def tell_arguments(layer: keras.layers.Layer, own: list[paths.Weight]) -> bool:
+def tell_arguments(layer: keras.layers.Layer, trained: list[Weight]) -> bool:
     """Sets arguments to the regularizers that the weights of a layer have.
 
-    Returns whether the layer's config, as it is now, says all of it.
+    Args:
+        layer: A layer.
+        trained: The weights in it that are ever trained.
+
+    Returns:
+        Whether the layer's config, as it is now, says all of it.
     """
-    told = not regularized_layer.is_remembering(layer)
-    arguments: dict[tuple[int, str], paths.Weight] = {}
-    for weight in own:
-        if not weight.is_trained:
-            continue
+    told = True
+    arguments: dict[tuple[int, str], Weight] = {}
+    for weight in trained:
         regularizer = weight.variable.regularizer
         name = kinds.argument(weight)
         # What an argument of other people's layers is for is not known.

@@ -80,7 +80,7 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
                 each.set_scale(state)
         scales[pattern] = state
     if carry_states(survey):
-        forget_compiled(model)
+        forget_compiled(each.weight.variable for each in named)
     return scales
 
 

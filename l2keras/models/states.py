@@ -1,5 +1,7 @@
 """What a model needs after its regularizers were changed."""
 
+from collections.abc import Iterable
+
 import keras
 
 from l2keras.models.compiled import forget_compiled
@@ -18,16 +20,21 @@ def steps_of_schedules(model: keras.Model) -> Clock | int | None:
     return before[0].strength.step if before else None
 
 
-def update_states(model: keras.Model, step: Clock | int | None = None) -> None:
+def update_states(
+    survey: Survey,
+    changed: Iterable[keras.layers.Layer | keras.Variable],
+    step: Clock | int | None = None,
+) -> None:
     """Has Keras carry what the regularizers need, and compile anew.
 
     Args:
-        model: A model whose regularizers were changed.
+        survey: Of a model whose regularizers were changed.
+        changed: The weights whose regularizer was changed, and the layers
+            whose activities' was.
         step: Where its schedules are; `None` leaves them where they are.
     """
-    survey = Survey(model)
     if step is not None:
         for term in scheduled_terms(survey):
             term.strength.remember(step)
     carry_states(survey)
-    forget_compiled(model)
+    forget_compiled(changed)

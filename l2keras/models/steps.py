@@ -55,14 +55,19 @@ def set_step(model: keras.Model, step: int) -> None:
     if by_hand is None:
         with backends.variable_scope(model):
             by_hand = steps.StepSetByHand()
-        for _, layer in survey.layers:
-            # In those inside too, whose losses may be asked for alone.
-            if layer is model or (
+        # In those inside too, whose losses may be asked for alone.
+        carriers = [
+            layer
+            for _, layer in survey.layers
+            if layer is model
+            or (
                 isinstance(layer, keras.Model)
                 and getattr(layer, "optimizer", None) is None
-            ):
-                layer_tree.carry(layer, by_hand)
-        forget_compiled(model)
+            )
+        ]
+        for layer in carriers:
+            layer_tree.carry(layer, by_hand)
+        forget_compiled(carriers)
     clock = steps.clock_of(model)
     assert clock is not None  # Since a step was set.
     by_hand.write((step, clock.counted() or 0))

@@ -5,14 +5,13 @@ from typing import Any
 
 import keras
 
-from l2keras._keras import layer_tree
 from l2keras.models import regularized_layer
 from l2keras.models.saving import objects, tell_arguments
 from l2keras.models.states import update_states
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import Regularizer
-from l2keras.weights import paths
-from l2keras.weights.paths import check_model, own_weights
+from l2keras.weights.paths import check_model
+from l2keras.weights.survey import Survey
 
 
 def strip_regularizers(
@@ -48,42 +47,82 @@ def strip_regularizers(
     {'l2': 0.5}
     """
     check_model(model)
-    lost: dict[str, Any] = {}
-    placed = layer_tree.layers_by_path(model)
-    weights = own_weights(model)
-    # One for one, so that what a layer and its weight share stays shared.
-    counterparts: dict[int, Any] = {}
-
-    def counterpart(regularizer: Any, path: str) -> Any:
-        if not isinstance(regularizer, Regularizer):
-            return regularizer
-        if id(regularizer) not in counterparts:
-            found = _in_keras(regularizer) if to_keras else None
-            if to_keras and found is None:
-                lost[path] = regularizer
-            counterparts[id(regularizer)] = found
-        return counterparts[id(regularizer)]
-
-    unsaved = []
-    for path, variable, _ in weights:
-        variable.regularizer = counterpart(variable.regularizer, path)
-    for path, layer in placed:
+    survey = Survey(model)
+    counterparts = _Counterparts(to_keras)
+    changed: list[Any] = []
+    for path, variable, _ in survey.weights:
+        if isinstance(variable.regularizer, Regularizer):
+            variable.regularizer = counterparts.of(variable.regularizer, path)
+            changed.append(variable)
+    for place, layer in survey.layers:
         for name, value in list(vars(layer).items()):
             if isinstance(value, Regularizer):
-                setattr(layer, name, counterpart(value, f"{path}{name}"))
-    for path, layer in placed:
-        if not regularized_layer.is_remembering(layer):
-            continue
-        regularized_layer.forget(layer)
-        own = own_weights(layer)
-        _clear_unused(layer, own)
-        if not tell_arguments(layer, own):
-            unsaved += [
-                f"{path}{w.path}" for w in own if w.variable.regularizer
-            ]
-    update_states(model)
-    _warn_of(model, lost, unsaved)
+                setattr(layer, name, counterparts.of(value, f"{place}{name}"))
+                changed.append(layer)
+    unsaved = _forget(survey)
+    update_states(survey, changed)
+    _warn_of(model, counterparts.lost, unsaved)
     return model
+
+
+class _Counterparts:
+    """What is put in place of regularizers, `None` if nothing.
+
+    One for one, so that what a layer and its weight share stays shared.
+
+    Attributes:
+        lost: Those that should have had one of Keras and have none, by path.
+    """
+
+    def __init__(self, to_keras: bool) -> None:
+        self.lost: dict[str, Regularizer] = {}
+        self._to_keras = to_keras
+        # By `id`, with what it is the `id` of, which must not be freed.
+        self._found: dict[int, tuple[Regularizer, Any]] = {}
+
+    def of(self, regularizer: Regularizer, path: str) -> Any:
+        if id(regularizer) not in self._found:
+            found = _in_keras(regularizer) if self._to_keras else None
+            if self._to_keras and found is None:
+                self.lost[path] = regularizer
+            self._found[id(regularizer)] = regularizer, found
+        return self._found[id(regularizer)][1]
+
+
+def _forget(survey: Survey) -> list[str]:
+    """Has layers save by their arguments alone what their weights have now.
+
+    Returns the paths of the weights whose regularizers that does not save.
+    """
+    paths = {id(weight.variable): weight.path for weight in survey.weights}
+    remembering = [
+        layer
+        for _, layer in survey.layers
+        if regularized_layer.is_remembering(layer)
+    ]
+    for layer in remembering:
+        regularized_layer.forget(layer)
+    unsaved: dict[str, None] = {}  # In order, and each once.
+    for layer in remembering:
+        inside = Survey(layer)
+        _clear_unused(inside)
+        if not tell_arguments(layer, inside.trained):
+            for weight in inside.regularized:
+                unsaved[paths[id(weight.variable)]] = None
+    return list(unsaved)
+
+
+def _clear_unused(survey: Survey) -> None:
+    """Clears arguments whose regularizer was taken off all the weights."""
+    used = {id(weight.variable.regularizer) for weight in survey.weights}
+    for _, layer in survey.layers:
+        for name, value in list(vars(layer).items()):
+            if (
+                isinstance(value, keras.Regularizer)
+                and "activity" not in name
+                and id(value) not in used
+            ):
+                setattr(layer, name, None)
 
 
 def _in_keras(regularizer: Any) -> Any:
@@ -97,19 +136,6 @@ def _in_keras(regularizer: Any) -> Any:
     if l2 == 0.0:
         return keras.regularizers.L1(l1)
     return keras.regularizers.L1L2(l1, l2)
-
-
-def _clear_unused(layer: keras.layers.Layer, own: list[paths.Weight]) -> None:
-    """Clears arguments whose regularizer was taken off all the weights."""
-    used = {id(weight.variable.regularizer) for weight in own}
-    for _, each in layer_tree.layers_by_path(layer):
-        for name, value in list(vars(each).items()):
-            if (
-                isinstance(value, keras.Regularizer)
-                and "activity" not in name
-                and id(value) not in used
-            ):
-                setattr(each, name, None)
 
 
 def _warn_of(

@@ -60,8 +60,8 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
             frozen may be named. Defaults to `None`, no rules.
         default: The strength for every kernel that no rule names, or `None` to
             leave those alone. Kernels are weights of two or more dimensions but
-            for biases, embeddings, and what normalization layers and `PReLU`
-            have. Defaults to `None`.
+            for biases, embeddings, what normalization layers and `PReLU` have,
+            and vectors of shape `(1, 1, n)`. Defaults to `None`.
         coupled_to_learning_rate: Whether to multiply the strength by the
             learning rate. Defaults to `True`.
         cautious: Whether to decay only where the update makes the weight

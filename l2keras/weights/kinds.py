@@ -28,26 +28,60 @@ def is_bias(weight: Weight) -> bool:
     return weight.variable.name.endswith("bias")
 
 
+# What other people's layers call tables, positions, and learned inputs such as
+# the class token of a vision transformer.
+_EMBEDDING_NAME = re.compile(
+    r"(^|_)(embeddings?|embed|emb|tokens?|table|rel_pos|relative_position)(_|$)"
+)
+
+
 def is_embedding(weight: Weight) -> bool:
-    """Tells whether its rows are looked up."""
-    return isinstance(weight.layer, keras.layers.Embedding)
+    """Tells whether it is looked up or learned as an input, not multiplied by.
+
+    Whatever a layer `Embedding` has; of other layers what its name, or else
+    the name of the layer's class, says so of: `position_embeddings`,
+    `class_token`.
+    """
+    if isinstance(weight.layer, keras.layers.Embedding):
+        return True
+    name = weight.variable.name
+    if "kernel" in name or is_bias(weight):
+        return False
+    return bool(_EMBEDDING_NAME.search(name)) or (
+        "Embedding" in type(weight.layer).__name__
+        and len(weight.variable.shape) >= 2
+    )
 
 
 def is_kernel(weight: Weight) -> bool:
     """Tells whether a penalty on it is what one means by regularization.
 
     Weights of two or more dimensions are kernels, but for biases, embeddings,
-    what normalization layers have, and the slopes of `PReLU`, which a penalty
-    would push to those of `ReLU` (He et al., *Delving Deep into Rectifiers*,
-    2015, section 2.1).
+    what normalization layers have, vectors in a shape to be broadcast, such as
+    `(1, 1, n)`, and the slopes of `PReLU`, which a penalty would push to those
+    of `ReLU` (He et al., *Delving Deep into Rectifiers*, 2015, section 2.1).
     """
     return (
         weight.is_trained
         and len(weight.variable.shape) >= 2
+        and not _is_broadcast(weight)
         and not is_bias(weight)
         and not is_normalization(weight)
         and not is_embedding(weight)
         and not isinstance(weight.layer, keras.layers.PReLU)
+    )
+
+
+def _is_broadcast(weight: Weight) -> bool:
+    """Tells whether it is a vector in a shape to be broadcast over a batch.
+
+    Kernels can have such shapes too, as that of `Conv1D(n, 1)` on one channel.
+    """
+    *first, _ = weight.variable.shape
+    return (
+        len(first) >= 2
+        and all(size == 1 for size in first)
+        and "kernel" not in weight.variable.name
     )
 
 

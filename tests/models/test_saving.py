@@ -1,125 +1,45 @@
-"""Saved, copied and broken-off models that go on as if nothing had been."""
+"""Saved and copied models that go on as if nothing had been."""
 
 import codecs
-import copy
 import json
 import marshal
-import pickle
 import re
-import signal
 import warnings
 import zipfile
 
 import keras
 import numpy as np
 import pytest
+import zoo
 from helpers import (
     BACKEND,
-    documented_data,
     documented_model,
     falling,
     falling_schedule,
     number,
-    outputs,
-    rising,
     rising_schedule,
-    run_python,
-    simulated_losses,
-    start_python,
 )
+from scheduled import (
+    X,
+    assert_same_weights,
+    compiled,
+    evaluate,
+    fit,
+    plain_model,
+    scheduled_model,
+    trained_model,
+)
+from zoo import by_deepcopy, by_h5_file, by_keras_file, by_pickle, run_program
 
 import l2keras
 
-X, Y = documented_data(samples=64)
-
-
-def scheduled_model(**arguments):
-    model = documented_model(
-        l2keras.L1L2(l1=0.001, l2=rising_schedule()),
-        l2keras.L2(falling_schedule()),
-    )
-    return compiled(model, **arguments)
-
-
-def plain_model():
-    return compiled(
-        documented_model(
-            keras.regularizers.L1L2(l1=0.001, l2=0.05),
-            keras.regularizers.L2(0.02),
-        )
-    )
-
-
-def compiled(model, **arguments):
-    model.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9),
-        "categorical_crossentropy",
-        **arguments,
-    )
-    return model
-
-
-def fit(model, epochs=1, callbacks=None, **arguments):
-    if callbacks is None:
-        callbacks = [l2keras.RegularizationLogger()]
-    return model.fit(
-        X,
-        Y,
-        batch_size=16,
-        epochs=epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=callbacks,
-        **arguments,
-    ).history
-
-
-def trained_model():
-    model = scheduled_model()
-    fit(model)
-    return model
-
-
-def evaluate(model):
-    return model.evaluate(X, Y, verbose=0)
-
-
-def assert_same_weights(model, other):
-    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-# Ways to have a model twice.
-
-
-def by_keras_file(model, folder):
-    model.save(folder / "model.keras")
-    return keras.saving.load_model(folder / "model.keras")
-
-
-def by_h5_file(model, folder):
-    model.save(folder / "model.h5")
-    return keras.saving.load_model(folder / "model.h5")
-
 
 def by_json(model, folder):
-    again = keras.models.model_from_json(model.to_json())
-    again.set_weights(model.get_weights())
-    return compiled(again)
+    return compiled(zoo.by_json(model, folder))
 
 
 def by_clone(model, folder):
-    again = keras.models.clone_model(model)
-    again.set_weights(model.get_weights())
-    return compiled(again)
-
-
-def by_pickle(model, folder):
-    return pickle.loads(pickle.dumps(model))
-
-
-def by_deepcopy(model, folder):
-    return copy.deepcopy(model)
+    return compiled(zoo.by_clone(model, folder))
 
 
 @pytest.mark.parametrize(
@@ -200,21 +120,7 @@ def test_a_new_process_needs_only_the_import(tmp_path):
     fit(model)
     l2keras.set_scale(model, {"hidden/.*": 0.5})
     model.save(tmp_path / "model.keras")
-    out = run_python(
-        """
-import sys
-
-import keras
-
-import l2keras
-from helpers import documented_data
-
-model = keras.saving.load_model(sys.argv[1])
-x, y = documented_data(samples=64)
-print(repr(model.evaluate(x, y, verbose=0)))
-""",
-        tmp_path / "model.keras",
-    )
+    out = run_program("reloading", tmp_path / "model.keras")
     assert float(out.split()[-1]) == evaluate(model)
 
 
@@ -358,154 +264,6 @@ def test_an_exported_model_predicts_the_same(trained, tmp_path):
     assert not [
         each for each in caught if issubclass(each.category, UserWarning)
     ]
-
-
-# Checkpoints.
-
-
-def assert_checkpoint(path, step):
-    """Asserts that a model was saved after so many steps, all of it."""
-    model = keras.saving.load_model(path)
-    assert number(model.optimizer.iterations) == step
-    hidden = model.layers[0].kernel_regularizer
-    data, l2 = simulated_losses(
-        model.get_weights(), X, Y, rising(step), falling(step)
-    )
-    kernel = model.get_weights()[0]
-    np.testing.assert_allclose(
-        evaluate(model),
-        data + l2 + hidden.l1 * np.sum(np.abs(kernel)),
-        rtol=1e-5,
-    )
-    return model
-
-
-@pytest.mark.parametrize("position", [0, 1], ids=["first", "last"])
-def test_checkpoints_have_the_step_at_which_they_were_made(position, tmp_path):
-    callbacks = [
-        keras.callbacks.ModelCheckpoint(tmp_path / "epoch-{epoch}.keras"),
-        keras.callbacks.ModelCheckpoint(
-            tmp_path / "batch-{epoch}-{batch}.keras", save_freq=3
-        ),
-    ]
-    callbacks.insert(2 * position, l2keras.RegularizationLogger())
-    model = scheduled_model()
-    fit(model, epochs=3, callbacks=callbacks)
-    for epoch in (1, 2, 3):
-        assert_checkpoint(tmp_path / f"epoch-{epoch}.keras", 4 * epoch)
-    for name, step in (("1-3", 3), ("2-2", 6), ("3-1", 9), ("3-4", 12)):
-        assert_checkpoint(tmp_path / f"batch-{name}.keras", step)
-    # Training on from a checkpoint leads where the training led.
-    again = keras.saving.load_model(tmp_path / "epoch-2.keras")
-    fit(again)
-    assert_same_weights(again, model)
-
-
-@pytest.mark.parametrize("position", [0, 1], ids=["first", "last"])
-def test_a_backup_goes_on_where_it_was_made(position, tmp_path):
-    class Breaks(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 2:
-                raise KeyboardInterrupt
-
-    def callbacks():
-        made = [keras.callbacks.BackupAndRestore(tmp_path / "backup")]
-        made.insert(position, l2keras.RegularizationLogger())
-        return made
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(scheduled_model(), epochs=4, callbacks=[*callbacks(), Breaks()])
-    again = scheduled_model()
-    logs = fit(again, epochs=4, callbacks=callbacks())
-    whole = scheduled_model()
-    expected = fit(whole, epochs=4)
-    assert_same_weights(again, whole)
-    for key, values in expected.items():
-        assert logs[key] == values[2:]
-
-
-# What it is told: the folder of the backup, and the epoch and batch to die in.
-TRAINING = """
-import os
-import signal
-import sys
-
-import keras
-import numpy as np
-from helpers import documented_data, documented_model, falling_schedule
-from helpers import rising_schedule
-
-import l2keras
-
-x, y = documented_data(samples=64)
-
-
-class Dies(keras.callbacks.Callback):
-    def __init__(self, moment):
-        super().__init__()
-        self.moment = moment
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-        self.reached(f"{epoch}")
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.reached(f"{self.epoch}-{batch}")
-
-    def reached(self, moment):
-        if moment == self.moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def train(*callbacks):
-    model = documented_model(
-        l2keras.L2(rising_schedule()), l2keras.L2(falling_schedule())
-    )
-    model.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9), "categorical_crossentropy"
-    )
-    model.fit(
-        x,
-        y,
-        batch_size=16,
-        epochs=4,
-        shuffle=False,
-        verbose=0,
-        callbacks=[l2keras.RegularizationLogger(), *callbacks],
-    )
-    return model
-
-
-def back_up(folder):
-    return keras.callbacks.BackupAndRestore(folder)
-
-
-"""
-
-
-def test_a_killed_training_ends_where_it_would_have(tmp_path):
-    # After two epochs, and in the middle of the third.
-    moments = {"2": tmp_path / "after", "2-1": tmp_path / "within"}
-    killed = [
-        start_python(
-            TRAINING + "train(back_up(sys.argv[1]), Dies(sys.argv[2]))",
-            folder,
-            moment,
-        )
-        for moment, folder in moments.items()
-    ]
-    outputs(killed, returncode=-signal.SIGKILL)
-    assert all(folder.exists() for folder in moments.values())
-    comparison = """
-whole = train()
-for folder in sys.argv[1:]:
-    model = train(back_up(folder))
-    weights = zip(model.get_weights(), whole.get_weights(), strict=True)
-    print(max(np.abs(one - other).max() for one, other in weights))
-    print(model.evaluate(x, y, verbose=0) - whole.evaluate(x, y, verbose=0))
-"""
-    out = run_python(TRAINING + comparison, *moments.values())
-    assert [float(each) for each in out.split()[-4:]] == [0.0] * 4
 
 
 # Paths ------------------------------------------------------------------------

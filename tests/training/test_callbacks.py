@@ -1419,7 +1419,7 @@ def test_iterations_that_stand_still_warn():
         "Model 'standing' has trained for an epoch, but its "
         "`optimizer.iterations` stand still at 0, and so do the schedules that "
         "read them. If it trains with other optimizers, call "
-        "`l2keras.set_step(model, step)` before each step instead."
+        "`l2keras.set_step(model, step)` before each step instead.",
     ]
 
 

@@ -1,0 +1,174 @@
+"""What cannot be applied is explained, and nothing is changed."""
+
+import keras
+import pytest
+from helpers import rising_schedule
+from zoo import described, two_layers
+
+import l2keras
+
+
+def unbuilt():
+    return keras.Sequential([keras.layers.Dense(1)], name="unbuilt")
+
+
+class Vector(keras.regularizers.Regularizer):
+    def __call__(self, weights):
+        return weights[0]
+
+
+def mistake(error, message, rules=None, default=None, make=None, **arguments):
+    return make or two_layers, rules, default, arguments, error, message
+
+
+SCHEDULE = l2keras.LinearSchedule(0.0, 0.05, steps=8)
+RECEIVED = (
+    "must be a regularizer, as an instance such as `l2keras.L2(1e-4)`, or "
+    "None. Received: "
+)
+PATHS = (
+    "'hidden/kernel', 'hidden/bias', 'norm/gamma', 'norm/beta', "
+    "'output/kernel', 'output/bias'"
+)
+
+MISTAKES = {
+    "no model": mistake(
+        TypeError,
+        "Argument `model` must be a Keras model. Received: model='model' (of "
+        "type str)",
+        default=l2keras.L2(),
+        make=lambda: "model",
+    ),
+    "not built": mistake(
+        ValueError,
+        "Model 'unbuilt' is not built, so it has no weights yet. Call "
+        "`model.build(input_shape)` first, or call it on data.",
+        default=l2keras.L2(),
+        make=unbuilt,
+    ),
+    "a class": mistake(
+        TypeError,
+        f"Argument `default` {RECEIVED}default={l2keras.L2!r}",
+        default=l2keras.L2,
+    ),
+    "a class in the rules": mistake(
+        TypeError,
+        f"Argument `rules['hidden/kernel']` {RECEIVED}rules['hidden/kernel']="
+        f"{l2keras.L2!r}",
+        {"hidden/kernel": l2keras.L2},
+    ),
+    "a number": mistake(
+        TypeError,
+        f"Argument `default` {RECEIVED}default=0.01",
+        default=0.01,
+    ),
+    "a schedule": mistake(
+        TypeError,
+        f"Argument `rules['.*']` {RECEIVED}rules['.*']={SCHEDULE!r}",
+        {".*": SCHEDULE},
+    ),
+    "no match": mistake(
+        ValueError,
+        "Pattern 'hiden/.*' matches no weight. A pattern is a whole path or a "
+        f"regular expression for one. Paths: {PATHS}",
+        {"hiden/.*": l2keras.L2()},
+    ),
+    "two matches": mistake(
+        ValueError,
+        "Weight 'hidden/kernel' is matched by more than one pattern: "
+        "'hidden/.*', '.*/kernel'. Make each weight match at most one.",
+        {"hidden/.*": l2keras.L2(), ".*/kernel": None},
+    ),
+    "no expression": mistake(
+        ValueError,
+        "Pattern 'hidden/(' is not a regular expression: missing ), "
+        "unterminated subpattern at position 7.",
+        {"hidden/(": l2keras.L2()},
+    ),
+    "no string": mistake(
+        TypeError,
+        "A pattern must be a string: a path, or a regular expression. "
+        "Received: 0",
+        {0: l2keras.L2()},
+    ),
+    "statistics": mistake(
+        ValueError,
+        "Weight 'norm/moving_mean' is never trained, so it cannot pay a "
+        "penalty. Leave it out of the rules.",
+        {"norm/moving_mean": l2keras.L2()},
+    ),
+    "no such axis": mistake(
+        ValueError,
+        "Regularizer GroupLasso(strength=0.01, axis=3, scale_by_size=False) "
+        "cannot be computed for weight 'hidden/kernel' of shape (4, 3): "
+        "GroupLasso(strength=0.01, axis=3, scale_by_size=False) needs weights "
+        "that have axis 3. Received: weights of shape (4, 3)",
+        default=l2keras.GroupLasso(axis=3),
+    ),
+    "a vector": mistake(
+        ValueError,
+        "A regularizer must return one number. Received: Vector(...), which "
+        "returned shape (3,) for weight 'hidden/kernel'",
+        {"hidden/kernel": Vector()},
+    ),
+    "nothing": mistake(
+        ValueError,
+        "There is nothing to apply. Give `rules`, a dictionary from path or "
+        "pattern to regularizer, or a `default` for all kernels. (To take all "
+        'regularizers off, the rule is `{".*": None}`.)',
+    ),
+    "no kernel": mistake(
+        ValueError,
+        "Model 'bare' has no kernel that the default could go to.",
+        default=l2keras.L2(),
+        make=lambda: keras.Sequential(
+            [keras.Input((4,)), keras.layers.BatchNormalization()], name="bare"
+        ),
+    ),
+    "no boolean": mistake(
+        TypeError,
+        "Argument `default_embeddings` must be a boolean. Received: "
+        "default_embeddings='yes'",
+        default=l2keras.L2(),
+        default_embeddings="yes",
+    ),
+    "a list": mistake(
+        TypeError,
+        "Rules must be a dictionary from path or pattern to value. Received: "
+        "['hidden/kernel']",
+        ["hidden/kernel"],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "rules", "default", "arguments", "error", "message"),
+    [pytest.param(*row, id=name) for name, row in MISTAKES.items()],
+)
+def test_mistakes_are_explained_and_change_nothing(
+    make, rules, default, arguments, error, message
+):
+    model = make()
+    built = getattr(model, "built", False)
+    if built:
+        before = l2keras.penalties(model), model.to_json()
+    with pytest.raises(error) as raised:
+        l2keras.apply_regularizers(model, rules, default, **arguments)
+    assert str(raised.value) == message
+    if built:
+        assert (l2keras.penalties(model), model.to_json()) == before
+
+
+def test_one_mistake_among_good_rules_changes_nothing():
+    model = two_layers(kernel_regularizer=l2keras.L2(0.25))
+    before = described(model), model.to_json(), len(model.variables)
+    with pytest.raises(ValueError, match="cannot be computed"):
+        l2keras.apply_regularizers(
+            model,
+            {
+                "hidden/kernel": l2keras.L1(rising_schedule()),
+                "output/kernel": l2keras.GroupLasso(axis=2),
+                "hidden/bias": None,
+            },
+        )
+    assert (described(model), model.to_json(), len(model.variables)) == before

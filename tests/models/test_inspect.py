@@ -1,0 +1,112 @@
+"""Saved models that are inspected from the command line."""
+
+import keras
+import pytest
+from audited import dense, sequential, summary, trained, two
+from helpers import rising_schedule
+from keras import ops
+
+import l2keras
+from l2keras.__main__ import main
+
+
+def inspect(file, capsys):
+    """Returns the exit status, and what was printed."""
+    status = main(["inspect", str(file)])
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return status, captured.out
+
+
+def test_a_saved_model_is_inspected(tmp_path, capsys):
+    model = trained(
+        two(l2keras.L2(rising_schedule()), None),
+        l2keras.RegularizationLogger(),
+    )
+    model.save(tmp_path / "model.keras")
+    status, out = inspect(tmp_path / "model.keras", capsys)
+    assert status == 0
+    assert out == f"{summary(model, 100)}\n"
+    assert "- No penalty, unlike other kernels: output/kernel" in out
+
+
+@pytest.mark.parametrize(
+    "name", ["missing.keras", "model.h5", "model", "folder.keras"]
+)
+def test_what_is_no_keras_file_is_refused(name, tmp_path, capsys):
+    (tmp_path / "model.h5").write_bytes(b"")
+    (tmp_path / "model").write_bytes(b"")
+    (tmp_path / "folder.keras").mkdir()
+    file = tmp_path / name
+    assert inspect(file, capsys) == (
+        2,
+        f"There must be a `.keras` file. Received: {file}\n",
+    )
+
+
+def test_a_file_that_is_no_archive_cannot_be_loaded(tmp_path, capsys):
+    file = tmp_path / "model.keras"
+    file.write_text("no model")
+    status, out = inspect(file, capsys)
+    assert status == 1
+    (line,) = out.splitlines()
+    assert line.startswith(f"{file} cannot be inspected: ")
+
+
+def test_code_in_a_file_is_not_run(tmp_path, capsys):
+    file, trace = tmp_path / "model.keras", str(tmp_path / "trace")
+    sequential(
+        keras.layers.Lambda(
+            lambda x: (__import__("pathlib").Path(trace).touch(), x)[1]
+        ),
+        dense("hidden", l2keras.L2(0.25)),
+    ).save(file)
+    (tmp_path / "trace").unlink()
+    status, out = inspect(file, capsys)
+    assert status == 1
+    (line,) = out.splitlines()
+    assert line.startswith(f"{file} cannot be inspected: ")
+    assert "lambda" in line.lower()
+    assert not (tmp_path / "trace").exists()
+    # It would have been seen.
+    keras.saving.load_model(file, safe_mode=False)
+    assert (tmp_path / "trace").exists()
+
+
+def test_a_layer_that_is_not_known_here_cannot_be_loaded(tmp_path, capsys):
+    class Unknown(keras.layers.Dense):
+        pass
+
+    file = tmp_path / "model.keras"
+    sequential(Unknown(2, name="hidden")).save(file)
+    status, out = inspect(file, capsys)
+    assert status == 1
+    (line,) = out.splitlines()
+    assert line.startswith(f"{file} cannot be inspected: ")
+
+
+def test_a_loss_that_is_not_known_here_takes_nothing_away(tmp_path, capsys):
+    def own_loss(truth, prediction):
+        return ops.mean(ops.square(truth - prediction))
+
+    model, plain = (two(l2keras.L2(0.25), None) for _ in range(2))
+    plain.set_weights(model.get_weights())
+    model.compile(keras.optimizers.AdamW(), own_loss)
+    file = tmp_path / "model.keras"
+    model.save(file)
+    status, out = inspect(file, capsys)
+    assert status == 0
+    first, rest = out.split("\n", 1)
+    assert first.startswith("Loaded without its optimizer: ")
+    assert "own_loss" in first
+    # Without the optimizer, no weight decay is known.
+    assert rest == f"{summary(plain, 100)}\n"
+    assert rest != f"{summary(model, 100)}\n"
+
+
+def test_a_file_is_named_on_the_command_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["inspect"])
+    assert stop.value.code == 2
+    message = "the following arguments are required: file"
+    assert message in capsys.readouterr().err

@@ -1,0 +1,121 @@
+"""Models inside one another, or beside, that share the weights that change.
+
+What one of them compiled before must not go on with the old penalties.
+"""
+
+import keras
+import numpy as np
+import pytest
+from helpers import linear_data, number
+
+import l2keras
+from l2keras._keras import memory
+
+X, Y = linear_data(samples=8)
+
+
+def dense(name, **arguments):
+    return keras.layers.Dense(2, name=name, **arguments)
+
+
+@pytest.fixture
+def family():
+    """Returns models that share a layer, and one that does not, all in use.
+
+    `inner` is inside `outer`, and `beside` has one layer of `inner`.
+    """
+    layer = dense(
+        "shared",
+        kernel_regularizer=l2keras.L2(0.25),
+        activity_regularizer=l2keras.L1(0.125),
+    )
+    inner = keras.Sequential([keras.Input((4,)), layer], name="inner")
+    inputs = keras.Input((4,))
+    outer = keras.Model(inputs, dense("head")(inner(inputs)), name="outer")
+    beside = keras.Model(inputs, dense("other")(layer(inputs)), name="beside")
+    apart = keras.Sequential(
+        [
+            keras.Input((4,)),
+            dense("shared", kernel_regularizer=l2keras.L2(0.25)),
+        ],
+        name="apart",
+    )
+    models = {each.name: each for each in (inner, outer, beside, apart)}
+    for model in models.values():
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        model.fit(X, Y, verbose=0)
+        model.evaluate(X, Y, verbose=0)
+    return models
+
+
+def applied(model):
+    l2keras.apply_regularizers(model, {".*shared/kernel": l2keras.L2(1.0)})
+
+
+def stripped(model):
+    l2keras.strip_regularizers(model)
+
+
+def scaled(model):
+    l2keras.set_scale(model, {".*shared/kernel": 4.0})
+
+
+def scheduled(model):
+    scheduler = l2keras.PenaltyScheduler({".*shared/kernel": lambda epoch: 4.0})
+    model.fit(X, Y, verbose=0, callbacks=[scheduler])
+
+
+@pytest.mark.parametrize("given", ["inner", "outer", "beside"])
+@pytest.mark.parametrize(
+    ("change", "strength", "activity"),
+    [
+        (applied, 1.0, 0.125),
+        (scaled, 1.0, 0.125),
+        (scheduled, 1.0, 0.125),
+        (stripped, 0.0, 0.0),
+    ],
+)
+def test_all_models_with_the_weight_go_on_with_what_it_pays_now(
+    change, strength, activity, given, family
+):
+    change(family[given])
+    for name, model in family.items():
+        layer = model if name != "outer" else model.get_layer("inner")
+        layer = layer.get_layer("shared")
+        kernel = keras.ops.convert_to_numpy(layer.kernel).astype("float64")
+        data = np.mean((model.predict(X, verbose=0) - Y) ** 2)
+        if name == "apart":
+            paid = 0.25 * np.sum(kernel**2)
+        else:
+            paid = strength * np.sum(kernel**2)
+            # As Keras has it, which divides by the batch in some versions.
+            layer(X)
+            paid += sum(map(number, layer.losses[:-1])) if activity else 0.0
+        expected = pytest.approx(data + paid, rel=1e-5)
+        assert model.evaluate(X, Y, verbose=0) == expected, name
+        (loss,) = model.fit(X, Y, verbose=0).history["loss"]
+        assert loss == expected, name
+
+
+@pytest.mark.parametrize("change", [applied, scaled, stripped])
+def test_a_model_that_has_none_of_it_keeps_what_it_compiled(change, family):
+    before = {
+        name: (model.train_function, model.test_function)
+        for name, model in family.items()
+    }
+    assert before["apart"][0] is not None
+    change(family["inner"])
+    for name, model in family.items():
+        after = model.train_function, model.test_function
+        assert (after == before[name]) == (name == "apart"), name
+
+
+@pytest.mark.parametrize("change", [applied, scaled, stripped])
+def test_memory_is_looked_through_once(change, family, monkeypatch):
+    looks = []
+    before = memory.gc.get_objects
+    monkeypatch.setattr(
+        memory.gc, "get_objects", lambda: looks.append(1) or before()
+    )
+    change(family["inner"])
+    assert len(looks) == 1

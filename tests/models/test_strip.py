@@ -1,0 +1,262 @@
+"""Regularizers taken off a model, so that Keras alone can load it."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers import rising_schedule
+from zoo import (
+    Backbone,
+    assert_pays,
+    attention,
+    by_clone,
+    by_keras_file,
+    described,
+    each_its_own,
+    each_model,
+    l2,
+    losses,
+    run_program,
+    sequential,
+    two_layers,
+    variable,
+)
+
+import l2keras
+from l2keras.regularizers import describing
+
+SCHEDULE = l2keras.LinearSchedule(0.0, 0.05, steps=8)
+
+
+def uses_l2keras(model):
+    config = keras.saving.serialize_keras_object(model)
+    return "l2keras>" in json.dumps(config) or "l2keras." in json.dumps(config)
+
+
+@each_model
+def test_nothing_is_left_of_l2keras_after_stripping(make, tmp_path):
+    model = make()
+    plain = [type(each) for each in model._flatten_layers()]
+    weights, before = model.get_weights(), len(model.variables)
+    l2keras.apply_regularizers(model, each_its_own(model))
+    assert uses_l2keras(model)
+    assert l2keras.strip_regularizers(model) is model
+    assert not uses_l2keras(model)
+    assert losses(model) == []
+    assert described(model) == {}
+    assert [type(each) for each in model._flatten_layers()] == plain
+    assert len(model.variables) == before
+    for one, other in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def serving_model(regularizer):
+    inputs = keras.Input((3, 4))
+    layer = keras.layers.MultiHeadAttention(2, 2, name="mha")
+    outputs = keras.layers.Dense(
+        4,
+        name="head",
+        activity_regularizer=regularizer,
+        kernel_regularizer=regularizer,
+    )(layer(inputs, inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_a_stripped_model_is_loaded_where_there_is_keras_alone(tmp_path):
+    models = {
+        "bare": serving_model(l2keras.L2(rising_schedule())),
+        "paying": serving_model(l2keras.L1(0.5) + l2keras.L2(0.25)),
+        "regularized": serving_model(l2keras.L2(rising_schedule())),
+    }
+    rules = {"mha/query/kernel": l2keras.L2(0.25), "mha/key/.*": l2keras.L1()}
+    for name in ("bare", "regularized"):
+        l2keras.apply_regularizers(models[name], rules)
+    l2keras.strip_regularizers(models["bare"])
+    l2keras.strip_regularizers(models["paying"], to_keras=True)
+    l2keras.set_step(models["regularized"], 5)
+    x = np.ones((2, 3, 4), "float32")
+    files, expected = [], []
+    for name, model in models.items():
+        loss = model.evaluate(x, x, verbose=0)
+        data = np.mean((model.predict(x, verbose=0) - x) ** 2)
+        if name == "bare":
+            assert loss == pytest.approx(data, rel=1e-5)
+        else:
+            assert loss > 1.01 * data
+        files.append(tmp_path / f"{name}.keras")
+        expected.append(loss)
+        model.save(files[-1])
+    out = run_program("serving", *files)
+    assert [float(line) for line in out.splitlines()[-3:]] == expected
+
+
+SCALED = l2keras.L2.from_config({"l2": 0.5, "scale": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "expected"),
+    [
+        (l2keras.L1(0.5), "Keras L1(l1=0.5)"),
+        (l2keras.L2(0.25), "Keras L2(l2=0.25)"),
+        (l2keras.L1L2(0.5, 0.25), "Keras L1L2(l1=0.5, l2=0.25)"),
+        (l2keras.L1L2(l1=0.5), "Keras L1(l1=0.5)"),
+        (SCALED, "Keras L2(l2=0.125)"),
+        (
+            l2keras.L1(0.5) + l2keras.L2(0.25),
+            "Keras L1L2(l1=0.5, l2=0.25)",
+        ),
+        (SCALED + l2keras.L2(0.125), "Keras L2(l2=0.25)"),
+        (
+            l2keras.Sum.from_config(
+                {
+                    **(l2keras.L1L2(0.5, 0.25) + SCALED).get_config(),
+                    "scale": 0.5,
+                }
+            ),
+            "Keras L1L2(l1=0.25, l2=0.1875)",
+        ),
+        (
+            l2keras.L2(0.25) + keras.regularizers.L1(0.5),
+            "Keras L1L2(l1=0.5, l2=0.25)",
+        ),
+        (keras.regularizers.L1(0.5), "Keras L1(l1=0.5)"),
+    ],
+    ids=str,
+)
+def test_what_keras_can_say_is_left_in_keras_words(
+    regularizer, expected, tmp_path
+):
+    model = two_layers(kernel_regularizer=regularizer)
+    before = losses(model)
+    l2keras.strip_regularizers(model, to_keras=True)
+    np.testing.assert_allclose(losses(model), before, rtol=1e-6)
+    for each in (model, by_keras_file(model, tmp_path)):
+        assert {
+            path: describing.describe(variable(each, path).regularizer)
+            for path in ("hidden/kernel", "output/kernel")
+        } == {"hidden/kernel": expected, "output/kernel": expected}
+    assert not uses_l2keras(model)
+    assert losses(by_clone(model, None)) == losses(model)
+
+
+@pytest.mark.parametrize(
+    "regularizer",
+    [
+        l2keras.L2(SCHEDULE),
+        l2keras.GroupLasso(0.5),
+        l2keras.L2(0.25) + l2keras.GroupLasso(0.5),
+        l2keras.L1L2(0.5, SCHEDULE),
+    ],
+    ids=str,
+)
+def test_what_keras_cannot_say_is_taken_off_with_a_warning(regularizer):
+    model = sequential(
+        (4,),
+        keras.layers.Dense(3, name="hidden", kernel_regularizer=regularizer),
+        keras.layers.Dense(
+            2, name="output", kernel_regularizer=l2keras.L2(0.25)
+        ),
+    )
+    with pytest.warns(UserWarning, match="taken off") as warned:
+        l2keras.strip_regularizers(model, to_keras=True)
+    assert [str(each.message) for each in warned] == [
+        "Keras has no regularizer that says the same, so these were taken "
+        f"off: 'hidden/kernel': {regularizer!r}"
+    ]
+    assert warned[0].filename == __file__
+    assert_pays(model, l2(model, {"output/kernel": 0.25}))
+    assert not uses_l2keras(model)
+
+
+def test_it_warns_where_the_layer_has_no_argument_for_keras_words():
+    model = attention()
+    l2keras.apply_regularizers(model, {"mha/query/kernel": l2keras.L2(0.25)})
+    with pytest.warns(UserWarning, match="no argument") as warned:
+        l2keras.strip_regularizers(model, to_keras=True)
+    assert [str(each.message) for each in warned] == [
+        "Their layers have no argument to save a regularizer by, so that "
+        "Keras alone will not save those of these weights: mha/query/kernel"
+    ]
+    assert not uses_l2keras(model)
+    # As long as the model lives, it pays.
+    assert_pays(model, l2(model, {"mha/query/kernel": 0.25}))
+
+
+def test_it_warns_of_each_weight_once_that_two_layers_had_saved():
+    # The whole for files, and the layers for clones.
+    model = Backbone()
+    done = l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
+    with pytest.warns(UserWarning, match="no argument") as warned:
+        l2keras.strip_regularizers(model, to_keras=True)
+    (message,) = [str(each.message) for each in warned]
+    assert message.endswith(f" these weights: {', '.join(done)}")
+    assert not uses_l2keras(model)
+    assert type(model) is Backbone
+
+
+@pytest.mark.parametrize("to_keras", [False, True])
+def test_what_is_keras_own_stays(to_keras, tmp_path):
+    model = sequential(
+        (4,),
+        keras.layers.Dense(
+            3, name="hidden", kernel_regularizer=keras.regularizers.L1(0.5)
+        ),
+        keras.layers.Dense(
+            2,
+            name="output",
+            kernel_regularizer=keras.regularizers.OrthogonalRegularizer(0.5),
+            activity_regularizer=keras.regularizers.L1(0.25),
+        ),
+    )
+    model.compile("sgd", "mse")
+    x, y = np.ones((2, 4)), np.ones((2, 2))
+    before = model.evaluate(x, y, verbose=0), model.to_json()
+    l2keras.strip_regularizers(model, to_keras=to_keras)
+    assert (model.evaluate(x, y, verbose=0), model.to_json()) == before
+
+
+@pytest.mark.parametrize("to_keras", [False, True])
+def test_regularizers_of_activities_go_too(to_keras):
+    model = sequential(
+        (4,),
+        keras.layers.Dense(
+            2, name="output", activity_regularizer=l2keras.L2(0.25)
+        ),
+    )
+    model.compile("sgd", "mse")
+    x, y = np.ones((2, 4)), np.ones((2, 2))
+    whole = model.evaluate(x, y, verbose=0)
+    data = np.mean((model.predict(x, verbose=0) - y) ** 2)
+    assert whole > data
+    l2keras.strip_regularizers(model, to_keras=to_keras)
+    assert model.evaluate(x, y, verbose=0) == pytest.approx(
+        whole if to_keras else data, rel=1e-5
+    )
+    assert not uses_l2keras(model)
+
+
+def test_a_schedule_of_the_optimizer_is_warned_of():
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(2)], name="small"
+    )
+    model.compile(keras.optimizers.SGD(SCHEDULE), "mse")
+    with pytest.warns(UserWarning, match="still needs") as warned:
+        l2keras.strip_regularizers(model)
+    assert [str(each.message) for each in warned] == [
+        "Model 'small' still needs l2keras to be loaded, since it is saved "
+        "with l2keras>LinearSchedule. If its optimizer has such a schedule, "
+        "compile the model anew with another."
+    ]
+
+
+@pytest.mark.parametrize("model", ["model", None, keras.layers.Dense])
+def test_only_models_are_stripped(model):
+    with pytest.raises(TypeError) as error:
+        l2keras.strip_regularizers(model)
+    assert str(error.value) == (
+        f"Argument `model` must be a Keras model. Received: model={model!r} "
+        f"(of type {type(model).__name__})"
+    )
