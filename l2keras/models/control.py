@@ -14,6 +14,8 @@ import keras
 from l2keras import _validation
 from l2keras._keras import backends, layer_tree, memory, trainer_hooks
 from l2keras._types import Strength, Tensor
+from l2keras.optimizers import wrapper
+from l2keras.optimizers.weight_decay import DecoupledWeightDecay
 from l2keras.regularizers.base import Regularizer
 from l2keras.strengths.clock import Clock, Scale
 from l2keras.weights import paths
@@ -164,12 +166,9 @@ def strength_schedules(model: keras.Model) -> list[Strength]:
     return [each for each in strengths if callable(each)]
 
 
-def _decoupled_weight_decay(model: keras.Model) -> Any:
-    """Returns the model's optimizer if it decays weights by path."""
-    optimizer: Any = getattr(model, "optimizer", None)
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    return optimizer if hasattr(optimizer, "strengths") else None
+def _decoupled_weight_decay(model: keras.Model) -> DecoupledWeightDecay | None:
+    """Returns what decays the model's weights by path, if anything does."""
+    return wrapper.find(getattr(model, "optimizer", None), DecoupledWeightDecay)
 
 
 def _regularizers_in(model: keras.Model) -> list[tuple[Any, Regularizer]]:

@@ -5,21 +5,22 @@ It is the decoupled one, past all that an optimizer does to a gradient.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
 
-from l2keras._keras import backends, optimizer_hooks
+from l2keras._keras import backends
 from l2keras._types import Strength, Tensor
-from l2keras.optimizers import decayed_weights
+from l2keras.optimizers import decayed_weights, trained_model, wrapper
 from l2keras.optimizers.decayed_weights import DecayedWeight
+from l2keras.optimizers.wrapper import OptimizerWrapper
 from l2keras.strengths import checking
 from l2keras.weights import paths
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
-class DecoupledWeightDecay(keras.optimizers.Optimizer):
+class DecoupledWeightDecay(OptimizerWrapper):
     """Gives any optimizer weight decay by path, with schedules.
 
     Each weight that a rule names, or the default reaches, is made smaller by
@@ -106,7 +107,7 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
         cautious: bool = False,
         name: str | None = None,
     ) -> None:
-        _check_optimizer(optimizer)
+        super().__init__(optimizer, name=name)
         checked, default = _check_strengths(rules, default)
         for argument, value in (
             ("coupled_to_learning_rate", coupled_to_learning_rate),
@@ -117,26 +118,34 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
                     f"Argument `{argument}` must be a boolean. "
                     f"Received: {argument}={value!r}"
                 )
-        # Its properties are asked for by the constructor of Keras.
-        super().__init__(learning_rate=0.0, name=name)
-        self.inner_optimizer = optimizer
         self.rules = checked
         self.default = default
         self.coupled_to_learning_rate = coupled_to_learning_rate
         self.cautious = cautious
         self._decayed: list[DecayedWeight] = []
-        optimizer_hooks.allow_around_updates(optimizer)
+
+    def check_inner(self, optimizer: Any) -> None:
+        super().check_inner(optimizer)
+        if wrapper.find(optimizer, DecoupledWeightDecay) is not None:
+            raise ValueError(
+                "Argument `optimizer` must not be a `DecoupledWeightDecay`, "
+                "which would decay the weights twice. Wrap its "
+                "`inner_optimizer`, and put all strengths into one dictionary "
+                "of rules."
+            )
+        _check_has_no_decay(wrapper.chain(optimizer)[-1])
 
     def build(self, variables: list[keras.Variable]) -> None:
-        _check_has_no_decay(self.inner_optimizer)  # Since then, either.
-        keys = {self._key(variable) for variable in variables}
+        _check_has_no_decay(self.innermost_optimizer)  # Since then, either.
         decayed: list[DecayedWeight] = []
-        if keys:  # None at all when Keras loads a model from HDF5.
-            model = decayed_weights.find_model(self, keys, self._key)
+        if variables:  # None at all when Keras loads a model from HDF5.
             decayed = decayed_weights.resolve(
-                model, self.rules, self.default, self._key, keys
+                trained_model.find(self, variables),
+                self.rules,
+                self.default,
+                self.variable_key,
+                {self.variable_key(variable) for variable in variables},
             )
-        self.inner_optimizer.build(variables)
         super().build(variables)
         self._decayed = decayed
 
@@ -158,7 +167,7 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
         if model is not None:
             paths.weights(model)  # Raises if there are none yet.
             decayed = decayed_weights.resolve(
-                model, self.rules, self.default, self._key
+                model, self.rules, self.default, self.variable_key
             )
         elif self.built:
             decayed = self._decayed
@@ -192,69 +201,26 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
                 "The optimizer is not built, so it knows no weights yet. See "
                 "`optimizer.strengths(model)`."
             )
-        key = self._key(variable)
+        key = self.variable_key(variable)
         for each in self._decayed:
             if each.key == key:
                 return self._number(each.strength)
         return 0.0
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            if not self.built:
-                self.build(trainable_variables)
-        with optimizer_hooks.around_updates(self._around):
-            self.inner_optimizer.apply(grads, trainable_variables)
+    @property
+    def weight_decay(self) -> Any:
+        """What Keras's optimizers decay by, all weights alike: nothing here."""
+        return self.inner_optimizer.weight_decay
 
-    def apply_gradients(self, grads_and_vars: Any) -> Any:
-        grads, variables = zip(*grads_and_vars, strict=True)
-        self.apply(grads, variables)
-        return self.iterations
-
-    def stateless_apply(
-        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
-    ) -> Any:
-        with optimizer_hooks.around_updates(self._around):
-            return self.inner_optimizer.stateless_apply(
-                optimizer_variables, grads, trainable_variables
+    @weight_decay.setter
+    def weight_decay(self, weight_decay: Any) -> None:
+        if weight_decay:
+            raise AttributeError(
+                "A weight decay for all weights alike cannot be set: they "
+                "would then decay twice. Give the strength to the constructor, "
+                "as in `DecoupledWeightDecay(optimizer, "
+                f"default={weight_decay!r})`, a schedule if it is to change."
             )
-
-    # What is the wrapped optimizer's, as in `LossScaleOptimizer`. The variables
-    # that the constructor of Keras makes for this one are never used.
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        return self.inner_optimizer.variables
-
-    @property
-    def iterations(self) -> Any:
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self) -> Any:
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.inner_optimizer.learning_rate = learning_rate
-
-    @property
-    def loss_scale_factor(self) -> float | None:
-        return self.inner_optimizer.loss_scale_factor
-
-    @loss_scale_factor.setter
-    def loss_scale_factor(self, factor: float | None) -> None:
-        if "inner_optimizer" in vars(self):  # Not in the constructor of Keras.
-            self.inner_optimizer.loss_scale_factor = factor
-
-    def scale_loss(self, loss: Tensor) -> Tensor:
-        return self.inner_optimizer.scale_loss(loss)
-
-    def finalize_variable_values(self, var_list: Any) -> None:
-        self.inner_optimizer.finalize_variable_values(var_list)
-
-    def set_weights(self, weights: Any) -> None:
-        self.inner_optimizer.set_weights(weights)
 
     def exclude_from_weight_decay(
         self, var_list: Any = None, var_names: Any = None
@@ -264,17 +230,11 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
             'in `DecoupledWeightDecay(optimizer, {"output/.*": 0.0}, ...)`.'
         )
 
-    def __dir__(self) -> list[str]:
-        # Keras saves every object with variables that `dir` names, but those of
-        # the wrapped optimizer are saved as `variables` already.
-        return [each for each in super().__dir__() if each != "inner_optimizer"]
-
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
-            "name": self.name,
-            "optimizer": serialize(self.inner_optimizer),
+            **super().get_config(),
             "rules": {
                 pattern: serialize(strength)
                 for pattern, strength in self.rules.items()
@@ -284,33 +244,13 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
             "cautious": self.cautious,
         }
 
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Self:
-        """Returns the optimizer that `get_config` described."""
-
-        def deserialized(value: Any) -> Any:
-            return keras.saving.deserialize_keras_object(
-                value, custom_objects=custom_objects
-            )
-
-        config = dict(config)
-        config["optimizer"] = deserialized(config["optimizer"])
-        config["rules"] = {
-            pattern: deserialized(strength)
-            for pattern, strength in config["rules"].items()
-        }
-        config["default"] = deserialized(config["default"])
-        return cls(**config)
-
-    def _around(
+    def around_update(
         self,
         update: Callable[[], None],
         variables: list[keras.Variable],
         learning_rate: Tensor,
     ) -> None:
-        """Makes an update of the inner optimizer, and decays the weights."""
+        """Makes the update, and decays the weights."""
         groups = self._groups(variables, learning_rate)
         if not self.cautious:
             # First, as in `AdamW`: some optimizers look at the weights.
@@ -336,7 +276,7 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
         strengths = {each.key: each.strength for each in self._decayed}
         groups: dict[Any, tuple[list[keras.Variable], Tensor | float]] = {}
         for variable in variables:
-            strength = strengths.get(self._key(variable))
+            strength = strengths.get(self.variable_key(variable))
             if strength is None:
                 continue
             same = id(strength) if callable(strength) else strength
@@ -358,43 +298,10 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
     def _number(self, strength: Strength) -> float:
         return float(ops.convert_to_numpy(self._now(strength)))
 
-    def _key(self, variable: Any) -> Any:
-        return optimizer_hooks.variable_key(self.inner_optimizer, variable)
-
 
 def _cautiously_decayed(new: Tensor, old: Tensor, factor: Tensor) -> Tensor:
     shrinks = (old - new) * old >= 0
     return ops.where(shrinks, new - old * factor, new)
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    """Raises an error unless an optimizer can be wrapped."""
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(
-            "Argument `optimizer` must be an optimizer of Keras, as an "
-            "instance such as `keras.optimizers.Adam(0.001)`. "
-            f"Received: optimizer={optimizer!r} "
-            f"(of type {type(optimizer).__name__})"
-        )
-    name = type(optimizer).__name__
-    if isinstance(optimizer, DecoupledWeightDecay):
-        raise ValueError(
-            "Argument `optimizer` must not be a `DecoupledWeightDecay`, which "
-            "would decay the weights twice. Wrap its `inner_optimizer`, and "
-            "put all strengths into one dictionary of rules."
-        )
-    if hasattr(optimizer, "inner_optimizer"):
-        raise ValueError(
-            "Argument `optimizer` must not wrap another. Wrap the inner one: "
-            f"`{name}(DecoupledWeightDecay(optimizer, ...))`. Received: "
-            f"optimizer={name}(...)"
-        )
-    if hasattr(optimizer, "optimizers"):
-        raise ValueError(
-            "Argument `optimizer` must not be made of several. Wrap those of "
-            f"them whose weights are to decay. Received: optimizer={name}(...)"
-        )
-    _check_has_no_decay(optimizer)
 
 
 def _check_has_no_decay(optimizer: keras.optimizers.Optimizer) -> None:
