@@ -129,9 +129,8 @@ class DecoupledWeightDecay(OptimizerWrapper):
         if wrapper.find(optimizer, DecoupledWeightDecay) is not None:
             raise ValueError(
                 "Argument `optimizer` must not be a `DecoupledWeightDecay`, "
-                "which would decay the weights twice. Wrap its "
-                "`inner_optimizer`, and put all strengths into one dictionary "
-                "of rules."
+                "nor wrap one: the weights would decay twice. Put all "
+                "strengths into one dictionary of rules."
             )
         _check_has_no_decay(wrapper.chain(optimizer)[-1])
 
