@@ -36,11 +36,11 @@ def check_model(model: Any) -> None:
         )
 
 
-def weights(model: keras.Model) -> list[Weight]:
-    """Returns the model's weights, each once, in the order of its layers.
+def check_built(model: Any) -> None:
+    """Raises an error unless `model` is a Keras model that has its weights.
 
     Raises:
-        TypeError: If `model` is not a Keras model.
+        TypeError: If it is not a Keras model.
         ValueError: If it is not built.
     """
     check_model(model)
@@ -49,16 +49,15 @@ def weights(model: keras.Model) -> list[Weight]:
             f"Model {model.name!r} is not built, so it has no weights yet. "
             "Call `model.build(input_shape)` first, or call it on data."
         )
-    return own_weights(model)
 
 
-def own_weights(layer: keras.layers.Layer) -> list[Weight]:
-    """Returns the weights that there are, by their paths from any layer."""
+def weights_of(layers: list[tuple[str, keras.layers.Layer]]) -> list[Weight]:
+    """Returns the weights of layers, each once, given the layers' paths."""
     found: dict[int, Weight] = {}
     places: dict[int, str] = {}
     taken: set[str] = set()
-    for place, each in layer_tree.layers_by_path(layer):
-        for variable in layer_tree.own_variables(each):
+    for place, layer in layers:
+        for variable in layer_tree.own_variables(layer):
             # A wrapper may hold a weight of the layer that it wraps, which
             # comes later: the inner layer is the one that made it.
             if not place.startswith(places.get(id(variable), place)):
@@ -70,5 +69,21 @@ def own_weights(layer: keras.layers.Layer) -> list[Weight]:
                 number += 1
                 path = f"{place}{variable.name}_{number}"
             taken.add(path)
-            found[id(variable)] = Weight(path, variable, each)
+            found[id(variable)] = Weight(path, variable, layer)
     return list(found.values())
+
+
+def weights(model: keras.Model) -> list[Weight]:
+    """Returns the weights of a model as a `Survey` of it would.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is not built.
+    """
+    check_built(model)
+    return own_weights(model)
+
+
+def own_weights(layer: keras.layers.Layer) -> list[Weight]:
+    """Returns the weights of any layer as a `Survey` of it would."""
+    return weights_of(layer_tree.layers_by_path(layer))

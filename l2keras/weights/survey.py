@@ -1,0 +1,70 @@
+"""One walk over a model: the layers in it, and the weights, by path.
+
+To walk is slow where there are many layers, so whoever needs to know several
+things of a model makes one survey, and hands it to those that it calls.
+"""
+
+from typing import Any
+
+import keras
+
+from l2keras._keras import layer_tree
+from l2keras.weights import paths
+from l2keras.weights.paths import Weight
+
+
+class Survey:
+    """The layers and weights of a model, or of any layer, by their paths.
+
+    Which there are is found once, when the survey is made. What changes is
+    looked at when it is asked for: regularizers, and what is frozen.
+
+    Args:
+        layer: The model or layer.
+
+    Attributes:
+        layer: As given.
+        layers: The layer and all layers in it, at any depth, each once. With
+            each comes its path with a slash behind, that of the layer itself
+            being empty.
+        weights: The weights that there are, each once, in the order of the
+            layers.
+        trained: Those of them that are for training, be they frozen now, and
+            not statistics.
+    """
+
+    def __init__(self, layer: keras.layers.Layer) -> None:
+        self.layer: Any = layer
+        self.layers = layer_tree.layers_by_path(layer)
+        self.weights = paths.weights_of(self.layers)
+        self.trained = [weight for weight in self.weights if weight.is_trained]
+
+    @classmethod
+    def of(cls, model: keras.Model) -> "Survey":
+        """Returns the survey of a model that has its weights.
+
+        Raises:
+            TypeError: If `model` is not a Keras model.
+            ValueError: If it is not built.
+        """
+        paths.check_built(model)
+        return cls(model)
+
+    @property
+    def regularized(self) -> list[Weight]:
+        """The weights that have a regularizer, frozen ones too."""
+        return [
+            weight
+            for weight in self.weights
+            if weight.variable.regularizer is not None
+        ]
+
+    @property
+    def paying(self) -> list[Weight]:
+        """The weights that pay a penalty, in the order of `model.losses`."""
+        by_id = {id(weight.variable): weight for weight in self.weights}
+        return [
+            by_id[id(variable)]
+            for variable in self.layer.trainable_weights
+            if variable.regularizer is not None
+        ]

@@ -1,0 +1,191 @@
+"""Rules: what the user may give, and which weights they name."""
+
+import re
+
+import keras
+import pytest
+
+from l2keras.weights.rules import Rules
+from l2keras.weights.survey import Survey
+
+
+def kept(value, name):
+    return value
+
+
+def rules(by_pattern, default=None, **arguments):
+    return Rules(by_pattern, default, **{"check": kept, **arguments})
+
+
+@pytest.fixture
+def weights():
+    """Returns those of a model with a layer of a name that is no expression."""
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3, name="hidden"),
+            keras.layers.BatchNormalization(name="norm"),
+            keras.layers.Dense(2, name="out(put"),
+        ]
+    )
+    return Survey(model).weights
+
+
+def resolved(given, weights, **arguments):
+    return {
+        weight.path: (pattern, value)
+        for weight, pattern, value in given.resolve(weights, "x", **arguments)
+    }
+
+
+@pytest.mark.parametrize(
+    ("by_pattern", "default", "expected"),
+    [
+        ({}, None, {}),
+        (None, None, {}),
+        (
+            {"hidden/.*": 1},
+            None,
+            {
+                "hidden/kernel": ("hidden/.*", 1),
+                "hidden/bias": ("hidden/.*", 1),
+            },
+        ),
+        (
+            {"hidden/.*": 1, "hidden/bias": 2},
+            None,
+            {
+                "hidden/kernel": ("hidden/.*", 1),
+                "hidden/bias": ("hidden/bias", 2),
+            },
+        ),
+        (
+            {"hidden/kernel": None},
+            3,
+            {
+                "hidden/kernel": ("hidden/kernel", None),
+                "out(put/kernel": (None, 3),
+            },
+        ),
+        (
+            {"out(put/kernel": 1},
+            0,
+            {
+                "hidden/kernel": (None, 0),
+                "out(put/kernel": ("out(put/kernel", 1),
+            },
+        ),
+        (
+            {"norm/.*": 1},
+            None,
+            {f"norm/{e}": ("norm/.*", 1) for e in ("gamma", "beta")},
+        ),
+    ],
+    ids=str,
+)
+def test_an_exact_path_goes_first_and_the_default_last(
+    by_pattern, default, expected, weights
+):
+    assert resolved(rules(by_pattern, default), weights) == expected
+
+
+def test_the_default_reaches_what_it_is_told_to(weights):
+    given = rules({"hidden/kernel": 1}, 2)
+    assert resolved(given, weights, reaches=lambda w: "bias" in w.path) == {
+        "hidden/kernel": ("hidden/kernel", 1),
+        "hidden/bias": (None, 2),
+        "out(put/bias": (None, 2),
+    }
+
+
+def test_values_are_checked_by_their_names():
+    seen = []
+
+    def check(value, name):
+        seen.append(name)
+        return 2 * value
+
+    given = Rules({"a/.*": 1, "b": 2}, 3, check=check, argument="scales")
+    assert (given.by_pattern, given.default) == ({"a/.*": 2, "b": 4}, 6)
+    assert seen == ["scales['a/.*']", "scales['b']", "default"]
+
+
+def test_later_changes_of_the_dictionary_are_not_seen():
+    by_pattern = {"a": 1}
+    given = rules(by_pattern)
+    by_pattern["b"] = 2
+    assert given.by_pattern == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("by_pattern", "arguments", "message"),
+    [
+        (
+            ["a"],
+            {},
+            "Rules must be a dictionary from path or pattern to value. "
+            "Received: ['a']",
+        ),
+        (
+            0.5,
+            {"argument": "scales", "values": "a number"},
+            "Argument `scales` must be a dictionary from path or pattern to a "
+            "number. Received: scales=0.5",
+        ),
+        (
+            {1: 1},
+            {},
+            "A pattern must be a string: a path, or a regular expression. "
+            "Received: 1",
+        ),
+    ],
+)
+def test_wrong_types_are_refused_at_once(by_pattern, arguments, message):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        rules(by_pattern, **arguments)
+
+
+PATHS = (
+    "'hidden/kernel', 'hidden/bias', 'norm/gamma', 'norm/beta', "
+    "'out(put/kernel', 'out(put/bias'"
+)
+
+
+@pytest.mark.parametrize(
+    ("by_pattern", "message"),
+    [
+        (
+            {"hiden/.*": 1},
+            "Pattern 'hiden/.*' matches no weight. A pattern is a whole path "
+            f"or a regular expression for one. Paths: {PATHS}",
+        ),
+        (
+            {"hidden": 1},
+            "Pattern 'hidden' matches no weight. A pattern is a whole path or "
+            f"a regular expression for one. Paths: {PATHS}",
+        ),
+        (
+            {"hidden/.*": 1, ".*/kernel": 1},
+            "Weight 'hidden/kernel' is matched by more than one pattern: "
+            "'hidden/.*', '.*/kernel'. Make each weight match at most one.",
+        ),
+        (
+            {"hidden/(": 1},
+            "Pattern 'hidden/(' is not a regular expression: missing ), "
+            "unterminated subpattern at position 7.",
+        ),
+        (
+            {"norm/moving_mean": 1},
+            "Weight 'norm/moving_mean' is never trained, so it cannot decay. "
+            "Leave it out of the rules.",
+        ),
+        (
+            {"norm/moving_.*": 1},
+            "Pattern 'norm/moving_.*' matches no weight. A pattern is a whole "
+            f"path or a regular expression for one. Paths: {PATHS}",
+        ),
+    ],
+)
+def test_rules_that_fit_no_weight_are_refused(by_pattern, message, weights):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        rules(by_pattern).resolve(weights, "decay")
