@@ -5,15 +5,14 @@ by the key under which the optimizer knows it.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from l2keras._types import Strength
-from l2keras.weights import kinds
 from l2keras.weights.paths import own_weights
-from l2keras.weights.rules import match_trained
+from l2keras.weights.rules import Rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +26,7 @@ class DecayedWeight:
 
 def resolve(
     model: keras.Model,
-    rules: Mapping[str, Strength],
-    default: Strength | None,
+    rules: Rules[Strength],
     key_of: Callable[[keras.Variable], Any],
     keys: set[Any] | None = None,
 ) -> list[DecayedWeight]:
@@ -36,8 +34,7 @@ def resolve(
 
     Args:
         model: The model.
-        rules: Dictionary from path or regular expression to strength.
-        default: The strength for every kernel that no rule names, or `None`.
+        rules: The strengths.
         key_of: By what the optimizer knows a variable.
         keys: The keys of what the optimizer was built for: no others decay.
             If it is not built, `None`, and all that are trained may.
@@ -46,25 +43,18 @@ def resolve(
         ValueError: If the rules do not fit the model, or one of them fits only
             weights that the optimizer was not built for.
     """
-    trained, matched = match_trained(rules, own_weights(model), "decay")
     decayed, needed = [], set()
-    for weight in trained:
-        pattern = matched.get(weight.path)
+    for weight, pattern, strength in rules.resolve(own_weights(model), "decay"):
         key = key_of(weight.variable)
+        is_frozen = not weight.variable.trainable
         is_ours = keys is None or key in keys
-        if is_ours or not weight.variable.trainable:
+        if is_ours or is_frozen:
             needed.add(pattern)
-        if not is_ours or not weight.variable.trainable:
-            continue
-        strength: Strength | None = None
-        if pattern is not None:
-            strength = rules[pattern]
-        elif kinds.is_kernel(weight):
-            strength = default
         # So that zero costs nothing.
-        if callable(strength) or strength not in (None, 0.0):
+        does_decay = callable(strength) or strength != 0.0
+        if is_ours and not is_frozen and does_decay:
             decayed.append(DecayedWeight(weight.path, key, strength))
-    for pattern in rules:
+    for pattern in rules.by_pattern:
         if pattern not in needed:
             raise ValueError(
                 f"Pattern {pattern!r} matches only weights that this "

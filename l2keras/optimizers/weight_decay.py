@@ -4,6 +4,7 @@ It is the decoupled one, past all that an optimizer does to a gradient.
 `conversions` tells it from the coupled one, which is L2.
 """
 
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from l2keras.optimizers.decayed_weights import DecayedWeight
 from l2keras.optimizers.wrapper import OptimizerWrapper
 from l2keras.strengths import checking
 from l2keras.weights import paths
+from l2keras.weights.rules import Rules
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -44,9 +46,15 @@ class DecoupledWeightDecay(OptimizerWrapper):
     the model. What is saved as the optimizer's state is that of the wrapped
     optimizer: weight files do not tell the two apart.
 
-    The paths are found when the optimizer is built, which `fit` does. It looks
-    for the model that was compiled with it, and if there is none, in a loop of
-    your own, for the outermost model in memory that has all the variables.
+    The paths are found when the optimizer is built, which `fit` does: they are
+    those of the model that trains. In a loop of your own they are those of the
+    model that has the optimizer, by `compile` or as another attribute, and if
+    there is none, of the outermost model in memory that has all the variables.
+
+    Settings such as `learning_rate`, `clipnorm` or `use_ema` are those of the
+    optimizer that is wrapped; what only some optimizers have, such as `beta_1`,
+    is found at `inner_optimizer`. In a `LossScaleOptimizer` or a
+    `MultiOptimizer` of Keras it goes inside.
 
     Reference:
         Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
@@ -76,10 +84,13 @@ class DecoupledWeightDecay(OptimizerWrapper):
         TypeError: If `optimizer` is no optimizer of Keras, `rules` no
             dictionary from strings, or a strength neither a number nor a
             schedule.
-        ValueError: If the optimizer decays weights itself or wraps others, a
-            strength is negative, not finite, or a schedule that cannot be
-            saved, or nothing is to decay. When built: if no model is found, a
-            pattern matches no weight that is trained, or two match one.
+        ValueError: If the optimizer decays weights itself, is a wrapper of
+            Keras's or made of several, a strength is negative, not finite, or a
+            schedule that cannot be saved, or nothing is to decay. When built:
+            if no model is found, a pattern matches no weight that is trained,
+            or two match one.
+        RuntimeError: When gradients are applied: if the optimizer makes its
+            updates in another way than Keras's.
 
     Example:
 
@@ -108,7 +119,14 @@ class DecoupledWeightDecay(OptimizerWrapper):
         name: str | None = None,
     ) -> None:
         super().__init__(optimizer, name=name)
-        checked, default = _check_strengths(rules, default)
+        strengths = Rules(
+            rules, default, check=checking.check, values="strength"
+        )
+        if not strengths.by_pattern and strengths.default is None:
+            raise ValueError(
+                "There is nothing to decay. Give `rules`, a dictionary from "
+                "path or pattern to strength, or a `default` for all kernels."
+            )
         for argument, value in (
             ("coupled_to_learning_rate", coupled_to_learning_rate),
             ("cautious", cautious),
@@ -118,11 +136,20 @@ class DecoupledWeightDecay(OptimizerWrapper):
                     f"Argument `{argument}` must be a boolean. "
                     f"Received: {argument}={value!r}"
                 )
-        self.rules = checked
-        self.default = default
+        self._rules = strengths
         self.coupled_to_learning_rate = coupled_to_learning_rate
         self.cautious = cautious
         self._decayed: list[DecayedWeight] = []
+
+    @property
+    def rules(self) -> Mapping[str, Strength]:
+        """The strengths by path or regular expression, to be read only."""
+        return types.MappingProxyType(self._rules.by_pattern)
+
+    @property
+    def default(self) -> Strength | None:
+        """The strength for every kernel that no rule names."""
+        return self._rules.default
 
     def check_inner(self, optimizer: Any) -> None:
         super().check_inner(optimizer)
@@ -140,8 +167,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         if variables:  # None at all when Keras loads a model from HDF5.
             decayed = decayed_weights.resolve(
                 trained_model.find(self, variables),
-                self.rules,
-                self.default,
+                self._rules,
                 self.variable_key,
                 {self.variable_key(variable) for variable in variables},
             )
@@ -166,7 +192,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         if model is not None:
             paths.weights(model)  # Raises if there are none yet.
             decayed = decayed_weights.resolve(
-                model, self.rules, self.default, self.variable_key
+                model, self._rules, self.variable_key
             )
         elif self.built:
             decayed = self._decayed
@@ -315,33 +341,3 @@ def _check_has_no_decay(optimizer: keras.optimizers.Optimizer) -> None:
                 f"`default={decay!r}`. Received: "
                 f"{type(optimizer).__name__}({argument}={decay!r})"
             )
-
-
-def _check_strengths(
-    rules: Any, default: Any
-) -> tuple[dict[str, Strength], Strength | None]:
-    if rules is None:
-        rules = {}
-    if not isinstance(rules, Mapping):
-        raise TypeError(
-            "Rules must be a dictionary from path or pattern to strength. "
-            f"Received: {rules!r}"
-        )
-    for pattern in rules:
-        if not isinstance(pattern, str):
-            raise TypeError(
-                "A pattern must be a string: a path, or a regular expression. "
-                f"Received: {pattern!r}"
-            )
-    if not rules and default is None:
-        raise ValueError(
-            "There is nothing to decay. Give `rules`, a dictionary from path "
-            "or pattern to strength, or a `default` for all kernels."
-        )
-    checked = {
-        pattern: checking.check(strength, f"rules[{pattern!r}]")
-        for pattern, strength in rules.items()
-    }
-    if default is not None:
-        default = checking.check(default, "default")
-    return checked, default

@@ -91,6 +91,14 @@ BAD = {
         "Weights are left out of the decay by a rule of strength 0.0, as in "
         '`DecoupledWeightDecay(optimizer, {"output/.*": 0.0}, ...)`.',
     ),
+    "decay by Keras": (
+        lambda: setattr(decay(), "weight_decay", 0.01),
+        AttributeError,
+        "A weight decay for all weights alike cannot be set: they would then "
+        "decay twice. Give the strength to the constructor, as in "
+        "`DecoupledWeightDecay(optimizer, default=0.01)`, a schedule if it is "
+        "to change.",
+    ),
     "too early": (
         lambda: decay().strengths(),
         ValueError,

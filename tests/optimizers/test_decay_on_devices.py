@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import BACKEND, run_python
+from helpers import BACKEND, outputs, run_python, start_python
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -44,10 +44,10 @@ MIRRORED = {
 @pytest.fixture(scope="module")
 def mirrored():
     """Trains on two devices in all these settings, with each optimizer."""
-    out = run_python(
-        PROGRAMS / "mirrored_settings.py",
-        json.dumps(MIRRORED),
+    program = start_python(
+        PROGRAMS / "mirrored_settings.py", json.dumps(MIRRORED)
     )
+    (out,) = outputs([program], timeout=300)
     return json.loads(out.splitlines()[-1])
 
 

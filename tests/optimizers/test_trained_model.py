@@ -5,8 +5,11 @@ import re
 import keras
 import numpy as np
 import pytest
-from decay_cases import X, decay, fit, keras_sgd, network
-from helpers import assert_weights
+from decay_cases import X, Y, decay, fit, keras_sgd, network
+from helpers import BACKEND, assert_weights
+from keras import ops
+
+from l2keras._keras import call_stack, memory
 
 
 def built(optimizer, variables):
@@ -115,3 +118,143 @@ def test_it_can_be_one_of_several_optimizers():
     assert hidden.strengths() == {"hidden/kernel": 0.1}
     assert_weights(model, [start[0] * 0.99**4, *model.get_weights()[1:]])
     assert model.get_weights()[2] == pytest.approx(start[2])
+
+
+# Without a search -------------------------------------------------------------
+
+
+@pytest.fixture
+def no_search(monkeypatch):
+    """Makes looking at all objects in memory an error."""
+
+    def search():
+        raise AssertionError("All objects in memory were looked at.")
+
+    monkeypatch.setattr(memory, "models_in_memory", search)
+
+
+class HasItsOwnStep(keras.Model):
+    """Trains by hand with an optimizer that `compile` knows nothing of."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = keras.layers.Dense(3, use_bias=False, name="hidden")
+        self.mine = decay()
+
+    def call(self, x):
+        return self.hidden(x)
+
+    if BACKEND == "tensorflow":
+
+        def train_step(self, data):
+            import tensorflow as tf
+
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = ops.mean(ops.square(self(x) - y))
+            weights = self.trainable_variables
+            self.mine.apply(tape.gradient(loss, weights), weights)
+            return {"loss": loss}
+
+    elif BACKEND == "torch":
+
+        def train_step(self, data):
+            x, y = data
+            self.zero_grad()
+            loss = ops.mean(ops.square(self(x) - y))
+            loss.backward()
+            weights = self.trainable_variables
+            self.mine.apply([each.value.grad for each in weights], weights)
+            return {"loss": loss}
+
+
+def trained_by_fit():
+    model = network()
+    fit(model, decay(), epochs=1)
+    return model.optimizer, model
+
+
+def trained_on_a_batch():
+    model = network()
+    model.compile(decay(), "categorical_crossentropy")
+    model.train_on_batch(X, Y)
+    return model.optimizer, model
+
+
+def built_by_fit_and_inside_others():
+    model = network()
+    optimizer = decay()
+    fit(model, keras.optimizers.LossScaleOptimizer(optimizer), epochs=1)
+    return optimizer, model
+
+
+def compiled_from_its_config():
+    model = network()
+    model.compile(decay(), "categorical_crossentropy")
+    again = network()
+    again.compile_from_config(model.get_compile_config())
+    return again.optimizer, again
+
+
+def trained_by_its_own_step():
+    if BACKEND == "jax":
+        pytest.skip("JAX has no state to build in a step.")
+    model = HasItsOwnStep()
+    model.compile("sgd", "mse")
+    model.fit(X, Y, epochs=1, verbose=0)
+    return model.mine, model
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        trained_by_fit,
+        trained_on_a_batch,
+        built_by_fit_and_inside_others,
+        compiled_from_its_config,
+        trained_by_its_own_step,
+    ],
+)
+def test_a_model_that_builds_its_optimizer_is_not_searched_for(
+    no_search, train
+):
+    optimizer, model = train()
+    assert set(optimizer.strengths()) == {
+        path for path in optimizer.decayed(model) if path.endswith("kernel")
+    }
+    assert optimizer.strengths()
+
+
+def test_in_a_loop_of_ones_own_the_model_is_searched_for(no_search):
+    model = network()
+    model.compile(optimizer := decay())
+    with pytest.raises(AssertionError, match="looked at"):
+        optimizer.build(model.trainable_variables)
+
+
+def test_the_model_that_trains_goes_before_others_with_its_optimizer():
+    inner, outer = nested()
+    optimizer = decay()
+    for model in (inner, outer):
+        model.compile(optimizer, "mse")
+    outer.layers[-1].trainable = False  # Both train the same weights.
+    inner.fit(np.zeros((4, 4)), np.zeros((4, 3)), verbose=0)
+    assert set(optimizer.strengths()) == {"a/kernel"}
+
+
+def test_models_on_the_stack_come_from_the_innermost_call_on():
+    seen = []
+
+    class Calling(keras.Model):
+        def __init__(self, then):
+            super().__init__()
+            self.then = then
+
+        def ask(self):
+            return [self.then() for _ in range(1)]
+
+    inner = Calling(lambda: seen.append(call_stack.models_on_stack()))
+    outer = Calling(inner.ask)
+    outer.ask()
+    assert seen == [[inner, outer]]
+    assert call_stack.models_on_stack() == []

@@ -26,16 +26,16 @@ def decay(**arguments):
     )
 
 
-def nested(order):
-    return NESTED[order](keras.optimizers.Adam(0.01))
+def nested(order, learning_rate):
+    return NESTED[order](keras.optimizers.Adam(learning_rate))
 
 
 # How the optimizer is made, and whether on several devices in a loss scale.
 CASES = {
     "decay": [(decay, False), (lambda: decay(cautious=True), True)],
     "nested": [
-        (lambda: nested("threshold outside"), False),
-        (lambda: nested("threshold inside"), True),
+        (lambda: nested("threshold outside", 0.01), False),
+        (lambda: nested("threshold inside", 0.02), True),
     ],
 }
 
