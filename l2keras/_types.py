@@ -11,5 +11,3 @@ Schedule: TypeAlias = Callable[[Tensor], Tensor]
 
 StrengthLike: TypeAlias = float | Schedule
 """What a user gives for a strength: a number >= 0, or a schedule of one."""
-
-Strength: TypeAlias = StrengthLike

@@ -267,9 +267,9 @@ def assert_splits(logs, prefix="", rtol=1e-6):
     np.testing.assert_allclose(logs[f"{prefix}loss"], parts, rtol=rtol)
 
 
-def run_python(code, *arguments, **environment):
+def run_python(program, *arguments, **environment):
     """Runs a program in a fresh process; returns what it prints."""
-    return outputs([start_python(code, *arguments, **environment)])[0]
+    return outputs([start_python(program, *arguments, **environment)])[0]
 
 
 def outputs(processes, timeout=120, returncode=0):
@@ -287,11 +287,19 @@ def outputs(processes, timeout=120, returncode=0):
     return found
 
 
-def start_python(code, *arguments, **environment):
-    """Starts a program in a fresh process, on the same backend."""
+def start_python(program, *arguments, **environment):
+    """Starts a program in a fresh process, on the same backend.
+
+    Code, or the path of a file `programs/...`, which may import what lies in
+    the folder of its tests.
+    """
     paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    command = ["-c", program]
+    if isinstance(program, Path):
+        command = [str(program)]
+        paths.insert(2, str(program.parent.parent))
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, *command, *map(str, arguments)],
         env={
             **os.environ,
             "KERAS_BACKEND": BACKEND,

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras._keras import running
+from l2keras._keras import call_stack
 from l2keras._types import Tensor
 
 
@@ -124,7 +124,7 @@ def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
 
         def gradient(upstream: Tensor) -> Tensor:
             # Writing a SavedModel traces gradients too, and trains nothing.
-            if not running.is_exporting():
+            if not call_stack.is_exporting():
                 notify()
             return upstream
 

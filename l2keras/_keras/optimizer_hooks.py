@@ -2,15 +2,18 @@
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import keras
 from keras import ops
 
 from l2keras._types import Tensor
 
-AroundUpdates: TypeAlias = Callable[
+# What makes an optimizer's update, given what makes it without, the variables
+# that have gradients, and the learning rate of the step.
+AroundUpdate: TypeAlias = Callable[
     [Callable[[], None], list[keras.Variable], Tensor], None
 ]
 
@@ -21,7 +24,8 @@ def weight_decay(model: keras.Model, variable: keras.Variable) -> float:
     `exclude_from_weight_decay` is public, but not what it excluded.
     """
     optimizer: Any = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
     decay = getattr(optimizer, "weight_decay", None)
     if not decay or not variable.trainable:
         return 0.0
@@ -44,8 +48,22 @@ def excludes_variables_from_decay(optimizer: keras.Optimizer) -> bool:
     return bool(getattr(optimizer, "_exclude_from_weight_decay", None))
 
 
-_around_updates: contextvars.ContextVar[AroundUpdates | None] = (
-    contextvars.ContextVar("around_updates", default=None)
+def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
+    """Returns by what an optimizer knows a variable.
+
+    On TensorFlow it may be given its own variables or those of Keras.
+    """
+    try:
+        return optimizer._var_key(variable)
+    except AttributeError:  # One that has no value yet, on TensorFlow.
+        return id(variable)
+
+
+# Around an update -------------------------------------------------------------
+
+# The outermost first.
+_around_updates: contextvars.ContextVar[tuple[AroundUpdate, ...]] = (
+    contextvars.ContextVar("around_updates", default=())
 )
 
 
@@ -63,11 +81,11 @@ class _UpdateStep:
                 self.optimizer, grads, trainable_variables, learning_rate
             )
 
-        around = _around_updates.get()
-        if around is None:
-            update()
-        else:
-            around(update, trainable_variables, learning_rate)
+        for around in reversed(_around_updates.get()):
+            update = functools.partial(
+                around, update, trainable_variables, learning_rate
+            )
+        update()
 
 
 def allow_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
@@ -85,29 +103,56 @@ def allow_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 @contextlib.contextmanager
-def around_updates(function: AroundUpdates) -> Iterator[None]:
+def around_updates(function: AroundUpdate) -> Iterator[None]:
     """Has each update of a prepared optimizer made by `function`.
 
     It is called with what makes the update, the variables, and the learning
-    rate. Only while the scope is open, and in this thread: on TensorFlow each
-    replica has a thread of its own.
+    rate. Inside another such scope, what makes the update is made by that one's
+    function in turn. Only while the scope is open, and in this thread: on
+    TensorFlow each replica has a thread of its own.
     """
-    token = _around_updates.set(function)
+    token = _around_updates.set((*_around_updates.get(), function))
     try:
         yield
     finally:
         _around_updates.reset(token)
 
 
-def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
-    """Returns by what an optimizer knows a variable.
+# Of another optimizer ---------------------------------------------------------
 
-    On TensorFlow it may be given its own variables or those of Keras.
+
+class OfInnerOptimizer:
+    """An attribute or method that an optimizer has from its `inner_optimizer`.
+
+    Reading, calling and setting it reach the inner one. What the constructor of
+    Keras sets, before there is an inner one, is dropped.
     """
-    try:
-        return optimizer._var_key(variable)
-    except AttributeError:  # One that has no value yet, on TensorFlow.
-        return id(variable)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, optimizer: Any, owner: type) -> Any | Self:
+        if optimizer is None:
+            return self
+        return getattr(optimizer.inner_optimizer, self.name)
+
+    def __set__(self, optimizer: Any, value: Any) -> None:
+        if "inner_optimizer" in vars(optimizer):
+            setattr(optimizer.inner_optimizer, self.name, value)
+
+
+class SharesVariables:
+    """Mixed into an optimizer whose variables are those of the inner one.
+
+    `keras.callbacks.SwapEMAWeights` and others of Keras look for them there.
+    """
+
+    _trainable_variables = OfInnerOptimizer()
+    _trainable_variables_indices = OfInnerOptimizer()
+    _model_variables_moving_average = OfInnerOptimizer()
+
+
+# Whose step it is -------------------------------------------------------------
 
 
 def is_built_for(

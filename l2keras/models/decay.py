@@ -5,6 +5,8 @@ from typing import Any
 import keras
 
 from l2keras.models.terms import terms
+from l2keras.optimizers import wrapper
+from l2keras.optimizers.weight_decay import DecoupledWeightDecay
 from l2keras.weights.survey import Survey
 
 
@@ -26,9 +28,6 @@ def strengths_in_use(model: keras.Model) -> list[Any]:
     return strengths
 
 
-def _decoupled_weight_decay(model: keras.Model) -> Any:
-    """Returns the model's optimizer if it decays weights by path."""
-    optimizer: Any = getattr(model, "optimizer", None)
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    return optimizer if hasattr(optimizer, "strengths") else None
+def _decoupled_weight_decay(model: keras.Model) -> DecoupledWeightDecay | None:
+    """Returns what decays the model's weights by path, if anything does."""
+    return wrapper.find(getattr(model, "optimizer", None), DecoupledWeightDecay)

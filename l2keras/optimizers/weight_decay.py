@@ -4,22 +4,25 @@ It is the decoupled one, past all that an optimizer does to a gradient.
 `conversions` tells it from the coupled one, which is L2.
 """
 
+import types
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
 
-from l2keras._keras import backends, optimizer_hooks
-from l2keras._types import Strength, Tensor
-from l2keras.optimizers import decayed_weights
+from l2keras._keras import backends
+from l2keras._types import StrengthLike, Tensor
+from l2keras.optimizers import decayed_weights, trained_model, wrapper
 from l2keras.optimizers.decayed_weights import DecayedWeight
-from l2keras.strengths.strength import Strength as StrengthNow
+from l2keras.optimizers.wrapper import OptimizerWrapper
+from l2keras.strengths.strength import Strength
 from l2keras.weights import paths
+from l2keras.weights.rules import Rules
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
-class DecoupledWeightDecay(keras.optimizers.Optimizer):
+class DecoupledWeightDecay(OptimizerWrapper):
     """Gives any optimizer weight decay by path, with schedules.
 
     Each weight that a rule names, or the default reaches, is made smaller by
@@ -43,9 +46,15 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
     the model. What is saved as the optimizer's state is that of the wrapped
     optimizer: weight files do not tell the two apart.
 
-    The paths are found when the optimizer is built, which `fit` does. It looks
-    for the model that was compiled with it, and if there is none, in a loop of
-    your own, for the outermost model in memory that has all the variables.
+    The paths are found when the optimizer is built, which `fit` does: they are
+    those of the model that trains. In a loop of your own they are those of the
+    model that has the optimizer, by `compile` or as another attribute, and if
+    there is none, of the outermost model in memory that has all the variables.
+
+    Settings such as `learning_rate`, `clipnorm` or `use_ema` are those of the
+    optimizer that is wrapped; what only some optimizers have, such as `beta_1`,
+    is found at `inner_optimizer`. In a `LossScaleOptimizer` or a
+    `MultiOptimizer` of Keras it goes inside.
 
     Reference:
         Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
@@ -75,10 +84,13 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
         TypeError: If `optimizer` is no optimizer of Keras, `rules` no
             dictionary from strings, or a strength neither a number nor a
             schedule.
-        ValueError: If the optimizer decays weights itself or wraps others, a
-            strength is negative, not finite, or a schedule that cannot be
-            saved, or nothing is to decay. When built: if no model is found, a
-            pattern matches no weight that is trained, or two match one.
+        ValueError: If the optimizer decays weights itself, is a wrapper of
+            Keras's or made of several, a strength is negative, not finite, or a
+            schedule that cannot be saved, or nothing is to decay. When built:
+            if no model is found, a pattern matches no weight that is trained,
+            or two match one.
+        RuntimeError: When gradients are applied: if the optimizer makes its
+            updates in another way than Keras's.
 
     Example:
 
@@ -99,15 +111,20 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
     def __init__(
         self,
         optimizer: keras.optimizers.Optimizer,
-        rules: Mapping[str, Strength] | None = None,
-        default: Strength | None = None,
+        rules: Mapping[str, StrengthLike] | None = None,
+        default: StrengthLike | None = None,
         *,
         coupled_to_learning_rate: bool = True,
         cautious: bool = False,
         name: str | None = None,
     ) -> None:
-        _check_optimizer(optimizer)
-        checked, default = _check_strengths(rules, default)
+        super().__init__(optimizer, name=name)
+        strengths = Rules(rules, default, check=Strength.of, values="strength")
+        if not strengths.by_pattern and strengths.default is None:
+            raise ValueError(
+                "There is nothing to decay. Give `rules`, a dictionary from "
+                "path or pattern to strength, or a `default` for all kernels."
+            )
         for argument, value in (
             ("coupled_to_learning_rate", coupled_to_learning_rate),
             ("cautious", cautious),
@@ -117,30 +134,53 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
                     f"Argument `{argument}` must be a boolean. "
                     f"Received: {argument}={value!r}"
                 )
-        # Its properties are asked for by the constructor of Keras.
-        super().__init__(learning_rate=0.0, name=name)
-        self.inner_optimizer = optimizer
-        self.rules = checked
-        self.default = default
+        self._rules = strengths
         self.coupled_to_learning_rate = coupled_to_learning_rate
         self.cautious = cautious
         self._decayed: list[DecayedWeight] = []
-        optimizer_hooks.allow_around_updates(optimizer)
+
+    @property
+    def rules(self) -> Mapping[str, StrengthLike]:
+        """The strengths by path or regular expression, to be read only."""
+        return types.MappingProxyType(
+            {
+                pattern: strength.value
+                for pattern, strength in self._rules.by_pattern.items()
+            }
+        )
+
+    @property
+    def default(self) -> StrengthLike | None:
+        """The strength for every kernel that no rule names."""
+        default = self._rules.default
+        return None if default is None else default.value
+
+    def check_inner(self, optimizer: Any) -> None:
+        super().check_inner(optimizer)
+        if wrapper.find(optimizer, DecoupledWeightDecay) is not None:
+            raise ValueError(
+                "Argument `optimizer` must not be a `DecoupledWeightDecay`, "
+                "nor wrap one: the weights would decay twice. Put all "
+                "strengths into one dictionary of rules."
+            )
+        _check_has_no_decay(wrapper.chain(optimizer)[-1])
 
     def build(self, variables: list[keras.Variable]) -> None:
-        _check_has_no_decay(self.inner_optimizer)  # Since then, either.
-        keys = {self._key(variable) for variable in variables}
+        _check_has_no_decay(self.innermost_optimizer)  # Since then, either.
         decayed: list[DecayedWeight] = []
-        if keys:  # None at all when Keras loads a model from HDF5.
-            model = decayed_weights.find_model(self, keys, self._key)
+        if variables:  # None at all when Keras loads a model from HDF5.
             decayed = decayed_weights.resolve(
-                model, self.rules, self.default, self._key, keys
+                trained_model.find(self, variables),
+                self._rules,
+                self.variable_key,
+                {self.variable_key(variable) for variable in variables},
             )
-        self.inner_optimizer.build(variables)
         super().build(variables)
         self._decayed = decayed
 
-    def decayed(self, model: keras.Model | None = None) -> dict[str, Strength]:
+    def decayed(
+        self, model: keras.Model | None = None
+    ) -> dict[str, StrengthLike]:
         """Returns the strength of each weight that is decayed, by path.
 
         As it was given: a number or a schedule. Weights that are frozen are not
@@ -155,10 +195,22 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
             ValueError: If it is not built, the rules do not fit it, or it is
                 left out too early.
         """
+        return {
+            each.path: each.strength.value for each in self._weights_of(model)
+        }
+
+    def strengths(self, model: keras.Model | None = None) -> dict[str, float]:
+        """Returns what `decayed` does, as numbers: schedules at this step."""
+        return {
+            each.path: self._number(each.strength)
+            for each in self._weights_of(model)
+        }
+
+    def _weights_of(self, model: keras.Model | None) -> list[DecayedWeight]:
         if model is not None:
             paths.weights(model)  # Raises if there are none yet.
             decayed = decayed_weights.resolve(
-                model, self.rules, self.default, self._key
+                model, self._rules, self.variable_key
             )
         elif self.built:
             decayed = self._decayed
@@ -168,14 +220,7 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
                 "the model that it is to train: `optimizer.decayed(model)`, "
                 "`optimizer.strengths(model)`."
             )
-        return {each.path: each.strength for each in decayed}
-
-    def strengths(self, model: keras.Model | None = None) -> dict[str, float]:
-        """Returns what `decayed` does, as numbers: schedules at this step."""
-        return {
-            path: self._number(strength)
-            for path, strength in self.decayed(model).items()
-        }
+        return decayed
 
     def decay_of(self, variable: keras.Variable) -> float:
         """Returns the strength now for one variable, 0.0 if there is none.
@@ -192,69 +237,26 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
                 "The optimizer is not built, so it knows no weights yet. See "
                 "`optimizer.strengths(model)`."
             )
-        key = self._key(variable)
+        key = self.variable_key(variable)
         for each in self._decayed:
             if each.key == key:
                 return self._number(each.strength)
         return 0.0
 
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            if not self.built:
-                self.build(trainable_variables)
-        with optimizer_hooks.around_updates(self._around):
-            self.inner_optimizer.apply(grads, trainable_variables)
+    @property
+    def weight_decay(self) -> Any:
+        """What Keras's optimizers decay by, all weights alike: nothing here."""
+        return self.inner_optimizer.weight_decay
 
-    def apply_gradients(self, grads_and_vars: Any) -> Any:
-        grads, variables = zip(*grads_and_vars, strict=True)
-        self.apply(grads, variables)
-        return self.iterations
-
-    def stateless_apply(
-        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
-    ) -> Any:
-        with optimizer_hooks.around_updates(self._around):
-            return self.inner_optimizer.stateless_apply(
-                optimizer_variables, grads, trainable_variables
+    @weight_decay.setter
+    def weight_decay(self, weight_decay: Any) -> None:
+        if weight_decay:
+            raise AttributeError(
+                "A weight decay for all weights alike cannot be set: they "
+                "would then decay twice. Give the strength to the constructor, "
+                "as in `DecoupledWeightDecay(optimizer, "
+                f"default={weight_decay!r})`, a schedule if it is to change."
             )
-
-    # What is the wrapped optimizer's, as in `LossScaleOptimizer`. The variables
-    # that the constructor of Keras makes for this one are never used.
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        return self.inner_optimizer.variables
-
-    @property
-    def iterations(self) -> Any:
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self) -> Any:
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.inner_optimizer.learning_rate = learning_rate
-
-    @property
-    def loss_scale_factor(self) -> float | None:
-        return self.inner_optimizer.loss_scale_factor
-
-    @loss_scale_factor.setter
-    def loss_scale_factor(self, factor: float | None) -> None:
-        if "inner_optimizer" in vars(self):  # Not in the constructor of Keras.
-            self.inner_optimizer.loss_scale_factor = factor
-
-    def scale_loss(self, loss: Tensor) -> Tensor:
-        return self.inner_optimizer.scale_loss(loss)
-
-    def finalize_variable_values(self, var_list: Any) -> None:
-        self.inner_optimizer.finalize_variable_values(var_list)
-
-    def set_weights(self, weights: Any) -> None:
-        self.inner_optimizer.set_weights(weights)
 
     def exclude_from_weight_decay(
         self, var_list: Any = None, var_names: Any = None
@@ -264,17 +266,11 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
             'in `DecoupledWeightDecay(optimizer, {"output/.*": 0.0}, ...)`.'
         )
 
-    def __dir__(self) -> list[str]:
-        # Keras saves every object with variables that `dir` names, but those of
-        # the wrapped optimizer are saved as `variables` already.
-        return [each for each in super().__dir__() if each != "inner_optimizer"]
-
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
-            "name": self.name,
-            "optimizer": serialize(self.inner_optimizer),
+            **super().get_config(),
             "rules": {
                 pattern: serialize(strength)
                 for pattern, strength in self.rules.items()
@@ -284,33 +280,13 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
             "cautious": self.cautious,
         }
 
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Self:
-        """Returns the optimizer that `get_config` described."""
-
-        def deserialized(value: Any) -> Any:
-            return keras.saving.deserialize_keras_object(
-                value, custom_objects=custom_objects
-            )
-
-        config = dict(config)
-        config["optimizer"] = deserialized(config["optimizer"])
-        config["rules"] = {
-            pattern: deserialized(strength)
-            for pattern, strength in config["rules"].items()
-        }
-        config["default"] = deserialized(config["default"])
-        return cls(**config)
-
-    def _around(
+    def around_update(
         self,
         update: Callable[[], None],
         variables: list[keras.Variable],
         learning_rate: Tensor,
     ) -> None:
-        """Makes an update of the inner optimizer, and decays the weights."""
+        """Makes the update, and decays the weights."""
         groups = self._groups(variables, learning_rate)
         if not self.cautious:
             # First, as in `AdamW`: some optimizers look at the weights.
@@ -336,10 +312,11 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
         strengths = {each.key: each.strength for each in self._decayed}
         groups: dict[Any, tuple[list[keras.Variable], Tensor | float]] = {}
         for variable in variables:
-            strength = strengths.get(self._key(variable))
+            strength = strengths.get(self.variable_key(variable))
             if strength is None:
                 continue
-            same = id(strength) if callable(strength) else strength
+            value = strength.value
+            same = value if isinstance(value, float) else id(strength)
             if same not in groups:
                 factor = self._now(strength)
                 if self.coupled_to_learning_rate:
@@ -350,49 +327,15 @@ class DecoupledWeightDecay(keras.optimizers.Optimizer):
 
     def _now(self, strength: Strength) -> Tensor | float:
         """Returns a strength at the optimizer's step."""
-        step = ops.cast(self.iterations, "float32")
-        return StrengthNow.of(strength, "strength").at(step)
+        return strength.at(ops.cast(self.iterations, "float32"))
 
     def _number(self, strength: Strength) -> float:
         return float(ops.convert_to_numpy(self._now(strength)))
-
-    def _key(self, variable: Any) -> Any:
-        return optimizer_hooks.variable_key(self.inner_optimizer, variable)
 
 
 def _cautiously_decayed(new: Tensor, old: Tensor, factor: Tensor) -> Tensor:
     shrinks = (old - new) * old >= 0
     return ops.where(shrinks, new - old * factor, new)
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    """Raises an error unless an optimizer can be wrapped."""
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(
-            "Argument `optimizer` must be an optimizer of Keras, as an "
-            "instance such as `keras.optimizers.Adam(0.001)`. "
-            f"Received: optimizer={optimizer!r} "
-            f"(of type {type(optimizer).__name__})"
-        )
-    name = type(optimizer).__name__
-    if isinstance(optimizer, DecoupledWeightDecay):
-        raise ValueError(
-            "Argument `optimizer` must not be a `DecoupledWeightDecay`, which "
-            "would decay the weights twice. Wrap its `inner_optimizer`, and "
-            "put all strengths into one dictionary of rules."
-        )
-    if hasattr(optimizer, "inner_optimizer"):
-        raise ValueError(
-            "Argument `optimizer` must not wrap another. Wrap the inner one: "
-            f"`{name}(DecoupledWeightDecay(optimizer, ...))`. Received: "
-            f"optimizer={name}(...)"
-        )
-    if hasattr(optimizer, "optimizers"):
-        raise ValueError(
-            "Argument `optimizer` must not be made of several. Wrap those of "
-            f"them whose weights are to decay. Received: optimizer={name}(...)"
-        )
-    _check_has_no_decay(optimizer)
 
 
 def _check_has_no_decay(optimizer: keras.optimizers.Optimizer) -> None:
@@ -407,33 +350,3 @@ def _check_has_no_decay(optimizer: keras.optimizers.Optimizer) -> None:
                 f"`default={decay!r}`. Received: "
                 f"{type(optimizer).__name__}({argument}={decay!r})"
             )
-
-
-def _check_strengths(
-    rules: Any, default: Any
-) -> tuple[dict[str, Strength], Strength | None]:
-    if rules is None:
-        rules = {}
-    if not isinstance(rules, Mapping):
-        raise TypeError(
-            "Rules must be a dictionary from path or pattern to strength. "
-            f"Received: {rules!r}"
-        )
-    for pattern in rules:
-        if not isinstance(pattern, str):
-            raise TypeError(
-                "A pattern must be a string: a path, or a regular expression. "
-                f"Received: {pattern!r}"
-            )
-    if not rules and default is None:
-        raise ValueError(
-            "There is nothing to decay. Give `rules`, a dictionary from path "
-            "or pattern to strength, or a `default` for all kernels."
-        )
-    checked = {
-        pattern: StrengthNow.of(strength, f"rules[{pattern!r}]").value
-        for pattern, strength in rules.items()
-    }
-    if default is not None:
-        default = StrengthNow.of(default, "default").value
-    return checked, default

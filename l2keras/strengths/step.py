@@ -28,9 +28,9 @@ from l2keras._keras import (
     optimizer_hooks,
     trainer_hooks,
 )
+from l2keras._keras.call_stack import Running, running_model
 from l2keras._keras.carried_state import State
 from l2keras._keras.optimizer_hooks import Counter
-from l2keras._keras.running import Running, running_model
 from l2keras._types import Tensor
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras._keras.running import trained_by
+from l2keras._keras.call_stack import trained_by
 from l2keras.models.decay import decay_strengths
 from l2keras.models.terms import placed_regularizers
 from l2keras.regularizers.base import strengths_of, terms_of

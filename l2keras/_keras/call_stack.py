@@ -1,9 +1,10 @@
-"""Which model asks for a penalty: read off the call stack.
+"""Which model is calling: read off the call stack.
 
-Keras hands a regularizer the weights and nothing else. But it asks from within
-a method of the model that is being trained or evaluated, so that model is the
-`self` of a frame on the stack, and its optimizer has the step. In compiled code
-that is so while the step is traced, which is when it matters.
+Keras hands a regularizer the weights, an optimizer the variables, and neither
+the model. But it does so from within a method of the model that is being
+trained or evaluated, so that model is the `self` of a frame on the stack, and
+its optimizer has the step. In compiled code that is so while the step is
+traced, which is when it matters.
 
 The steps of Keras's trainers are looked for by their public names. On JAX they
 are handed the values of the optimizer's variables, which is the only place
@@ -111,3 +112,22 @@ def trained_by(callback: keras.callbacks.Callback) -> keras.Model | None:
                 return owner
         frame = frame.f_back
     return None
+
+
+def models_on_stack() -> list[keras.Model]:
+    """Returns the models whose methods are running, each once.
+
+    The innermost call comes first. Looked at are the frames of this thread in
+    which `self` is a model, closures of its methods included. That holds inside
+    compiled functions too, while they are traced, and in the threads of
+    TensorFlow's replicas, which each call the model's `train_step`.
+    """
+    found: dict[int, keras.Model] = {}
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        # Not `isinstance`, which would wake objects that load lazily.
+        if issubclass(type(caller), keras.Model):
+            found.setdefault(id(caller), caller)
+        frame = frame.f_back
+    return list(found.values())

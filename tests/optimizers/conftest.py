@@ -1,0 +1,3 @@
+"""Programs are run by the tests, in processes of their own."""
+
+collect_ignore = ["programs"]

@@ -1,0 +1,49 @@
+"""Trains for 4 epochs, is killed in the third if told so, or goes on after.
+
+Arguments: a folder for `BackupAndRestore`, or nothing; and "dies".
+Prints the weights.
+"""
+
+import json
+import os
+import signal
+import sys
+
+import keras
+from helpers import documented_data, documented_model, rising_schedule
+
+import l2keras
+
+
+class Dies(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (2, 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+callbacks = [keras.callbacks.BackupAndRestore(each) for each in sys.argv[1:2]]
+if "dies" in sys.argv:
+    callbacks.append(Dies())
+x, y = documented_data(samples=64)
+model = documented_model(None, None)
+model.compile(
+    l2keras.DecoupledWeightDecay(
+        keras.optimizers.Adam(0.01),
+        {"hidden/.*": rising_schedule()},
+        default=0.1,
+    ),
+    "categorical_crossentropy",
+)
+model.fit(
+    x,
+    y,
+    batch_size=16,
+    epochs=4,
+    shuffle=False,
+    verbose=0,
+    callbacks=callbacks,
+)
+print(json.dumps([each.tolist() for each in model.get_weights()]))

@@ -1,0 +1,69 @@
+"""Trains on one device and on several, with each of some optimizers.
+
+On TensorFlow on two of a `MirroredStrategy`, on JAX on four that each have a
+share of the data. Argument: which optimizers, "decay" or "nested". Prints
+pairs of weights, those of one device first.
+"""
+
+import contextlib
+import json
+import sys
+
+import keras
+from decay_cases import X, Y
+from helpers import documented_model, rising_schedule
+from soft_threshold import NESTED
+
+import l2keras
+
+
+def decay(**arguments):
+    return l2keras.DecoupledWeightDecay(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        {"hidden/.*": rising_schedule()},
+        default=0.3,
+        **arguments,
+    )
+
+
+def nested(order, learning_rate):
+    return NESTED[order](keras.optimizers.Adam(learning_rate))
+
+
+# How the optimizer is made, and whether on several devices in a loss scale.
+CASES = {
+    "decay": [(decay, False), (lambda: decay(cautious=True), True)],
+    "nested": [
+        (lambda: nested("threshold outside", 0.01), False),
+        (lambda: nested("threshold inside", 0.02), True),
+    ],
+}
+
+
+def train(make, scope=contextlib.nullcontext, scaled=False):
+    with scope():
+        model = documented_model(None, None)
+        optimizer = make()
+        if scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model.compile(optimizer, "categorical_crossentropy")
+    model.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    return [each.tolist() for each in model.get_weights()]
+
+
+cases = CASES[sys.argv[1]]
+scope = contextlib.nullcontext
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+alone = [train(make) for make, _ in cases]
+if keras.backend.backend() == "jax":
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    assert len(keras.distribution.list_devices()) == 4
+together = [train(make, scope, scaled) for make, scaled in cases]
+print(json.dumps(list(zip(alone, together, strict=True))))

@@ -1,0 +1,69 @@
+"""Decay on several devices is that on one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import BACKEND, outputs, run_python, start_python
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras has one device there.")
+@pytest.mark.parametrize("optimizers", ["decay", "nested"])
+def test_several_devices_equal_one(optimizers):
+    out = run_python(
+        PROGRAMS / "several_devices.py",
+        optimizers,
+        XLA_FLAGS="--xla_force_host_platform_device_count=4",
+    )
+    pairs = json.loads(out.splitlines()[-1])
+    assert len(pairs) == 2
+    assert pairs[0][0] != pairs[1][0]
+    for one, several in pairs:
+        for ours, theirs in zip(one, several, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+# How the wrapped optimizer is made, and how the model is compiled.
+MIRRORED = {
+    # On each device, before gradients are added up: so Keras has it, and so two
+    # devices do not equal one.
+    "clipnorm": ({"clipnorm": 0.05}, {}),
+    "global_clipnorm": ({"global_clipnorm": 0.05}, {}),
+    "clipvalue": ({"clipvalue": 0.01}, {}),
+    # Compiled, Keras itself cannot accumulate on several devices.
+    "accumulation": (
+        {"gradient_accumulation_steps": 2},
+        {"run_eagerly": True},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def mirrored():
+    """Trains on two devices in all these settings, with each optimizer."""
+    program = start_python(
+        PROGRAMS / "mirrored_settings.py", json.dumps(MIRRORED)
+    )
+    (out,) = outputs([program], timeout=300)
+    return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="It is TensorFlow's.")
+@pytest.mark.parametrize("name", MIRRORED)
+def test_what_keras_does_on_two_devices_stays_as_it_is(mirrored, name):
+    found = mirrored[name]
+
+    def apart(one, other):
+        pairs = zip(one, other, strict=True)
+        return max(np.abs(np.subtract(*pair)).max() for pair in pairs)
+
+    assert apart(found["ours"], found["AdamW"]) <= 1e-6
+    if "cautious" in found:
+        assert apart(found["cautious"], found["cautious by hand"]) <= 1e-6
+        assert apart(found["cautious"], found["ours"]) > 1e-3
+    for other in MIRRORED:  # Each setting has an effect.
+        if other != name:
+            assert apart(found["ours"], mirrored[other]["ours"]) > 1e-3
