@@ -73,7 +73,8 @@ def _of_operation(value: Any) -> dict[str, Any]:
             "trainable": value.trainable,
             "dtype": value.dtype_policy,
             "activity_regularizer": value.activity_regularizer,
-            "layers": value._layers,
+            # Of a model as it shows them.
+            "layers": getattr(value, "layers", value._layers),
             "variables": value.variables,
         }
     if isinstance(value, keras.Function):

@@ -65,7 +65,7 @@ class FitTrainer(Trainer):
             value = self._settings.strengths[strength]
             found += digests_of_model(
                 self.new_model(fold, strength),
-                f"the model for the strength {value:.4g} and fold {fold}",
+                f"model[strength {value:.4g}, fold {fold}]",
             )
         return found
 

@@ -189,13 +189,20 @@ def _object(value: Any) -> tuple[Any, Parts]:
         return "object", parts
     if isinstance(reduced, str):
         return ("global", reduced), parts
-    state = [
-        list(each) if isinstance(each, Iterator) else each for each in reduced
+    # How it is made, the arguments for that, its state, and its items if any.
+    steps = (
+        "'s maker",
+        "'s arguments",
+        "",
+        "'s items",
+        "'s pairs",
+        "'s setter",
+    )
+    parts += [
+        (step, list(each) if isinstance(each, Iterator) else each)
+        for step, each in zip(steps, reduced, strict=False)
     ]
-    return "object", [
-        *parts,
-        *((f".state[{i}]", e) for i, e in enumerate(state)),
-    ]
+    return "object", parts
 
 
 def _is_copied_in_its_own_way(cls: type) -> bool:

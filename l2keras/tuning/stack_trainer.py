@@ -150,7 +150,10 @@ class StackTrainer(Trainer):
         self._stack.start(starts, strengths)
         if is_new and self._stack.is_mapped:
             rows = self._rows(chunk, epoch=0)
-            if not self._stack.is_right(starts, strengths, rows):
+            # A replica may diverge at once, of which NumPy would warn.
+            with np.errstate(invalid="ignore", over="ignore"):
+                is_right = self._stack.is_right(starts, strengths, rows)
+            if not is_right:
                 raise StackingError(
                     f"{keras.backend.backend()} trains a stack to other weights"
                 )

@@ -170,7 +170,8 @@ def _check_strengths(strengths: Any) -> np.ndarray:
     if values.ndim != 1 or values.dtype.kind not in "fiu" or not len(values):
         raise ValueError(f"{message}Received: strengths={strengths!r}")
     values = values.astype("float64")
-    if not np.isfinite(values).all() or (values < 0).any():
+    # Strengths are float32 where they are used.
+    if not (values <= np.finfo("float32").max).all() or (values < 0).any():
         raise ValueError(f"{message}Received: strengths={strengths!r}")
     if (np.diff(values) <= 0).any():
         raise ValueError(

@@ -336,7 +336,7 @@ def by_fit(strength):
 # of it when Ctrl-C comes with the third epoch.
 
 
-def start_program(name, *arguments):
+def start_program(name, *arguments, **environment):
     """Starts a program of the folder beside this file, in a fresh process."""
     here = Path(__file__).parent
     folders = [str(ROOT), str(here.parent), str(here)]
@@ -344,4 +344,5 @@ def start_program(name, *arguments):
         (here / "programs" / f"{name}.py").read_text(encoding="utf-8"),
         *arguments,
         PYTHONPATH=os.pathsep.join(folders),
+        **environment,
     )
