@@ -60,25 +60,35 @@ class Backup:
         if not self._file.exists():
             return progress
         try:
-            with np.load(self._file) as saved:
+            with self._file.open("rb") as file, np.load(file) as saved:
                 arrays = dict(saved)
-            self._check(arrays)
-            _read(arrays, progress)
-        except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            arguments, models = arrays["arguments"], arrays["models"]
+        # What NumPy raises for a file that is cut off, empty, or another's.
+        except (
+            OSError,
+            EOFError,
+            KeyError,
+            ValueError,
+            TypeError,
+            zipfile.BadZipFile,
+        ) as error:
             raise ValueError(
                 f"{self._file} must be what a search wrote. Received: a file "
                 f"that cannot be read as such ({type(error).__name__}: "
                 f"{error}). Remove it, or give another `backup_dir`."
             ) from error
+        self._check(str(arguments), models)
+        _read(arrays, progress)
         return progress
 
-    def _check(self, arrays: dict[str, np.ndarray]) -> None:
-        if str(arrays["arguments"]) != self._arguments:
+    def _check(self, arguments: str, models: np.ndarray) -> None:
+        """Raises an error unless the file is of this search."""
+        if arguments != self._arguments:
             raise ValueError(
                 f"{self._file} is of a search with other arguments or other "
                 "data. Remove it, or give another `backup_dir`."
             )
-        difference = first_difference(arrays["models"], self._models)
+        difference = first_difference(models, self._models)
         if difference is not None:
             raise ValueError(
                 f"{self._file} is of a search with another `build_model`. The "

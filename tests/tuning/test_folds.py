@@ -117,3 +117,53 @@ def test_pairs_of_indices_are_taken_as_they_are(untrained, kind):
     for fold, (train, validation) in zip(folds, pairs, strict=True):
         np.testing.assert_array_equal(fold.train, train)
         np.testing.assert_array_equal(fold.validation, validation)
+
+
+# Groups -----------------------------------------------------------------------
+
+SEVERAL = {
+    "equal groups": GROUPS,
+    "names": np.array(list("abcdefg"))[GROUPS],
+    "one large group": np.where(np.arange(ROWS) < 40, 0, np.arange(ROWS)),
+    "groups of two": np.arange(ROWS) // 2,
+    "as many as folds": np.arange(ROWS) % 3,
+    "a group for each row": np.arange(ROWS),
+}
+
+
+@pytest.mark.parametrize(
+    "groups", [pytest.param(each, id=name) for name, each in SEVERAL.items()]
+)
+def test_a_number_of_folds_keeps_groups_together(untrained, groups):
+    folds = tune(net(), folds=3, groups=groups).folds
+    assert len(folds) == 3
+    held_out = np.concatenate([fold.validation for fold in folds])
+    np.testing.assert_array_equal(np.sort(held_out), np.arange(ROWS))
+    for train, validation in folds:
+        both = np.concatenate([train, validation])
+        np.testing.assert_array_equal(np.sort(both), np.arange(ROWS))
+        assert not set(groups[train]) & set(groups[validation])
+    # No fold is larger than it must be, by more than a group.
+    sizes = [len(fold.validation) for fold in folds]
+    _, counts = np.unique(groups, return_counts=True)
+    assert max(sizes) <= max(counts.max(), ROWS / 3 + counts.max())
+    if counts.max() <= 2:
+        assert max(sizes) - min(sizes) <= counts.max()
+    for one, other in zip(
+        folds, tune(net(), folds=3, groups=list(groups)).folds, strict=True
+    ):
+        np.testing.assert_array_equal(one.train, other.train)
+        np.testing.assert_array_equal(one.validation, other.validation)
+
+
+def test_the_seed_decides_which_groups_are_held_out_together(untrained):
+    one, other = (
+        tune(net(), folds=3, groups=np.arange(ROWS) // 2, seed=seed).folds
+        for seed in (0, 1)
+    )
+    assert any(
+        not np.array_equal(a.validation, b.validation)
+        for a, b in zip(one, other, strict=True)
+    )
+    # At random, and not one after another.
+    assert np.ptp(one[0].validation) > len(one[0].validation)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from searches import (
+    CHEAP,
     EXPECTED_WARNINGS,
     FOLDS,
     LABELS,
@@ -70,6 +71,7 @@ MISTAKES = {
             "booleans": [False, True],
             "one number": 0.1,
             "None": None,
+            "too high for float32": [0.1, 1e39],
         }.items()
     },
     **{
@@ -164,6 +166,50 @@ MISTAKES = {
             ("seed", 0, -1, ValueError),
         )
     },
+    "more folds than groups": refused(
+        ValueError,
+        "Argument `folds` must be at most the number of groups. Received: "
+        "folds=5, and 4 groups",
+        folds=5,
+        groups=np.arange(ROWS) % 4,
+    ),
+    "groups of the wrong length": refused(
+        ValueError,
+        "Argument `groups` must have a label for each of the 80 rows. "
+        "Received: an array of shape (79,)",
+        folds=5,
+        groups=np.arange(ROWS - 1),
+    ),
+    "groups of several kinds": refused(
+        TypeError,
+        "Argument `groups` must have labels that can be sorted, such as "
+        "numbers only or strings only. Received: '<' not supported between "
+        "instances of 'str' and 'int'",
+        folds=5,
+        groups=np.array([0, "a"] * (ROWS // 2), dtype=object),
+    ),
+    "groups beside pairs": refused(
+        ValueError,
+        "Argument `groups` must come with a number of folds or with a "
+        "splitter. Pairs of index arrays say themselves which rows belong "
+        "together.",
+        groups=np.arange(ROWS),
+    ),
+    "a seed too high for the last fold": refused(
+        ValueError,
+        "Argument `seed` must be an integer <= 4294967294: each of the 2 folds "
+        "has a seed of its own, `seed + fold`, and the highest is 4294967295. "
+        "Received: seed=4294967295",
+        seed=2**32 - 1,
+    ),
+    "a seed too high for any": refused(
+        ValueError,
+        "Argument `seed` must be an integer <= 4294967291: each of the 5 folds "
+        "has a seed of its own, `seed + fold`, and the highest is 4294967295. "
+        "Received: seed=18446744073709551616",
+        folds=5,
+        seed=2**64,
+    ),
     "no function": refused(
         TypeError,
         "Argument `build_model` must be a function from a strength to a "
@@ -307,6 +353,11 @@ def test_a_huge_strength_is_not_judged_by_rounding():
     )
     weak, strong = result.validation_loss
     np.testing.assert_allclose(strong, weak, rtol=1e-6)
+
+
+def test_the_highest_seed_is_one():
+    result = tune(net(), seed=2**32 - 2, epochs=1, **CHEAP)
+    assert np.isfinite(result.validation_loss).all()
 
 
 @pytest.mark.parametrize(

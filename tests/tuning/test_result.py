@@ -40,6 +40,14 @@ def with_nan(result, strength, fold, epoch):
     return dataclasses.replace(result, validation_loss=loss)
 
 
+def with_infinity(result, strength, epoch):
+    """Returns a result whose replicas of one strength diverge in all folds."""
+    loss = result.validation_loss.copy()
+    loss[strength, :, epoch] = np.inf
+    loss[strength, :, epoch + 1 :] = np.nan
+    return dataclasses.replace(result, validation_loss=loss)
+
+
 RESULTS = {
     "as usual": made_up(),
     "another": made_up(seed=1),
@@ -48,6 +56,8 @@ RESULTS = {
     "one strength": made_up(strengths=1, seed=4),
     "a replica lost at its end": with_nan(made_up(seed=5), 2, 1, 3),
     "a strength lost at once": with_nan(made_up(seed=6), 3, 0, 0),
+    "a strength that diverges": with_infinity(made_up(seed=9), 3, 0),
+    "a strength that diverges later": with_infinity(made_up(seed=10), 1, 2),
     "the first strength lost": with_nan(made_up(seed=7), 0, 2, 0),
 }
 
@@ -60,7 +70,8 @@ each_result = pytest.mark.parametrize(
 def test_the_choice_is_the_lowest_mean_over_the_folds(result):
     losses = result.validation_loss
     mean = np.mean(losses, axis=1)
-    error = np.std(losses, axis=1, ddof=1) / np.sqrt(losses.shape[1])
+    with np.errstate(invalid="ignore"):  # Of what is infinite.
+        error = np.std(losses, axis=1, ddof=1) / np.sqrt(losses.shape[1])
     np.testing.assert_allclose(result.mean_loss, mean, rtol=1e-12)
     np.testing.assert_allclose(result.standard_error, error, rtol=1e-12)
     lowest = np.nanmin(mean)
@@ -86,7 +97,9 @@ def test_the_path_has_each_strength_at_its_best_epoch(result):
             continue
         epoch = np.nanargmin(row)
         assert loss[index] == row[epoch]
-        assert error[index] == result.standard_error[index, epoch]
+        np.testing.assert_equal(
+            error[index], result.standard_error[index, epoch]
+        )
 
 
 @pytest.mark.parametrize(
