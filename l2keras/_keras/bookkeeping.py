@@ -42,8 +42,10 @@ def attributes(value: Any) -> dict[str, Any] | None:
     if isinstance(value, keras.metrics.Metric):
         own = _without(value, _private_of_metrics())
         return {**own, "dtype": value.dtype, "variables": value.variables}
-    if isinstance(value, keras.Loss | keras.random.SeedGenerator):
-        return _without(value, _NAMES | {"backend"})
+    if isinstance(value, keras.Loss):
+        return _without(value, _NAMES)
+    if isinstance(value, keras.random.SeedGenerator):
+        return _without(value, {"name", "backend"})
     return None
 
 
@@ -67,22 +69,25 @@ def compiled_parts(model: keras.Model) -> dict[str, Any]:
 
 
 def _of_operation(value: Any) -> dict[str, Any]:
-    found = _without(value, _attributes_of_operations())
-    if isinstance(value, keras.layers.Layer):
-        found |= {
-            "trainable": value.trainable,
-            "dtype": value.dtype_policy,
-            "activity_regularizer": value.activity_regularizer,
-            # Of a model as it shows them.
-            "layers": getattr(value, "layers", value._layers),
-            "variables": value.variables,
-        }
+    if not isinstance(value, keras.layers.Layer):
+        return _without(value, _attributes_of_layers())
+    is_model = isinstance(value, keras.Model)
+    found = _without(
+        value, _attributes_of_models() if is_model else _attributes_of_layers()
+    )
+    found |= {
+        "trainable": value.trainable,
+        "dtype": value.dtype_policy,
+        "autocast": value.autocast,
+        "activity_regularizer": value.activity_regularizer,
+        # Of a model as it shows them.
+        "layers": value.layers if is_model else value._layers,
+        "variables": value.variables,
+    }
     if isinstance(value, keras.Function):
-        found |= {
-            "inputs": value._inputs_struct,
-            "outputs": value._outputs_struct,
-        }
-    if isinstance(value, keras.Model) and value.compiled:
+        found["inputs"] = value._inputs_struct
+        found["outputs"] = value._outputs_struct
+    if is_model and value.compiled:
         found |= compiled_parts(value)
     return found
 
@@ -112,17 +117,23 @@ def _without(value: Any, names: set[str]) -> dict[str, Any]:
 
 
 @functools.cache
-def _attributes_of_operations() -> set[str]:
-    """Returns the names that all layers and models have, at any time."""
+def _attributes_of_layers() -> set[str]:
+    """Returns the names that all layers and operations have."""
+    return _NAMES | set(vars(keras.Operation())) | set(vars(keras.Layer()))
+
+
+@functools.cache
+def _attributes_of_models() -> set[str]:
+    """Returns the names that all models have, compiled and built ones too."""
     inputs = keras.Input((1,))
     functional = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     sequential = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    found = _NAMES | set(vars(keras.Operation())) | set(vars(keras.Layer()))
+    found = _attributes_of_layers()
     for model in (functional, sequential):
         model.compile("sgd", "mse", metrics=["mse"])
         batch = np.zeros((1, 1)), np.zeros((1, 1)), None
         trainer_hooks.build_for_training(model, batch)
-        found |= set(vars(model))
+        found = found | set(vars(model))
     return found
 
 

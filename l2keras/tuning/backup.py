@@ -91,9 +91,9 @@ class Backup:
         difference = first_difference(models, self._models)
         if difference is not None:
             raise ValueError(
-                f"{self._file} is of a search with another `build_model`. The "
-                f"first difference is in {difference}. Remove it, or give "
-                "another `backup_dir`."
+                f"{self._file} is of a search that trained something else "
+                "than `build_model` returns now. The first difference is in "
+                f"{difference}. Remove it, or give another `backup_dir`."
             )
 
     def save(
@@ -137,6 +137,7 @@ class Backup:
         self._saved = time.monotonic()
 
     def remove(self) -> None:
+        """Leaves nothing of a search that is done."""
         self._file.unlink(missing_ok=True)
 
 

@@ -48,7 +48,7 @@ def digests_of_versions() -> list[Digest]:
         {
             "the version of Python": [platform.python_version()],
             **{
-                f"the version of {name}": [sys.modules[module]]
+                f"the version of {name}": sys.modules[module]
                 for name, module in names.items()
             },
             "`keras.config.epsilon()`": [keras.config.epsilon()],

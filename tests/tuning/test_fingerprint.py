@@ -41,6 +41,17 @@ class Scaled(layers.Layer):
         return self._factor * inputs
 
 
+class NamedAsAModels(layers.Layer):
+    """Has attributes that only models get from Keras."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.loss = self.optimizer = factor
+
+    def call(self, inputs):
+        return self.loss * inputs
+
+
 def scaled_by(expression):
     """Returns a layer's class whose `call` is what a user would write."""
     namespace = {"layers": layers, "ops": ops, "__name__": "users_module"}
@@ -247,6 +258,10 @@ CHANGES = {
         regression(lambda: Scaled(1.0)),
         regression(lambda: Scaled(2.0)),
     ),
+    "an attribute that models have": (
+        regression(lambda: NamedAsAModels(1.0)),
+        regression(lambda: NamedAsAModels(2.0)),
+    ),
     "the code of a layer": (
         regression(scaled_by("2 * inputs")),
         regression(scaled_by("inputs + inputs")),
@@ -365,11 +380,11 @@ def test_a_search_does_not_go_on_with_another_model(
         interrupt(context, 2, "FitTrainer" if by_fit else "StackTrainer")
         with told_why(reason), pytest.warns(UserWarning, match="interrupted"):
             tune(before, **options)
-    with pytest.raises(ValueError, match="another `build_model`") as error:
+    with pytest.raises(ValueError, match="trained something else") as error:
         tune(after, **options)
     assert str(error.value).startswith(
-        f"{tmp_path / 'search.npz'} is of a search with another `build_model`. "
-        "The first difference is in "
+        f"{tmp_path / 'search.npz'} is of a search that trained something "
+        "else than `build_model` returns now. The first difference is in "
     )
     assert place in str(error.value)
     assert str(error.value).endswith("Remove it, or give another `backup_dir`.")
@@ -474,3 +489,24 @@ def test_deep_models_are_no_deep_recursion():
         return model
 
     assert len(digests(build_model)) > 400
+
+
+def test_another_version_is_another_program(monkeypatch):
+    before = np.array(
+        [each.value for each in fingerprint.digests_of_versions()], "uint64"
+    )
+    now = fingerprint.digests_of_versions()
+    assert fingerprint.first_difference(before, now) is None
+    for module, name in ((keras, "Keras"), (l2keras, "l2keras")):
+        with monkeypatch.context() as context:
+            context.setattr(module, "__version__", "0.0.1")
+            now = fingerprint.digests_of_versions()
+        place = fingerprint.first_difference(before, now)
+        assert place == f"the version of {name}"
+    keras.config.set_epsilon(1e-3)
+    try:
+        now = fingerprint.digests_of_versions()
+    finally:
+        keras.config.set_epsilon(1e-7)
+    place = fingerprint.first_difference(before, now)
+    assert place == "`keras.config.epsilon()`"
