@@ -93,13 +93,16 @@ def draw_folds(
     Args:
         folds: A number, a splitter of scikit-learn, or pairs of index arrays.
         data: What `check_data` returned.
-        groups: What the splitter takes by this name, or `None`.
+        groups: What a splitter takes by this name; or, with a number of folds,
+            a label for each row, and rows of one label are on one side of each
+            fold; or `None`.
         seed: Of the order in which a number of folds cuts the rows.
 
     Raises:
-        TypeError: If `folds` is none of these.
-        ValueError: If there are fewer than two folds or more than rows, or a
-            fold has no rows, rows that do not exist, or rows on both sides.
+        TypeError: If `folds` is none of these, or the groups have no order.
+        ValueError: If there are fewer than two folds or more than rows or
+            groups, a fold has no rows, rows that do not exist, or rows on both
+            sides, or groups come with pairs of index arrays.
     """
     rows = num_rows(data)
     if _validation.is_number(folds):
@@ -109,12 +112,20 @@ def draw_folds(
                 "Argument `folds` must be at most the number of rows. "
                 f"Received: folds={number}, and {rows} rows"
             )
+        if groups is not None:
+            return _folds_of_groups(number, _check_groups(groups, rows), seed)
         order = np.random.default_rng(seed).permutation(rows)
         parts = [np.sort(part) for part in np.array_split(order, number)]
         return [Fold(np.setdiff1d(order, part), part) for part in parts]
     if hasattr(folds, "split") and not isinstance(folds, str | bytes):
         pairs = folds.split(np.zeros(rows), _labels(data[1]), groups)
     elif isinstance(folds, Iterable) and not isinstance(folds, str | bytes):
+        if groups is not None:
+            raise ValueError(
+                "Argument `groups` must come with a number of folds or with a "
+                "splitter. Pairs of index arrays say themselves which rows "
+                "belong together."
+            )
         pairs = folds
     else:
         raise TypeError(
@@ -128,6 +139,52 @@ def draw_folds(
             f"Received: {len(drawn)}"
         )
     return drawn
+
+
+def _check_groups(groups: Any, rows: int) -> np.ndarray:
+    """Returns the number of each row's group, from zero on."""
+    labels = np.asarray(groups)
+    if labels.shape != (rows,):
+        raise ValueError(
+            f"Argument `groups` must have a label for each of the {rows} rows. "
+            f"Received: an array of shape {labels.shape}"
+        )
+    try:
+        _, numbers = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise TypeError(
+            "Argument `groups` must have labels that can be sorted, such as "
+            f"numbers only or strings only. Received: {error}"
+        ) from error
+    return numbers
+
+
+def _folds_of_groups(number: int, groups: np.ndarray, seed: int) -> list[Fold]:
+    """Returns folds of whole groups, with about as many rows as each other.
+
+    The groups are dealt out, the larger ones first, each to the fold that has
+    fewest rows; the seed decides between groups, and folds, of one size.
+    """
+    sizes = np.bincount(groups)
+    if number > len(sizes):
+        raise ValueError(
+            "Argument `folds` must be at most the number of groups. "
+            f"Received: folds={number}, and {len(sizes)} groups"
+        )
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    fold_of, filled = np.empty(len(sizes), dtype=int), np.zeros(number, int)
+    first = rng.permutation(number)
+    for group in order:
+        fold = first[filled[first].argmin()]
+        fold_of[group] = fold
+        filled[fold] += sizes[group]
+    held_out = fold_of[groups]
+    return [
+        Fold(np.flatnonzero(held_out != f), np.flatnonzero(held_out == f))
+        for f in range(number)
+    ]
 
 
 def _labels(y: Any) -> Any:

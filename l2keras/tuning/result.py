@@ -61,7 +61,10 @@ class TuningResult:
     def standard_error(self) -> np.ndarray:
         """The standard error of `mean_loss`, of the same shape."""
         folds = self.validation_loss.shape[1]
-        return self.validation_loss.std(axis=1, ddof=1) / math.sqrt(folds)
+        # A replica that diverged has no error, and NumPy need not say so.
+        with np.errstate(invalid="ignore", over="ignore"):
+            deviation = self.validation_loss.std(axis=1, ddof=1)
+        return deviation / math.sqrt(folds)
 
     @property
     def best_strength(self) -> float:

@@ -8,244 +8,182 @@ be gone is left for the next, and the user is told why.
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from l2keras._keras import backends, layer_tree, trainer_hooks
-from l2keras.models.decay import strengths_in_use
-from l2keras.strengths.tuned import Cell, NoValueError, TunedStrength
+from l2keras.tuning import fingerprint
 from l2keras.tuning.backup import Backup
+from l2keras.tuning.chunks import chunks_of, replicas_at_once
+from l2keras.tuning.fit_trainer import FitTrainer
 from l2keras.tuning.grid import stackable
-from l2keras.tuning.grid.replica import Replica, Start, to_numpy
-from l2keras.tuning.grid.stack import Means
-from l2keras.tuning.trainers import (
-    Built,
-    CannotError,
-    Chunk,
-    FitTrainer,
-    Found,
-    Settings,
+from l2keras.tuning.learning_curves import LearningCurves
+from l2keras.tuning.progress import Progress, Way
+from l2keras.tuning.settings import Settings
+from l2keras.tuning.stack_trainer import (
+    Prototype,
+    StackingError,
     StackTrainer,
-    Trainer,
-    check_model,
-    take,
+    build_prototype,
 )
+from l2keras.tuning.trainer import Trainer
+
+_STACK, _FIT = StackTrainer.__name__, FitTrainer.__name__
+
+
+class Outcome(NamedTuple):
+    """What a search came to.
+
+    Attributes:
+        curves: The losses and metrics of all replicas.
+        why_one_by_one: Why they were trained one after another, if they were.
+        was_interrupted: Whether Ctrl-C ended it.
+    """
+
+    curves: LearningCurves
+    why_one_by_one: str | None
+    was_interrupted: bool
 
 
 def search(
     build_model: Callable[[Any], keras.Model], data: Any, settings: Settings
-) -> tuple[Found, str | None, bool]:
-    """Trains a replica for each strength and fold.
-
-    Returns the losses; why the replicas were trained one after another, if
-    they were; and whether Ctrl-C ended it.
-    """
-    built, reason = _build(build_model, data, settings)
-    if built is not None:
-        model = built.replica.model
-        reason = stackable.why_not_alone(model)
-        if reason is None:
-            reason = stackable.why_not_mapped(model)
-            at_once = 1 if reason else _how_many(model, settings)
-            for number in dict.fromkeys([at_once, 1]):
-                trainer: Trainer = StackTrainer(built, data, settings)
-                try:
-                    return _train(trainer, number, settings, reason)
-                except CannotError as error:
-                    reason = str(error)
-    trainer = FitTrainer(build_model, data, settings)
-    return _train(trainer, 1, settings, reason)
-
-
-def _build(
-    build_model: Callable[[Any], keras.Model], data: Any, settings: Settings
-) -> tuple[Built | None, str | None]:
-    """Builds a model for each fold; or returns why none can stand for all."""
-    cell = Cell()
-    starts = []
-    model: Any = None
-    number = None
-    rows = settings.folds[0].train[: settings.batch_size]
-    for fold in range(len(settings.folds)):
-        keras.utils.set_random_seed(settings.seed + fold)
+) -> Outcome:
+    """Trains a replica for each strength and fold."""
+    prototype, reason = build_prototype(build_model, data, settings)
+    by_fit: FitTrainer | None = None
+    if prototype is not None:
+        digests = prototype.digests
+    else:
+        by_fit = FitTrainer(build_model, data, settings)
+        digests = by_fit.digests
+    progress, backup = Progress(settings), None
+    if settings.backup_dir is not None:
+        backup = Backup(
+            settings.backup_dir,
+            fingerprint.digest_of_arguments(settings, data),
+            [*fingerprint.digests_of_versions(), *digests()],
+        )
+        progress = backup.load(settings)
+    way = _first_way(prototype, reason, progress, settings)
+    while way.trainer == _STACK:
+        assert prototype is not None
+        stacked = StackTrainer(prototype, data, settings)
         try:
-            each = build_model(TunedStrength(cell))
-        except Exception as error:
-            if _is_raised_by_keras_regularizer(error):
-                raise TypeError(
-                    "`build_model` must hand its strength to a regularizer of "
-                    "l2keras, as in `l2keras.L2(strength)`. Keras's own take "
-                    "nothing but a number."
-                ) from error
-            if isinstance(error, NoValueError):
-                return None, "`build_model` asks for the value of the strength"
-            raise
-        check_model(each)
-        if not _has_all_variables(each, number):
-            trainer_hooks.build_for_training(each, take(data, rows))
-            number = len(each.variables)
-        if model is None:
-            model = each
-            replica = Replica(model, cell, data)
-        starts.append(
-            Start(
-                [to_numpy(v) for v in each.trainable_variables],
-                [to_numpy(v) for v in each.non_trainable_variables],
-                backends.random_state(),
-            )
-        )
-    if not _uses_strength(model):
-        raise ValueError(
-            "`build_model` must use the strength that it is given. Received: a "
-            "model that has it neither in a regularizer nor in a "
-            "`DecoupledWeightDecay`"
-        )
-    return Built(replica, starts), None
+            return _train(stacked, way, progress, backup, settings)
+        except StackingError as error:
+            way = _next_way(way, str(error))
+    if by_fit is None:
+        by_fit = FitTrainer(build_model, data, settings)
+    return _train(by_fit, way, progress, backup, settings)
 
 
-def _has_all_variables(model: keras.Model, number: int | None) -> bool:
-    """Tells whether a model has as many as the one that was built before it.
+def _first_way(
+    prototype: Prototype | None,
+    reason: str | None,
+    progress: Progress,
+    settings: Settings,
+) -> Way:
+    """Returns the way to try first.
 
-    On PyTorch building may draw random numbers, as it does in `fit`.
+    A search that goes on does so in the way that it was begun, since the memory
+    that is free may be another by now.
     """
-    return len(model.variables) == number and keras.backend.backend() != "torch"
+    if progress.way is not None and settings.at_once is None:
+        return progress.way
+    if prototype is None:
+        return Way(_FIT, 1, reason)
+    reason = stackable.why_not_alone(prototype.model)
+    if reason is not None:
+        return Way(_FIT, 1, reason)
+    reason = stackable.why_not_mapped(prototype.model)
+    if reason is not None:
+        return Way(_STACK, 1, reason)
+    return Way(_STACK, replicas_at_once(prototype.model, settings), None)
 
 
-def _is_raised_by_keras_regularizer(error: BaseException) -> bool:
-    trace = error.__traceback__
-    while trace is not None:
-        if layer_tree.is_regularizers_module(trace.tb_frame.f_globals):
-            return True
-        trace = trace.tb_next
-    return False
-
-
-def _uses_strength(model: keras.Model) -> bool:
-    return any(
-        isinstance(strength, TunedStrength)
-        for strength in strengths_in_use(model)
-    )
-
-
-def _how_many(model: keras.Model, settings: Settings) -> int:
-    """Returns how many replicas memory has room for, and speed asks for."""
-    if settings.at_once is not None:
-        return settings.at_once
-    on_cpu = backends.device_name() == "CPU"
-    if on_cpu and not stackable.is_cheap_to_map(model):
-        return 1
-    # Weights, their gradients and the optimizer's two slots; and what each
-    # layer makes of a batch, forward and back.
-    numbers = 5 * model.count_params()
-    for _, layer in layer_tree.layers_by_path(model):
-        for tensor in keras.tree.flatten(getattr(layer, "output", ())):
-            numbers += 4 * settings.batch_size * _size(tensor.shape[1:])
-    return max(1, backends.free_memory() // 4 // (4 * max(1, numbers)))
-
-
-def _size(shape: tuple[int | None, ...]) -> int:
-    size = 1
-    for each in shape:
-        size *= each or 1
-    return size
-
-
-def _chunks(settings: Settings, at_once: int) -> list[Chunk]:
-    """Returns all replicas, in chunks of folds that have as many rows."""
-    geometries: dict[tuple[int, int], list[int]] = {}
-    for index, fold in enumerate(settings.folds):
-        size = len(fold.train), len(fold.validation)
-        geometries.setdefault(size, []).append(index)
-    number = len(settings.strengths)
-    pieces = -(-number // at_once)
-    length = -(-number // pieces)
-    chunks = []
-    for folds in geometries.values():
-        # Folds in equal parts, too.
-        width = max(1, at_once // number)
-        while len(folds) % min(width, len(folds)):
-            width -= 1
-        width = min(width, len(folds))
-        for first in range(0, len(folds), width):
-            for begin in range(0, number, length):
-                strengths = list(range(begin, min(begin + length, number)))
-                strengths += [strengths[-1]] * (length - len(strengths))
-                chunks.append(Chunk(folds[first : first + width], strengths))
-    return chunks
+def _next_way(way: Way, reason: str) -> Way:
+    """Returns the way to try after one that could not be gone."""
+    return Way(_STACK if way.at_once > 1 else _FIT, 1, reason)
 
 
 def _train(
-    trainer: Trainer, at_once: int, settings: Settings, reason: str | None
-) -> tuple[Found, str | None, bool]:
-    """Trains all chunks; returns what `search` does.
+    trainer: Trainer,
+    way: Way,
+    progress: Progress,
+    backup: Backup | None,
+    settings: Settings,
+) -> Outcome:
+    """Trains all chunks that are not done; returns what `search` does.
 
     Raises:
-        CannotError: If the first chunk fails, other than by `fit`, or a stack
+        StackingError: If the first chunk fails, other than by `fit`, or a stack
             is found to be trained to other weights.
     """
-    shape = len(settings.strengths), len(settings.folds), settings.epochs
-    found = Found(np.full(shape, np.nan), np.full(shape, np.nan), {})
-    chunks = _chunks(settings, at_once)
-    backup = Backup(trainer, found, settings, len(chunks))
-    done, begun = backup.load()
+    every = chunks_of(settings, way.at_once)
+    chunks = [each for each in every if not progress.is_done(each)]
+    chunks.sort(key=lambda each: not progress.epochs_of(each, way))
     bar = keras.utils.Progbar(
-        len(chunks) * settings.epochs, verbose=settings.verbose
+        len(every) * settings.epochs, verbose=settings.verbose
     )
-    told = reason is None
+    passed = (len(every) - len(chunks)) * settings.epochs
+    has_begun = False
     try:
-        for index in range(done, len(chunks)):
-            chunk = chunks[index]
+        for chunk in chunks:
+            begun = progress.epochs_of(chunk, way)
             for epoch in range(begun, settings.epochs):
                 try:
                     if epoch == begun:
                         trainer.begin(chunk)
-                        backup.restore()
+                        if begun:
+                            assert progress.unfinished is not None
+                            trainer.restore(progress.unfinished.state)
                     means = trainer.epoch(chunk, epoch)
                 except Exception as error:
-                    if isinstance(trainer, FitTrainer) or index > done:
+                    if way.trainer == _FIT or has_begun:
                         raise
-                    raise CannotError(_first_line(error)) from error
-                if not told:
-                    told = True
-                    warnings.warn(
-                        "The replicas are trained one after another: "
-                        f"{reason}.",
-                        stacklevel=4,
-                    )
-                _put(found, chunk, epoch, *means)
-                bar.update(index * settings.epochs + epoch + 1)
-                backup.save(index, epoch + 1)
-            begun = 0
+                    raise StackingError(_first_line(error)) from error
+                if not has_begun:
+                    has_begun = True
+                    _tell(way, progress, begun)
+                    (progress.go_on if begun else progress.begin)(way)
+                progress.curves.record(chunk, epoch, *means)
+                progress.count(chunk, epoch + 1)
+                bar.update(passed + epoch + 1)
+                if backup is not None:
+                    backup.save(progress, trainer, chunk, epoch + 1)
+            passed += settings.epochs
     except KeyboardInterrupt:
-        if np.isnan(found.validation_loss).all():
+        if np.isnan(progress.curves.validation_loss).all():
             raise
-        return found, reason, True
-    backup.finish()
-    return found, reason, False
+        return Outcome(progress.curves, way.why_one_by_one, True)
+    if backup is not None:
+        backup.remove()
+    return Outcome(progress.curves, way.why_one_by_one, False)
+
+
+def _tell(way: Way, progress: Progress, begun: int) -> None:
+    """Warns of what takes longer than it might have."""
+    if way.why_one_by_one is not None:
+        warnings.warn(
+            "The replicas are trained one after another: "
+            f"{way.why_one_by_one}.",
+            stacklevel=5,
+        )
+    if progress.unfinished is not None and not begun:
+        before = progress.way
+        assert before is not None
+        warnings.warn(
+            f"The search was broken off while it trained {before.at_once} "
+            f"replicas at once, and goes on with {way.at_once}. The "
+            f"{progress.unfinished.epochs} epochs of those that were in "
+            "training are trained again.",
+            stacklevel=5,
+        )
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, CannotError):
+    if isinstance(error, StackingError):
         return str(error)
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0].rstrip('.')}"
-
-
-def _put(
-    found: Found, chunk: Chunk, epoch: int, train: Means, validation: Means
-) -> None:
-    """Writes the means of an epoch to where they belong."""
-    strengths, folds = np.ix_(chunk.strengths, chunk.folds)
-    where = strengths, folds, epoch
-    columns = {
-        **train.metrics,
-        **{f"val_{name}": each for name, each in validation.metrics.items()},
-    }
-    found.train_loss[where] = train.data_loss.T
-    found.validation_loss[where] = validation.data_loss.T
-    for name, values in columns.items():
-        if name not in found.metrics:
-            found.metrics[name] = np.full(found.train_loss.shape, np.nan)
-        found.metrics[name][where] = values.T

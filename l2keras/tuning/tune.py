@@ -3,19 +3,21 @@
 import pathlib
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
-
 from l2keras import _validation
+from l2keras._keras.random_states import random_states_kept
+from l2keras.tuning.backup import check_folder
 from l2keras.tuning.folds import check_data, draw_folds
 from l2keras.tuning.result import TuningResult
 from l2keras.tuning.search import search
-from l2keras.tuning.trainers import Settings
+from l2keras.tuning.settings import Settings
+
+# The highest that NumPy takes, and so `keras.utils.set_random_seed`.
+_HIGHEST_SEED = 2**32 - 1
 
 
 def tune_strength(
@@ -66,14 +68,22 @@ def tune_strength(
         epochs: Number of epochs.
         batch_size: Number of rows in a batch. Defaults to `32`.
         sample_weight: Weight for each row, or `None`.
-        groups: What the splitter takes by this name.
+        groups: Label for each row, or `None`. Rows of one label are never on
+            both sides of a fold, if `folds` is a number; a splitter takes them
+            by this name.
         shuffle: Whether each epoch sees the rows in another order. If not, it
             is that of the fold. Defaults to `True`.
-        seed: Of the folds, the initial weights, and the order of rows.
+        seed: Of the folds, the initial weights, and the order of rows. What
+            NumPy, Python and the backend draw after the search does not depend
+            on it: their generators are put back to where they were.
         at_once: How many replicas are trained together. Defaults to as many as
-            the memory has room for, or to one where a layer is faster alone.
+            the memory has room for, or to one where a layer is faster alone;
+            in a search that goes on, to as many as it was begun with.
         backup_dir: Folder in which the search is kept while it runs. Called
             again with the same arguments, it goes on where it was broken off.
+            It raises an error if `build_model` returns something else by then:
+            other layers, losses, optimizers, initial weights, or other code in
+            any of them.
         verbose: 1 for a progress bar, 0 for none.
 
     Returns:
@@ -84,8 +94,10 @@ def tune_strength(
         TypeError: If an argument is of the wrong type, `build_model` returns no
             compiled model, or hands the strength to a regularizer of Keras.
         ValueError: If `strengths` are empty, negative, not finite, or do not
-            rise; a fold is not one; the data differ in length or hold NaN; or
-            `build_model` ignores its strength.
+            rise; a fold is not one, or cannot be made of whole `groups`; the
+            data differ in length or hold NaN; `seed` is too high; `build_model`
+            ignores its strength; or `backup_dir` cannot be written, or has the
+            file of another search, or one that cannot be read.
 
     Example:
 
@@ -140,9 +152,15 @@ def tune_strength(
         backup_dir=None if backup_dir is None else pathlib.Path(backup_dir),
         verbose=verbose,
     )
-    found, reason, interrupted = search(build_model, data, settings)
-    result = TuningResult(values, *found, settings.folds, reason)
-    _warn_of(result, interrupted)
+    _check_seed(seed, len(settings.folds))
+    if settings.backup_dir is not None:
+        check_folder(settings.backup_dir)
+    with random_states_kept():
+        outcome = search(build_model, data, settings)
+    result = TuningResult(
+        values, *outcome.curves, settings.folds, outcome.why_one_by_one
+    )
+    _warn_of(result, outcome.was_interrupted)
     return result
 
 
@@ -152,7 +170,8 @@ def _check_strengths(strengths: Any) -> np.ndarray:
     if values.ndim != 1 or values.dtype.kind not in "fiu" or not len(values):
         raise ValueError(f"{message}Received: strengths={strengths!r}")
     values = values.astype("float64")
-    if not np.isfinite(values).all() or (values < 0).any():
+    # Strengths are float32 where they are used.
+    if not (values <= np.finfo("float32").max).all() or (values < 0).any():
         raise ValueError(f"{message}Received: strengths={strengths!r}")
     if (np.diff(values) <= 0).any():
         raise ValueError(
@@ -160,6 +179,17 @@ def _check_strengths(strengths: Any) -> np.ndarray:
             f"`np.unique(strengths)`. Received: strengths={strengths!r}"
         )
     return values
+
+
+def _check_seed(seed: int, folds: int) -> None:
+    """Raises an error unless each fold can have a seed of its own."""
+    highest = _HIGHEST_SEED - (folds - 1)
+    if seed > highest:
+        raise ValueError(
+            f"Argument `seed` must be an integer <= {highest}: each of the "
+            f"{folds} folds has a seed of its own, `seed + fold`, and the "
+            f"highest is {_HIGHEST_SEED}. Received: seed={seed}"
+        )
 
 
 def _warn_of(result: TuningResult, interrupted: bool) -> None:

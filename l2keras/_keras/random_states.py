@@ -1,0 +1,85 @@
+"""The generators that `keras.utils.set_random_seed` seeds."""
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+# What Keras keeps the seed under, and the generator that is made of it.
+_OF_KERAS = ("global_random_seed", "global_seed_generator")
+
+
+@contextlib.contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Puts all generators back to where they were, whatever happens inside.
+
+    Those of Python, NumPy and Keras, and of TensorFlow and PyTorch. JAX has
+    none. TensorFlow's kernels with a seed of their own begin their sequences
+    anew, as they do whenever the global seed is set.
+    """
+    of_python = random.getstate()
+    of_numpy = np.random.get_state()  # noqa: NPY002 (What Keras seeds.)
+    keras_state = _keras_state()
+    of_keras = {n: keras_state.get_global_attribute(n) for n in _OF_KERAS}
+    of_tensorflow = _tensorflow_states()
+    try:
+        with _torch_states_kept():
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        for name, value in of_keras.items():
+            keras_state.set_global_attribute(name, value)
+        _set_tensorflow_states(*of_tensorflow)
+
+
+def _keras_state() -> Any:
+    """Returns where Keras keeps what is global. It offers only to seed it."""
+    return keras.utils.set_random_seed.__globals__["global_state"]
+
+
+def _tensorflow_context() -> Any:
+    """Returns what holds TensorFlow's seed, or `None` if it is not loaded.
+
+    Keras seeds TensorFlow on every backend, if it is installed.
+    """
+    if "tensorflow" not in sys.modules:
+        return None
+    from tensorflow.python.eager import context
+
+    return context.context()
+
+
+def _tensorflow_states() -> tuple[Any, Any]:
+    """Returns TensorFlow's seed, and where the seeds that follow from it are.
+
+    Its public function sets both, and nothing public reads them.
+    """
+    context = _tensorflow_context()
+    if context is None:
+        return None, None
+    generator = getattr(context, "_rng", None)  # Made when it is first seeded.
+    return context._seed, None if generator is None else generator.getstate()
+
+
+def _set_tensorflow_states(seed: Any, state: Any) -> None:
+    context = _tensorflow_context()
+    if context is None:
+        return
+    context._set_global_seed(seed)
+    if state is None:
+        context._rng = None
+    else:
+        context._rng.setstate(state)
+
+
+def _torch_states_kept() -> contextlib.AbstractContextManager:
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()  # Keras seeds it on its backend only.
+    import torch
+
+    return torch.random.fork_rng(devices=range(torch.cuda.device_count()))

@@ -1,0 +1,67 @@
+"""Which replicas are trained together: as many as memory has room for."""
+
+from typing import NamedTuple
+
+import keras
+
+from l2keras._keras import backends, layer_tree
+from l2keras.tuning.grid import stackable
+from l2keras.tuning.settings import Settings
+
+
+class Chunk(NamedTuple):
+    """Replicas that are trained together, by their folds and strengths.
+
+    The last strength may be repeated, so that all chunks are as large and the
+    same compiled functions serve them.
+    """
+
+    folds: list[int]
+    strengths: list[int]
+
+
+def replicas_at_once(model: keras.Model, settings: Settings) -> int:
+    """Returns how many replicas memory has room for, and speed asks for."""
+    if settings.at_once is not None:
+        return settings.at_once
+    on_cpu = backends.device_name() == "CPU"
+    if on_cpu and not stackable.is_cheap_to_map(model):
+        return 1
+    # Weights, their gradients and the optimizer's two slots; and what each
+    # layer makes of a batch, forward and back.
+    numbers = 5 * model.count_params()
+    for _, layer in layer_tree.layers_by_path(model):
+        for tensor in keras.tree.flatten(getattr(layer, "output", ())):
+            numbers += 4 * settings.batch_size * _size(tensor.shape[1:])
+    return max(1, backends.free_memory() // 4 // (4 * max(1, numbers)))
+
+
+def _size(shape: tuple[int | None, ...]) -> int:
+    size = 1
+    for each in shape:
+        size *= each or 1
+    return size
+
+
+def chunks_of(settings: Settings, at_once: int) -> list[Chunk]:
+    """Returns all replicas, in chunks of folds that have as many rows."""
+    geometries: dict[tuple[int, int], list[int]] = {}
+    for index, fold in enumerate(settings.folds):
+        size = len(fold.train), len(fold.validation)
+        geometries.setdefault(size, []).append(index)
+    number = len(settings.strengths)
+    pieces = -(-number // at_once)
+    length = -(-number // pieces)
+    chunks = []
+    for folds in geometries.values():
+        # Folds in equal parts, too.
+        width = max(1, at_once // number)
+        while len(folds) % min(width, len(folds)):
+            width -= 1
+        width = min(width, len(folds))
+        for first in range(0, len(folds), width):
+            for begin in range(0, number, length):
+                strengths = list(range(begin, min(begin + length, number)))
+                strengths += [strengths[-1]] * (length - len(strengths))
+                chunks.append(Chunk(folds[first : first + width], strengths))
+    return chunks

@@ -1,0 +1,179 @@
+"""Trains replicas as one stack."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from l2keras._keras import backends, layer_tree, trainer_hooks
+from l2keras.models.decay import strengths_in_use
+from l2keras.strengths.tuned import Cell, NoValueError, TunedStrength
+from l2keras.tuning.chunks import Chunk
+from l2keras.tuning.fingerprint import digests_of_model, digests_of_start
+from l2keras.tuning.grid.jax_stack import JaxStack
+from l2keras.tuning.grid.replica import Replica, Start, to_numpy
+from l2keras.tuning.grid.stack import Means, Rows, Stack, batches
+from l2keras.tuning.grid.tensorflow_stack import TensorflowStack
+from l2keras.tuning.grid.torch_stack import TorchStack
+from l2keras.tuning.object_walk import Digest
+from l2keras.tuning.settings import Settings
+from l2keras.tuning.trainer import Trainer, check_model, select_rows
+
+_STACKS: dict[str, type[Stack]] = {
+    "jax": JaxStack,
+    "tensorflow": TensorflowStack,
+    "torch": TorchStack,
+}
+
+
+class StackingError(Exception):
+    """Raised when replicas cannot be trained as a stack."""
+
+
+class Prototype(NamedTuple):
+    """A model that stands for all, and what those of a fold start from."""
+
+    replica: Replica
+    starts: list[Start]
+
+    @property
+    def model(self) -> keras.Model:
+        return self.replica.model
+
+    def digests(self) -> list[Digest]:
+        """Returns what the model and the first weights come to."""
+        return [
+            *digests_of_model(self.model),
+            *(
+                digest
+                for fold, start in enumerate(self.starts)
+                for digest in digests_of_start(start, fold)
+            ),
+        ]
+
+
+def build_prototype(
+    build_model: Callable[[Any], keras.Model], data: Any, settings: Settings
+) -> tuple[Prototype | None, str | None]:
+    """Builds a model for each fold; or returns why none can stand for all."""
+    cell = Cell()
+    starts = []
+    model: Any = None
+    number = None
+    rows = settings.folds[0].train[: settings.batch_size]
+    for fold in range(len(settings.folds)):
+        keras.utils.set_random_seed(settings.seed + fold)
+        try:
+            each = build_model(TunedStrength(cell))
+        except Exception as error:
+            if _is_raised_by_keras_regularizer(error):
+                raise TypeError(
+                    "`build_model` must hand its strength to a regularizer of "
+                    "l2keras, as in `l2keras.L2(strength)`. Keras's own take "
+                    "nothing but a number."
+                ) from error
+            if isinstance(error, NoValueError):
+                return None, "`build_model` asks for the value of the strength"
+            raise
+        check_model(each)
+        if not _has_all_variables(each, number):
+            trainer_hooks.build_for_training(each, select_rows(data, rows))
+            number = len(each.variables)
+        if model is None:
+            model = each
+            replica = Replica(model, cell, data)
+        starts.append(
+            Start(
+                [to_numpy(v) for v in each.trainable_variables],
+                [to_numpy(v) for v in each.non_trainable_variables],
+                backends.random_state(),
+            )
+        )
+    if not _uses_strength(model):
+        raise ValueError(
+            "`build_model` must use the strength that it is given. Received: a "
+            "model that has it neither in a regularizer nor in a "
+            "`DecoupledWeightDecay`"
+        )
+    return Prototype(replica, starts), None
+
+
+def _has_all_variables(model: keras.Model, number: int | None) -> bool:
+    """Tells whether a model has as many as the one that was built before it.
+
+    On PyTorch building may draw random numbers, as it does in `fit`.
+    """
+    return len(model.variables) == number and keras.backend.backend() != "torch"
+
+
+def _is_raised_by_keras_regularizer(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if layer_tree.is_regularizers_module(trace.tb_frame.f_globals):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _uses_strength(model: keras.Model) -> bool:
+    return any(
+        isinstance(strength, TunedStrength)
+        for strength in strengths_in_use(model)
+    )
+
+
+class StackTrainer(Trainer):
+    """Trains a chunk as one stack."""
+
+    def __init__(
+        self, prototype: Prototype, data: Any, settings: Settings
+    ) -> None:
+        self._replica, self._starts = prototype
+        self._data = keras.tree.flatten([e for e in data if e is not None])
+        self._settings = settings
+        self._stacks: dict[tuple[int, int], Stack] = {}
+        self._stack: Any = None
+
+    def begin(self, chunk: Chunk) -> None:
+        shape = len(chunk.folds), len(chunk.strengths)
+        starts = [self._starts[fold] for fold in chunk.folds]
+        strengths = self._settings.strengths[chunk.strengths]
+        is_new = shape not in self._stacks
+        if is_new:
+            self._stacks[shape] = _STACKS[keras.backend.backend()](
+                self._replica, self._data, shape
+            )
+        self._stack = self._stacks[shape]
+        self._stack.start(starts, strengths)
+        if is_new and self._stack.is_mapped:
+            rows = self._rows(chunk, epoch=0)
+            # A replica may diverge at once, of which NumPy would warn.
+            with np.errstate(invalid="ignore", over="ignore"):
+                is_right = self._stack.is_right(starts, strengths, rows)
+            if not is_right:
+                raise StackingError(
+                    f"{keras.backend.backend()} trains a stack to other weights"
+                )
+            self._stack.start(starts, strengths)
+
+    def epoch(self, chunk: Chunk, epoch: int) -> tuple[Means, Means]:
+        train = self._stack.train(self._rows(chunk, epoch))
+        validation = np.stack(
+            [self._settings.folds[fold].validation for fold in chunk.folds]
+        )
+        return train, self._stack.evaluate(
+            batches(validation, self._settings.batch_size)
+        )
+
+    def state(self) -> list[np.ndarray]:
+        return self._stack.state()
+
+    def restore(self, state: list[np.ndarray]) -> None:
+        self._stack.restore(state)
+
+    def _rows(self, chunk: Chunk, epoch: int) -> Rows:
+        orders = [
+            self._settings.training_order(fold, epoch) for fold in chunk.folds
+        ]
+        return batches(np.stack(orders), self._settings.batch_size)

@@ -1,0 +1,119 @@
+"""The search leaves the user's random numbers alone."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND
+from searches import (
+    CHEAP,
+    EXPECTED_WARNINGS,
+    FOLDS,
+    LABELS,
+    X,
+    interrupt,
+    net,
+    tune,
+)
+
+from l2keras._keras.random_states import random_states_kept
+
+pytestmark = EXPECTED_WARNINGS
+
+
+def of_tensorflow():
+    import tensorflow as tf
+
+    return [float(tf.random.normal(())) for _ in range(2)]
+
+
+def of_torch():
+    import torch
+
+    return torch.rand(2).tolist()
+
+
+GENERATORS = {
+    "Python": lambda: [random.random() for _ in range(2)],
+    "NumPy": lambda: np.random.rand(2).tolist(),  # noqa: NPY002
+    "Keras": lambda: keras.ops.convert_to_numpy(
+        keras.random.normal((2,))
+    ).tolist(),
+    "a new layer": lambda: keras.ops.convert_to_numpy(
+        keras.random.normal((2,), seed=keras.random.SeedGenerator())
+    ).tolist(),
+    **({"TensorFlow": of_tensorflow} if BACKEND == "tensorflow" else {}),
+    **({"PyTorch": of_torch} if BACKEND == "torch" else {}),
+}
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+@pytest.mark.parametrize("end", ["", "an error", "Ctrl-C"])
+def test_generators_go_on_where_they_were(name, end):
+    draw = GENERATORS[name]
+    # All are drawn from in between, so that none is at its beginning.
+    keras.utils.set_random_seed(11)
+    before = draw()
+    expected = draw()
+
+    keras.utils.set_random_seed(11)
+    assert draw() == before
+    errors = {"an error": ValueError, "Ctrl-C": KeyboardInterrupt}
+
+    def inside():
+        with random_states_kept():
+            keras.utils.set_random_seed(99)
+            for each in GENERATORS.values():
+                each()
+            if end:
+                raise errors[end]
+
+    if end:
+        with pytest.raises(errors[end]):
+            inside()
+    else:
+        inside()
+    assert draw() == expected
+
+
+@pytest.mark.parametrize("name", list(GENERATORS))
+def test_a_search_is_not_noticed_by_what_is_drawn_after_it(name):
+    draw = GENERATORS[name]
+    keras.utils.set_random_seed(11)
+    expected = [draw(), draw()]
+    keras.utils.set_random_seed(11)
+    drawn = [draw()]
+    tune(net(), folds=FOLDS, epochs=1, **CHEAP)
+    assert [*drawn, draw()] == expected
+
+
+def test_nor_is_one_that_fails(monkeypatch):
+    def fails(strength):
+        raise RuntimeError("no such layer")
+
+    keras.utils.set_random_seed(11)
+    expected = [random.random() for _ in range(2)]
+    keras.utils.set_random_seed(11)
+    drawn = [random.random()]
+    with pytest.raises(RuntimeError, match="no such layer"):
+        tune(fails)
+    assert [*drawn, random.random()] == expected
+    keras.utils.set_random_seed(11)
+    drawn = [random.random()]
+    interrupt(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        tune(net(), X, LABELS, **CHEAP)
+    assert [*drawn, random.random()] == expected
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="The seed of TensorFlow")
+def test_without_a_seed_tensorflow_has_none_afterwards():
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    tf.random.set_seed(None)
+    with random_states_kept():
+        keras.utils.set_random_seed(3)
+        assert context.global_seed() == 3
+    assert context.global_seed() is None

@@ -1,0 +1,328 @@
+"""A search finds what as many plain fits would have found."""
+
+import functools
+import re
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND
+from searches import (
+    CHEAP,
+    EAGER,
+    EXPECTED_WARNINGS,
+    FOLDS,
+    LABELS,
+    STRENGTHS,
+    WEIGHT,
+    Idle,
+    Own,
+    OwnLoss,
+    OwnStep,
+    X,
+    assert_same,
+    classifier,
+    convolutional,
+    decaying,
+    layers,
+    net,
+    optimizers,
+    plain_fit,
+    recurrent,
+    several,
+    told_why,
+    tune,
+    with_number,
+)
+
+import l2keras
+from l2keras import L2
+
+model_selection = pytest.importorskip(
+    "sklearn.model_selection", reason="scikit-learn is not installed"
+)
+
+pytestmark = EXPECTED_WARNINGS
+
+
+class Kind(tuple):
+    """A build_model, how it is trained, and why one after another."""
+
+    def __new__(cls, build, why=None, on=None, data=None, **kwargs):
+        return super().__new__(cls, (build, why, on, data, kwargs))
+
+
+NOT_JAX, TORCH = ("tensorflow", "torch"), ("torch",)
+
+KINDS = {
+    "a plain net": Kind(net()),
+    "a plain net, other sizes of folds": Kind(
+        net(), folds=model_selection.TimeSeriesSplit(2)
+    ),
+    "a batch for all": Kind(net(), batch_size=64),
+    "batches without a rest": Kind(net(), batch_size=4),
+    "SGD with momentum": Kind(
+        net(optimizer=lambda: optimizers.SGD(0.1, 0.9, nesterov=True))
+    ),
+    "AdamW": Kind(
+        net(optimizer=lambda: optimizers.AdamW(0.01, weight_decay=0.1))
+    ),
+    "a learning rate that falls": Kind(
+        net(
+            optimizer=lambda: optimizers.SGD(
+                optimizers.schedules.CosineDecay(0.1, 6)
+            )
+        )
+    ),
+    "gradient accumulation": Kind(
+        net(
+            optimizer=lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2)
+        )
+    ),
+    "averages of weights": Kind(
+        net(optimizer=lambda: optimizers.SGD(0.1, use_ema=True)),
+        shuffle=False,
+    ),
+    "BatchNormalization": Kind(net(layers.BatchNormalization)),
+    "Dropout": Kind(
+        net(lambda: layers.Dropout(0.5, name="dropout")),
+        "layer 'dropout' draws random numbers",
+        TORCH,
+    ),
+    "clipping by norm": Kind(
+        net(optimizer=lambda: optimizers.Adam(clipnorm=0.1)),
+        "Adam clips by a norm",
+        NOT_JAX,
+    ),
+    "Lamb": Kind(
+        net(optimizer=lambda: optimizers.Lamb(0.01)),
+        "Lamb may mix the elements of a weight",
+        NOT_JAX,
+    ),
+    "a constraint": Kind(
+        net(kernel_constraint=keras.constraints.MaxNorm(0.5)),
+        "weight 'hidden/kernel' has a constraint",
+        NOT_JAX,
+    ),
+    "a loss that is scaled": Kind(
+        net(
+            optimizer=lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1))
+        ),
+        "LossScaleOptimizer wraps another optimizer",
+        NOT_JAX,
+    ),
+    "weights of rows": Kind(net(), sample_weight=WEIGHT),
+    "one-hot labels": Kind(
+        net(loss="categorical_crossentropy"),
+        data=(X, np.eye(3, dtype="float32")[LABELS]),
+    ),
+    "regression": Kind(
+        net(loss="mse", metrics=["mae"], last=lambda strength: layers.Dense(2)),
+        data=(X, X[:, :2] ** 2),
+    ),
+    "a metric that is no mean": Kind(
+        net(
+            loss="binary_crossentropy",
+            metrics=["auc"],
+            last=lambda strength: layers.Dense(1, "sigmoid"),
+        ),
+        data=(X, (LABELS > 0).astype("float32")[:, None]),
+    ),
+    "several inputs and outputs": Kind(
+        several,
+        data=({"a": X, "b": X**2}, {"p": LABELS, "q": X[:, :1]}),
+    ),
+    "a second strength, scheduled": Kind(
+        net(
+            regularizer=lambda strength: l2keras.L1L2(
+                strength, l2keras.LinearSchedule(0.0, 0.1, steps=5)
+            )
+        )
+    ),
+    "a regularizer of activities": Kind(
+        net(
+            last=lambda strength: layers.Dense(
+                3, "softmax", activity_regularizer=L2(strength / 2)
+            )
+        )
+    ),
+    "convolution": Kind(
+        classifier(convolutional),
+        "layer 'dropout' draws random numbers",
+        TORCH,
+    ),
+    "convolution, four at once": Kind(
+        classifier(convolutional),
+        "layer 'dropout' draws random numbers",
+        TORCH,
+        at_once=4,
+    ),
+    "LSTM": Kind(classifier(recurrent)),
+    "LSTM, four at once": Kind(classifier(recurrent), at_once=4),
+    "LSTM with dropout": Kind(
+        classifier(functools.partial(recurrent, dropout=0.2)),
+        "layer 'lstm_cell' draws random numbers",
+        TORCH,
+    ),
+    "a subclassed model": Kind(classifier(Own)),
+    "a compute_loss of its own": Kind(classifier(OwnLoss)),
+    "a layer that takes no part": Kind(classifier(Idle)),
+    "decay by the optimizer": Kind(
+        decaying, "DecoupledWeightDecay wraps another optimizer", NOT_JAX
+    ),
+    "a train_step of its own": Kind(
+        classifier(OwnStep, run_eagerly=EAGER),
+        "the model has a `train_step` of its own",
+    ),
+    "a number for a strength": Kind(
+        classifier(with_number, run_eagerly=EAGER),
+        "`build_model` asks for the value of the strength",
+    ),
+}
+
+# JAX and TensorFlow compile, for seconds, and these add little to the others.
+ON_TORCH_ONLY = [
+    "a plain net",
+    "a batch for all",
+    "batches without a rest",
+    "SGD with momentum",
+    "a learning rate that falls",
+    "one-hot labels",
+    "regression",
+    "a metric that is no mean",
+    "a regularizer of activities",
+    "convolution",
+    "a subclassed model",
+    "LSTM",
+    "LSTM with dropout",
+]
+
+
+@pytest.mark.parametrize(
+    ("build_model", "why", "on", "data", "options"),
+    [
+        pytest.param(*row, id=name)
+        for name, row in KINDS.items()
+        if BACKEND == "torch" or name not in ON_TORCH_ONLY
+    ],
+)
+def test_replicas_are_trained_as_by_plain_fits(
+    build_model, why, on, data, options
+):
+    reason = why if on is None or BACKEND in on else None
+    x, y = data or (X, LABELS)
+    with told_why(reason):
+        result = tune(build_model, x, y, **options)
+    assert result.one_by_one == reason
+    assert result.validation_loss.shape == (2, 2, 2)
+    options = {
+        name: value
+        for name, value in options.items()
+        if name not in ("folds", "at_once")
+    }
+    for s, f in ((0, 0), (1, 1)):
+        history = plain_fit(
+            build_model, STRENGTHS[s], f, result.folds[f], x, y, **options
+        )
+        ours = {
+            "data_loss": result.train_loss,
+            "val_data_loss": result.validation_loss,
+            **result.metrics,
+        }
+        # But for what has the penalty in it, or is of one output only.
+        assert set(ours) == {
+            name for name in history if not re.search(r"(^|[^a]_)loss$", name)
+        }
+        for name, values in ours.items():
+            np.testing.assert_allclose(
+                values[s, f], history[name], rtol=0, atol=1e-5, err_msg=name
+            )
+
+
+def test_a_compute_loss_of_its_own_is_told_of_where_fit_trains():
+    class Both(OwnLoss, OwnStep):
+        pass
+
+    with (
+        pytest.warns(UserWarning, match="what is left of it without"),
+        pytest.warns(UserWarning, match="one after another"),
+    ):
+        result = tune(classifier(Both, run_eagerly=EAGER))
+    assert result.one_by_one == "the model has a `train_step` of its own"
+    expected = tune(classifier(OwnLoss))
+    assert_same(result, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="The others compile it in.")
+def test_what_is_not_the_same_for_each_batch_is_not_recorded():
+    class Noise(layers.Layer):
+        def call(self, inputs):
+            return inputs + np.random.default_rng().normal()
+
+    with told_why(
+        "RuntimeError: not every batch is computed alike: something other than "
+        "tensors changes, such as random numbers of NumPy"
+    ):
+        tune(
+            classifier(lambda s: keras.Sequential([Noise(), Own(s)])), at_once=4
+        )
+
+
+# How many at once, and in which order -----------------------------------------
+
+THREE = [0.0, 0.03, 0.3]
+
+
+def test_it_does_not_matter_how_many_are_trained_at_once():
+    options = {"strengths": THREE, "folds": FOLDS}
+    alone = tune(net(layers.BatchNormalization), at_once=1, **options)
+    for number in (2, None):
+        result = tune(net(layers.BatchNormalization), at_once=number, **options)
+        assert_same(result, alone, rtol=0, atol=1e-5)
+        assert result.one_by_one is None
+
+
+def test_without_shuffling_the_order_is_that_of_the_fold():
+    result = tune(net(), shuffle=False, epochs=3, **CHEAP)
+    history = plain_fit(
+        net(),
+        STRENGTHS[1],
+        1,
+        result.folds[1],
+        X,
+        LABELS,
+        epochs=3,
+        shuffle=False,
+    )
+    np.testing.assert_array_equal(result.folds[1].train, FOLDS[1][0])
+    for name, values in {
+        "data_loss": result.train_loss,
+        "val_data_loss": result.validation_loss,
+    }.items():
+        np.testing.assert_allclose(
+            values[1, 1], history[name], rtol=0, atol=1e-5
+        )
+
+
+def test_the_seed_decides_and_nothing_else():
+    first = tune(net(), folds=3, seed=7, **CHEAP)
+    keras.utils.set_random_seed(99)
+    again = tune(net(), folds=3, seed=7, **CHEAP)
+    assert_same(again, first, rtol=0, atol=0)
+    for one, other in zip(first.folds, again.folds, strict=True):
+        np.testing.assert_array_equal(one.train, other.train)
+        np.testing.assert_array_equal(one.validation, other.validation)
+    # Another order and other weights, on the same folds.
+    other = tune(net(), folds=first.folds, seed=8, **CHEAP)
+    assert (other.validation_loss != first.validation_loss).all()
+    assert (other.train_loss != first.train_loss).all()
+
+
+def test_without_training_all_strengths_have_the_same_losses():
+    # They see the same rows and start from the same weights.
+    model = net(optimizer=lambda: optimizers.SGD(0.0))
+    result = tune(model, strengths=[0.0, 0.5, 1.0], epochs=2, **CHEAP)
+    for losses in (result.validation_loss, result.train_loss):
+        np.testing.assert_allclose(
+            losses, losses[:1, :, :1] + 0 * losses, rtol=0, atol=1e-5
+        )
