@@ -18,11 +18,10 @@ from l2keras.models import control
 from l2keras.strengths.tuned import Cell, NoValueError, TunedStrength
 from l2keras.tuning.backup import Backup
 from l2keras.tuning.grid import stackable
-from l2keras.tuning.grid.replica import Replica, Start, to_numpy
-from l2keras.tuning.grid.stack import Means
+from l2keras.tuning.grid.replica import InitialState, Replica
+from l2keras.tuning.grid.stack import CannotError, Means
 from l2keras.tuning.trainers import (
     Built,
-    CannotError,
     Chunk,
     FitTrainer,
     Found,
@@ -47,7 +46,7 @@ def search(
         model = built.replica.model
         reason = stackable.why_not_alone(model)
         if reason is None:
-            reason = stackable.why_not_mapped(model)
+            reason = stackable.why_not_mapped(model, built.starts)
             at_once = 1 if reason else _how_many(model, settings)
             for number in dict.fromkeys([at_once, 1]):
                 trainer: Trainer = StackTrainer(built, data, settings)
@@ -91,13 +90,7 @@ def _build(
             replica = Replica(model, cell, data)
         else:
             control.connect_clock(each)
-        starts.append(
-            Start(
-                [to_numpy(v) for v in each.trainable_variables],
-                [to_numpy(v) for v in each.non_trainable_variables],
-                backends.random_state(),
-            )
-        )
+        starts.append(InitialState.of(each))
     if not _uses_strength(model):
         raise ValueError(
             "`build_model` must use the strength that it is given. Received: a "

@@ -16,8 +16,14 @@ from l2keras.models import control
 from l2keras.training.logger import RegularizationLogger
 from l2keras.tuning.folds import Fold, order_of
 from l2keras.tuning.grid.jax_stack import JaxStack
-from l2keras.tuning.grid.replica import Replica, Start, to_numpy
-from l2keras.tuning.grid.stack import Means, Rows, Stack, batches
+from l2keras.tuning.grid.replica import InitialState, Replica, to_numpy
+from l2keras.tuning.grid.stack import (
+    CannotError,
+    Means,
+    Rows,
+    Stack,
+    batches,
+)
 from l2keras.tuning.grid.tensorflow_stack import TensorflowStack
 from l2keras.tuning.grid.torch_stack import TorchStack
 
@@ -69,11 +75,7 @@ class Built(NamedTuple):
     """A model that stands for all, and what those of a fold start from."""
 
     replica: Replica
-    starts: list[Start]
-
-
-class CannotError(Exception):
-    """Raised when replicas cannot be trained in the way that was tried."""
+    starts: list[InitialState]
 
 
 class Trainer(abc.ABC):
@@ -127,7 +129,7 @@ class StackTrainer(Trainer):
         self._stack.start(starts, strengths)
         if is_new and self._stack.is_mapped:
             rows = self._rows(chunk, epoch=0)
-            if not self._stack.is_right(starts, strengths, rows):
+            if not self._stack.trains_as_alone(starts, strengths, rows):
                 raise CannotError(
                     f"{keras.backend.backend()} trains a stack to other weights"
                 )

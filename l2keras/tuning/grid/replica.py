@@ -7,13 +7,13 @@ computed.
 
 import functools
 import inspect
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from l2keras._keras import trainer_hooks
+from l2keras._keras import backends, trainer_hooks
 from l2keras._types import Tensor
 from l2keras.models import control
 from l2keras.strengths.tuned import Cell
@@ -21,12 +21,25 @@ from l2keras.strengths.tuned import Cell
 Arrays = list[Any]
 
 
-class Start(NamedTuple):
-    """The values that a replica's variables have before training."""
+class InitialState(NamedTuple):
+    """What a replica begins with: the values of all that training changes."""
 
     trainable: list[np.ndarray]
-    others: list[np.ndarray]
-    random: Any = None  # PyTorch's, which no variable holds.
+    non_trainable: list[np.ndarray]
+    optimizer: list[np.ndarray]
+    random: list[np.ndarray]  # PyTorch's, which no variable holds.
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Self:
+        """Returns the state of a model that is built and compiled."""
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        return cls(
+            [to_numpy(each) for each in model.trainable_variables],
+            [to_numpy(each) for each in model.non_trainable_variables],
+            [to_numpy(each) for each in model.optimizer.variables],
+            backends.random_state(),
+        )
 
 
 class Replica:
@@ -54,7 +67,7 @@ class Replica:
     def loss(
         self,
         trainable: Arrays,
-        others: Arrays,
+        non_trainable: Arrays,
         metrics: Arrays,
         strength: Tensor,
         batch: Arrays,
@@ -65,12 +78,12 @@ class Replica:
         x, y, sample_weight = self._unflatten(batch)
         options = {"training": training} if self._has_training else {}
         self._cell.value = strength
-        y_pred, others, losses = model.stateless_call(
-            trainable, others, x, return_losses=True, **options
+        y_pred, non_trainable, losses = model.stateless_call(
+            trainable, non_trainable, x, return_losses=True, **options
         )
         mapping = [
             *zip(model.trainable_variables, trainable, strict=True),
-            *zip(model.non_trainable_variables, others, strict=True),
+            *zip(model.non_trainable_variables, non_trainable, strict=True),
             *zip(model.metrics_variables, metrics, strict=True),
         ]
         compute_loss = functools.partial(
@@ -97,7 +110,7 @@ class Replica:
             scope.get_current_value(variable)
             for variable in model.metrics_variables
         ]
-        return loss, (data_loss, others, metrics)
+        return loss, (data_loss, non_trainable, metrics)
 
     def _unflatten(self, leaves: Arrays) -> Any:
         """Returns the arrays of a batch as `(x, y, sample_weight)`."""
