@@ -5,17 +5,24 @@
 The documented model under 32 strengths in 5 folds for 20 epochs: 160 models.
 Prints wall time from the call to the result, compiling included, of
 
-- `l2keras.tune_strength`;
+- `l2keras.tune_strength`, and the same search written by hand for this one
+  model, on the backend alone (`search_by_hand.py`): in turn, seven times each;
 - a plain loop of `fit`;
 - scikit-learn's `GridSearchCV` over `keras.wrappers.SKLearnClassifier` with two
   jobs;
 - keras-tuner's `GridSearch`, if it is installed: a search for each fold;
 
 one after another in one run. `tune_strength` is run before and after each of
-them, and its median counts. The loops are run on every eighth strength (option
-`--every`) and scaled up, all but `GridSearchCV`, which starts processes first.
-Then: how far the validation losses are from those of the plain loop, and how
-the time grows from 10 to 1,000 replicas.
+the loops, and its median counts. The loops are run on every eighth strength
+(option `--every`) and scaled up, all but `GridSearchCV`, which starts processes
+first. Then: how far the validation losses are from those of the plain loop and
+of the program written by hand, and how the time grows from 10 to 1,000
+replicas, beside the same program.
+
+    KERAS_BACKEND=torch python benchmarks/tune_strength.py --skip-loops --busy
+
+leaves the loops out, and measures both once more while two other processes keep
+two cores busy.
 
     KERAS_BACKEND=tensorflow python benchmarks/tune_strength.py --convolutional
 
@@ -25,9 +32,12 @@ each epoch too: on PyTorch dropout depends on what has been drawn before.
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -36,6 +46,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import search_by_hand
 
 import l2keras
 from l2keras._keras import backends
@@ -187,13 +198,85 @@ def keras_tuner_search(x, y, strengths, epochs, folds):
             )
 
 
+def initial_weights(build_model, folds):
+    """Returns the weights that each fold begins with, stacked."""
+    values = []
+    for k in range(len(folds)):
+        keras.utils.set_random_seed(k)
+        values.append(build_model(0.0).get_weights())
+    return [np.stack(each) for each in zip(*values, strict=True)]
+
+
+def by_hand(initial, x, y, strengths, epochs, folds):
+    search = getattr(search_by_hand, f"in_{keras.backend.backend()}")
+    train, held_out = (np.stack(each) for each in zip(*folds, strict=True))
+    return search(initial, x, y, strengths, train, held_out, epochs, BATCH)
+
+
+@contextlib.contextmanager
+def busy_neighbours(number=2):
+    """Keeps as many cores busy."""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(number)
+    ]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def in_turn(rounds, **functions):
+    """Returns the seconds that functions take, in turn, and their results."""
+    seconds = {name: [] for name in functions}
+    results = {}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            taken, results[name] = timed(function)
+            seconds[name].append(taken)
+    return seconds, results
+
+
+def line(name, seconds, base=None):
+    """Prints the median, the range, and the ratio to another median."""
+    median = statistics.median(seconds)
+    ratio = f"   x{median / base:.3g}" if base else ""
+    print(
+        f"  {name:28s}{median:8.2f} s   ({min(seconds):.2f} to "
+        f"{max(seconds):.2f} in {len(seconds)} runs){ratio}"
+    )
+    return median
+
+
+def beside_by_hand(build, x, y, strengths, epochs, folds, rounds):
+    """Prints our time and that of the program written by hand."""
+    initial = initial_weights(build, folds)
+    functions = {
+        "ours": lambda: together(build, x, y, strengths, epochs),
+        "hand": lambda: by_hand(initial, x, y, strengths, epochs, folds),
+    }
+    in_turn(1, **functions)  # What the first call in a process costs.
+    seconds, results = in_turn(rounds, **functions)
+    base = line("written by hand", seconds["hand"])
+    line("l2keras.tune_strength", seconds["ours"], base)
+    difference = results["ours"].validation_loss - results["hand"]
+    print(
+        f"  largest difference of their losses: {np.abs(difference).max():.1e}"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--strengths", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--every", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--growth", type=int, nargs="*", default=[2, 20, 200])
     parser.add_argument("--skip-grid-search", action="store_true")
+    parser.add_argument("--skip-loops", action="store_true")
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--convolutional", action="store_true")
     arguments = parser.parse_args()
     epochs = arguments.epochs
@@ -202,8 +285,6 @@ def main():
     else:
         (x, y), build = make_data(), build_model
     strengths = np.logspace(-5, 0, arguments.strengths)
-    some = strengths[:: arguments.every]
-    scale = len(strengths) / len(some)
     print(
         f"{keras.backend.backend()}, {backends.device_name()}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}, "
@@ -215,7 +296,31 @@ def main():
     # random numbers imports TensorFlow where it is installed.
     keras.utils.set_random_seed(0)
     build(0.0).fit(x[:BATCH], y[:BATCH], verbose=0)
+    folds = together(build, x, y, strengths[:2], epochs=1).folds
 
+    if not arguments.convolutional:
+
+        def both(grid, rounds):
+            beside_by_hand(build, x, y, grid, epochs, folds, rounds)
+
+        both(strengths, arguments.rounds)
+        if arguments.busy:
+            print("\nbeside two busy processes")
+            with busy_neighbours():
+                both(strengths, arguments.rounds)
+        for number in arguments.growth:
+            print(f"\n{number * FOLDS} replicas")
+            both(np.logspace(-5, 0, number), max(1, arguments.rounds // 3))
+    if not arguments.skip_loops:
+        print()
+        beside_loops(build, x, y, strengths, folds, arguments)
+
+
+def beside_loops(build, x, y, strengths, folds, arguments):
+    """Prints our time and that of the loops."""
+    epochs, convolutional = arguments.epochs, arguments.convolutional
+    some = strengths[:: arguments.every]
+    scale = len(strengths) / len(some)
     ours = []
 
     def note():
@@ -233,12 +338,11 @@ def main():
         return found
 
     result = note()
-    folds, validate = result.folds, arguments.convolutional
     seconds, losses = beside(
-        lambda: plain_loop(build, x, y, some, epochs, folds, validate)
+        lambda: plain_loop(build, x, y, some, epochs, folds, convolutional)
     )
     loops = {"plain loop of fit": seconds * scale}
-    if not arguments.convolutional:
+    if not convolutional:
         try:
             seconds, _ = beside(
                 lambda: keras_tuner_search(x, y, some, epochs, folds)
@@ -249,11 +353,7 @@ def main():
         if not arguments.skip_grid_search:
             seconds, _ = beside(lambda: grid_search(x, y, strengths, epochs))
             loops["GridSearchCV, two jobs"] = seconds
-    base = statistics.median(ours)
-    print(
-        f"  {'l2keras.tune_strength':28s}{base:8.2f} s   "
-        f"({min(ours):.2f} to {max(ours):.2f} in {len(ours)} runs)"
-    )
+    base = line("l2keras.tune_strength", ours)
     for name, seconds in loops.items():
         print(f"  {name:28s}{seconds:8.1f} s   x{seconds / base:.3g}")
 
@@ -262,14 +362,6 @@ def main():
         f"\nlargest difference of {losses.size} validation losses to those of "
         f"the plain loop: {np.abs(losses - ours_last).max():.1e}"
     )
-    if not arguments.convolutional:
-        print("\nreplicas, seconds")
-        for number in arguments.growth:
-            grid = np.logspace(-5, 0, number)
-            seconds, _ = timed(
-                lambda grid=grid: together(build, x, y, grid, epochs)
-            )
-            print(f"  {number * FOLDS:6d}{seconds:8.1f}")
 
 
 if __name__ == "__main__":

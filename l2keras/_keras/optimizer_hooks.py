@@ -43,11 +43,6 @@ def public_class(optimizer: keras.Optimizer) -> type:
     return getattr(keras.optimizers, cls.__name__, cls)
 
 
-def excludes_variables_from_decay(optimizer: keras.Optimizer) -> bool:
-    """Tells whether `exclude_from_weight_decay` was called with variables."""
-    return bool(getattr(optimizer, "_exclude_from_weight_decay", None))
-
-
 def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
     """Returns by what an optimizer knows a variable.
 
@@ -100,6 +95,11 @@ def allow_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
         getattr(optimizer, "_backend_update_step", None), _UpdateStep
     ):
         optimizer._backend_update_step = _UpdateStep(optimizer)
+
+
+def is_update_step_prepared(value: Any) -> bool:
+    """Tells whether an attribute is what `allow_around_updates` put there."""
+    return isinstance(value, _UpdateStep)
 
 
 @contextlib.contextmanager

@@ -18,12 +18,12 @@ from l2keras.tuning.backup import Backup
 from l2keras.tuning.chunks import chunks_of, replicas_at_once
 from l2keras.tuning.fit_trainer import FitTrainer
 from l2keras.tuning.grid import stackable
+from l2keras.tuning.grid.stack import StackingError
 from l2keras.tuning.learning_curves import LearningCurves
 from l2keras.tuning.progress import Progress, Way
 from l2keras.tuning.settings import Settings
 from l2keras.tuning.stack_trainer import (
     Prototype,
-    StackingError,
     StackTrainer,
     build_prototype,
 )
@@ -96,7 +96,7 @@ def _first_way(
     reason = stackable.why_not_alone(prototype.model)
     if reason is not None:
         return Way(_FIT, 1, reason)
-    reason = stackable.why_not_mapped(prototype.model)
+    reason = stackable.why_not_mapped(prototype.model, prototype.starts)
     if reason is not None:
         return Way(_STACK, 1, reason)
     return Way(_STACK, replicas_at_once(prototype.model, settings), None)

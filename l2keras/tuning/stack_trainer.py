@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from l2keras._keras import backends, layer_tree, trainer_hooks
+from l2keras._keras import layer_tree, trainer_hooks
 from l2keras.models.decay import strengths_in_use
 from l2keras.strengths.tuned import Cell, NoValueError, TunedStrength
 from l2keras.tuning.chunks import Chunk
 from l2keras.tuning.fingerprint import digests_of_model, digests_of_start
 from l2keras.tuning.grid.jax_stack import JaxStack
-from l2keras.tuning.grid.replica import Replica, Start, to_numpy
-from l2keras.tuning.grid.stack import Means, Rows, Stack, batches
+from l2keras.tuning.grid.replica import InitialState, Replica
+from l2keras.tuning.grid.stack import Means, Rows, Stack, StackingError, batches
 from l2keras.tuning.grid.tensorflow_stack import TensorflowStack
 from l2keras.tuning.grid.torch_stack import TorchStack
 from l2keras.tuning.object_walk import Digest
@@ -27,15 +27,11 @@ _STACKS: dict[str, type[Stack]] = {
 }
 
 
-class StackingError(Exception):
-    """Raised when replicas cannot be trained as a stack."""
-
-
 class Prototype(NamedTuple):
     """A model that stands for all, and what those of a fold start from."""
 
     replica: Replica
-    starts: list[Start]
+    starts: list[InitialState]
 
     @property
     def model(self) -> keras.Model:
@@ -83,13 +79,7 @@ def build_prototype(
         if model is None:
             model = each
             replica = Replica(model, cell, data)
-        starts.append(
-            Start(
-                [to_numpy(v) for v in each.trainable_variables],
-                [to_numpy(v) for v in each.non_trainable_variables],
-                backends.random_state(),
-            )
-        )
+        starts.append(InitialState.of(each))
     if not _uses_strength(model):
         raise ValueError(
             "`build_model` must use the strength that it is given. Received: a "
@@ -150,7 +140,7 @@ class StackTrainer(Trainer):
             rows = self._rows(chunk, epoch=0)
             # A replica may diverge at once, of which NumPy would warn.
             with np.errstate(invalid="ignore", over="ignore"):
-                is_right = self._stack.is_right(starts, strengths, rows)
+                is_right = self._stack.trains_as_alone(starts, strengths, rows)
             if not is_right:
                 raise StackingError(
                     f"{keras.backend.backend()} trains a stack to other weights"

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from l2keras._types import Tensor
-from l2keras.tuning.grid.replica import Arrays, Start, to_numpy
+from l2keras.tuning.grid.replica import Arrays, InitialState, to_numpy
 from l2keras.tuning.grid.stack import Means, Rows, Stack
 
 
@@ -21,9 +21,7 @@ class JaxStack(Stack):
 
         model = self.replica.model
         self._optimizer = model.optimizer
-        self._optimizer.build(model.trainable_variables)
-        self._slots = self._repeated(self._optimizer.variables)
-        self._first_metrics = [
+        self._initial_metrics = [
             ops.convert_to_tensor(to_numpy(variable))
             for variable in model.metrics_variables
         ]
@@ -33,16 +31,17 @@ class JaxStack(Stack):
         self._train, self._evaluate = jax.jit(train), jax.jit(evaluate)
         self._state: Any = None
 
-    def start(self, starts: Sequence[Start], strengths: np.ndarray) -> None:
-        trainable, others, _ = zip(*starts, strict=True)
-        self._state = (
-            self._stacked(zip(*trainable, strict=True)),
-            self._stacked(zip(*others, strict=True)),
-            self._slots,
+    def start(
+        self, initial_states: Sequence[InitialState], strengths: np.ndarray
+    ) -> None:
+        *values, _ = zip(*initial_states, strict=True)
+        # Of trainable and non-trainable variables, and of the optimizer.
+        self._state = tuple(
+            self._stacked(zip(*each, strict=True)) for each in values
         )
-        self._strengths = self._lambdas(strengths)
+        self._strengths = self._strength_tensor(strengths)
 
-    def train(self, rows: Rows) -> Means:
+    def _train_epoch(self, rows: Rows) -> Means:
         self._state, means = self._run(self._train, rows)
         return self._to_means(*means)
 
@@ -82,7 +81,7 @@ class JaxStack(Stack):
 
         replica, one_batch = (
             self.replica,
-            self._update if training else self._look,
+            self._train_batch if training else self._evaluate_batch,
         )
 
         def run(state: Any, strength: Tensor, rows: Rows, data: Arrays) -> Any:
@@ -94,7 +93,7 @@ class JaxStack(Stack):
                 )
                 return (state, metrics, total + loss * len(chosen)), None
 
-            carry: Any = (state, self._first_metrics, 0.0)
+            carry: Any = (state, self._initial_metrics, 0.0)
             if rows.full.shape[0]:
                 carry, _ = jax.lax.scan(step, carry, rows.full)
             if rows.rest.shape[0]:
@@ -105,42 +104,54 @@ class JaxStack(Stack):
 
         return run
 
-    def _update(
+    def _train_batch(
         self, state: Any, metrics: Arrays, strength: Tensor, batch: Arrays
     ) -> Any:
         import jax
 
-        trainable, others, slots = state
+        trainable, non_trainable, slots = state
         replica, optimizer = self.replica, self._optimizer
-
-        def optimizer_scope(slots: Arrays) -> keras.StatelessScope:
-            mapping = zip(optimizer.variables, slots, strict=True)
-            return keras.StatelessScope(state_mapping=list(mapping))
 
         def scaled(trainable: Arrays) -> Any:
             loss, rest = replica.loss(
-                trainable, others, metrics, strength, batch, training=True
+                trainable,
+                non_trainable,
+                metrics,
+                strength,
+                batch,
+                self._step(slots),
+                training=True,
             )
-            with optimizer_scope(slots):
+            with self._optimizer_scope(slots):
                 return optimizer.scale_loss(loss), rest
 
         gradients, rest = jax.grad(scaled, has_aux=True)(trainable)
-        data_loss, others, metrics = rest
+        data_loss, non_trainable, metrics = rest
         trainable, slots = optimizer.stateless_apply(
             slots, gradients, trainable
         )
-        with optimizer_scope(slots):
-            step = ops.convert_to_tensor(optimizer.iterations)
-        return (
-            (trainable, replica.with_step(others, step), slots),
-            metrics,
-            data_loss,
-        )
+        return (trainable, non_trainable, slots), metrics, data_loss
 
-    def _look(
+    def _evaluate_batch(
         self, state: Any, metrics: Arrays, strength: Tensor, batch: Arrays
     ) -> Any:
+        trainable, non_trainable, slots = state
         _, (data_loss, _, metrics) = self.replica.loss(
-            state[0], state[1], metrics, strength, batch, training=False
+            trainable,
+            non_trainable,
+            metrics,
+            strength,
+            batch,
+            self._step(slots),
+            training=False,
         )
         return state, metrics, data_loss
+
+    def _optimizer_scope(self, slots: Arrays) -> keras.StatelessScope:
+        mapping = zip(self._optimizer.variables, slots, strict=True)
+        return keras.StatelessScope(state_mapping=list(mapping))
+
+    def _step(self, slots: Arrays) -> Tensor:
+        """Returns the optimizer's step, given the values of its variables."""
+        with self._optimizer_scope(slots):
+            return ops.convert_to_tensor(self._optimizer.iterations)

@@ -7,25 +7,39 @@ computed.
 
 import functools
 import inspect
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from l2keras._keras import trainer_hooks
+from l2keras._keras import backends, trainer_hooks
 from l2keras._types import Tensor
+from l2keras.strengths import step as steps
 from l2keras.strengths.tuned import Cell
 
 Arrays = list[Any]
 
 
-class Start(NamedTuple):
-    """The values that a replica's variables have before training."""
+class InitialState(NamedTuple):
+    """What a replica begins with: the values of all that training changes."""
 
     trainable: list[np.ndarray]
-    others: list[np.ndarray]
-    random: Any = None  # PyTorch's, which no variable holds.
+    non_trainable: list[np.ndarray]
+    optimizer: list[np.ndarray]
+    random: list[np.ndarray]  # PyTorch's, which no variable holds.
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Self:
+        """Returns the state of a model that is built and compiled."""
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        return cls(
+            [to_numpy(each) for each in model.trainable_variables],
+            [to_numpy(each) for each in model.non_trainable_variables],
+            [to_numpy(each) for each in model.optimizer.variables],
+            backends.random_state(),
+        )
 
 
 class Replica:
@@ -49,23 +63,38 @@ class Replica:
     def loss(
         self,
         trainable: Arrays,
-        others: Arrays,
+        non_trainable: Arrays,
+        metrics: Arrays,
+        strength: Tensor,
+        batch: Arrays,
+        step: Tensor,
+        training: bool,
+    ) -> tuple[Tensor, tuple[Tensor, Arrays, Arrays]]:
+        """Returns loss; and data loss, and the new values of the variables."""
+        with steps.given(step):  # It is the stack's optimizer that counts.
+            return self._loss(
+                trainable, non_trainable, metrics, strength, batch, training
+            )
+
+    def _loss(
+        self,
+        trainable: Arrays,
+        non_trainable: Arrays,
         metrics: Arrays,
         strength: Tensor,
         batch: Arrays,
         training: bool,
     ) -> tuple[Tensor, tuple[Tensor, Arrays, Arrays]]:
-        """Returns loss; and data loss, and the new values of the variables."""
         model = self.model
         x, y, sample_weight = self._unflatten(batch)
         options = {"training": training} if self._has_training else {}
         self._cell.value = strength
-        y_pred, others, losses = model.stateless_call(
-            trainable, others, x, return_losses=True, **options
+        y_pred, non_trainable, losses = model.stateless_call(
+            trainable, non_trainable, x, return_losses=True, **options
         )
         mapping = [
             *zip(model.trainable_variables, trainable, strict=True),
-            *zip(model.non_trainable_variables, others, strict=True),
+            *zip(model.non_trainable_variables, non_trainable, strict=True),
             *zip(model.metrics_variables, metrics, strict=True),
         ]
         compute_loss = functools.partial(
@@ -92,7 +121,7 @@ class Replica:
             scope.get_current_value(variable)
             for variable in model.metrics_variables
         ]
-        return loss, (data_loss, others, metrics)
+        return loss, (data_loss, non_trainable, metrics)
 
     def _unflatten(self, leaves: Arrays) -> Any:
         """Returns the arrays of a batch as `(x, y, sample_weight)`."""
@@ -114,19 +143,6 @@ class Replica:
             results = model.get_metrics_result()
         losses = {"loss", *trainer_hooks.names_of_output_losses(model)}
         return {k: v for k, v in results.items() if k not in losses}
-
-    def with_step(self, others: Arrays, step: Tensor) -> Arrays:
-        """Returns the other variables, the schedules' clock put to `step`."""
-        if self.clock is None:
-            return others
-        return [
-            ops.cast(step, self.clock.state.dtype)
-            if variable is self.clock.state
-            else value
-            for variable, value in zip(
-                self.model.non_trainable_variables, others, strict=True
-            )
-        ]
 
 
 def to_numpy(variable: keras.Variable) -> np.ndarray:

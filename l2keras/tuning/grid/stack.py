@@ -11,15 +11,26 @@ stack have as many rows for training as each other, and as many for validation.
 """
 
 import abc
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from l2keras._keras import optimizer_copies
 from l2keras._types import Tensor
-from l2keras.tuning.grid.replica import Arrays, Replica, Start, to_numpy
+from l2keras.tuning.grid.replica import (
+    Arrays,
+    InitialState,
+    Replica,
+    to_numpy,
+)
+
+
+class StackingError(Exception):
+    """Raised when replicas cannot be trained as a stack."""
 
 
 class Rows(NamedTuple):
@@ -67,19 +78,37 @@ class Stack(abc.ABC):
         self.shape = shape
         self.is_mapped = shape != (1, 1)
         self._data = [ops.convert_to_tensor(each) for each in data]
+        self._outside_variables: dict[str, Any] | None = (
+            optimizer_copies.state_outside_variables(replica.model.optimizer)
+        )
 
     @abc.abstractmethod
-    def start(self, starts: Sequence[Start], strengths: np.ndarray) -> None:
-        """Puts the replicas to their first weights.
+    def start(
+        self, initial_states: Sequence[InitialState], strengths: np.ndarray
+    ) -> None:
+        """Puts the replicas to where they begin.
 
         Args:
-            starts: What the replicas of each fold start from.
+            initial_states: What the replicas of each fold begin with.
             strengths: Of shape (strengths,).
         """
 
-    @abc.abstractmethod
     def train(self, rows: Rows) -> Means:
-        """Trains for an epoch; returns the means over its batches."""
+        """Trains for an epoch; returns the means over its batches.
+
+        Raises:
+            StackingError: After the first epoch, if the optimizer turns out to
+                have a state that a stack knows nothing of.
+        """
+        means = self._train_epoch(rows)
+        if self._outside_variables is not None:
+            self._check_state_is_in_variables(self._outside_variables)
+            self._outside_variables = None
+        return means
+
+    @abc.abstractmethod
+    def _train_epoch(self, rows: Rows) -> Means:
+        """Does what `train` does."""
 
     @abc.abstractmethod
     def evaluate(self, rows: Rows) -> Means:
@@ -93,8 +122,11 @@ class Stack(abc.ABC):
     def restore(self, state: list[np.ndarray]) -> None:
         """Goes back to what `state` returned."""
 
-    def is_right(
-        self, starts: Sequence[Start], strengths: np.ndarray, rows: Rows
+    def trains_as_alone(
+        self,
+        initial_states: Sequence[InitialState],
+        strengths: np.ndarray,
+        rows: Rows,
     ) -> bool:
         """Tells whether a replica in the stack is trained as it is alone.
 
@@ -102,6 +134,21 @@ class Stack(abc.ABC):
         so only the stack of TensorFlow has something to look at.
         """
         return True
+
+    def _check_state_is_in_variables(self, before: dict[str, Any]) -> None:
+        # The next replica would begin with what this one left there.
+        optimizer = self.replica.model.optimizer
+        after = optimizer_copies.state_outside_variables(optimizer)
+        names = sorted(
+            name
+            for name in before.keys() | after.keys()
+            if before.get(name) != after.get(name)
+        )
+        if names:
+            raise StackingError(
+                f"{type(optimizer).__name__} changes more than its variables: "
+                + ", ".join(f"`{name}`" for name in names)
+            )
 
     def _stacked(self, values: Iterable[tuple[np.ndarray, ...]]) -> Arrays:
         """Returns arrays given for each fold with the axes of the replicas."""
@@ -124,7 +171,7 @@ class Stack(abc.ABC):
         values = (to_numpy(variable) for variable in variables)
         return self._stacked((value,) * self.shape[0] for value in values)
 
-    def _lambdas(self, strengths: np.ndarray) -> Tensor:
+    def _strength_tensor(self, strengths: np.ndarray) -> Tensor:
         values = strengths.astype("float32")
         return ops.convert_to_tensor(values if self.is_mapped else values[0])
 
@@ -142,65 +189,129 @@ class VariableStack(Stack):
     """Keeps the stack in variables, which one optimizer updates.
 
     TensorFlow and PyTorch have no optimizer without side effects in Keras. One
-    that works element by element does not notice that its variables are stacks.
+    that works element by element does not notice that its variables are stacks:
+    a copy of the model's own is given stacks for its variables. A replica alone
+    is trained by the model's own optimizer, in the model's own variables, which
+    have their values back after each pass.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         model = self.replica.model
-        self._trainable = [
-            _like(variable, value)
-            for variable, value in zip(
-                model.trainable_variables,
-                self._repeated(model.trainable_variables),
-                strict=True,
-            )
-        ]
-        self._others: Arrays = []
-        self._metrics = self._repeated(model.metrics_variables)
-        # A fresh one: the model's own is for the model's own variables.
-        self._optimizer = type(model.optimizer).from_config(
-            model.optimizer.get_config()
-        )
-        self._optimizer.build(self._trainable)
-        self._first_slots = [to_numpy(v) for v in self._optimizer.variables]
+        self._optimizer = model.optimizer
+        self._trainable = list(model.trainable_variables)
+        self._of_weights: set[int] = set()
+        if self.is_mapped:
+            self._copy_optimizer()
+        self._variables = [*self._trainable, *self._optimizer.variables]
+        # Where a replica alone has its values between the passes.
+        self._values: Arrays = self._variables
+        self._non_trainable: Arrays = []
+        self._initial_metrics = self._repeated(model.metrics_variables)
 
-    def start(self, starts: Sequence[Start], strengths: np.ndarray) -> None:
-        trainable, others, _ = zip(*starts, strict=True)
-        stacked = self._stacked(zip(*trainable, strict=True))
-        self._others = self._stacked(zip(*others, strict=True))
-        _assign(self._trainable, stacked)
-        _assign(self._optimizer.variables, self._first_slots)
-        self._strengths = self._lambdas(strengths)
+    def _copy_optimizer(self) -> None:
+        """Gives a copy of the optimizer stacks in place of its variables."""
+        optimizer = self._optimizer
+        of_weights = optimizer_copies.variables_of_weights(optimizer)
+        known = [*self._trainable, *optimizer.variables]
+        stacks = {
+            id(variable): _stand_in(
+                variable,
+                value
+                if id(variable) in of_weights or index < len(self._trainable)
+                else to_numpy(variable),
+            )
+            for index, (variable, value) in enumerate(
+                zip(known, self._repeated(known), strict=True)
+            )
+        }
+        self._trainable = [stacks[id(each)] for each in self._trainable]
+        self._of_weights = {id(stacks[each]) for each in of_weights}
+        self._optimizer = optimizer_copies.copy_for(optimizer, stacks)
+        # Which are not a user's classes.
+        self._outside_variables = None
+
+    def start(
+        self, initial_states: Sequence[InitialState], strengths: np.ndarray
+    ) -> None:
+        trainable, non_trainable, optimizer, _ = zip(
+            *initial_states, strict=True
+        )
+        stacked = self._stacked(zip(*optimizer, strict=True))
+        self._put(
+            [
+                *self._stacked(zip(*trainable, strict=True)),
+                *(
+                    value
+                    if id(variable) in self._of_weights or not self.is_mapped
+                    # The same in all folds.
+                    else optimizer[0][index]
+                    for index, (variable, value) in enumerate(
+                        zip(self._optimizer.variables, stacked, strict=True)
+                    )
+                ),
+            ]
+        )
+        self._non_trainable = self._stacked(zip(*non_trainable, strict=True))
+        self._strengths = self._strength_tensor(strengths)
 
     def state(self) -> list[np.ndarray]:
-        variables = [*self._trainable, *self._optimizer.variables]
-        return [
-            *(to_numpy(variable) for variable in variables),
-            *(ops.convert_to_numpy(each) for each in self._others),
-        ]
+        values = [*self._values, *self._non_trainable]
+        return [to_numpy(each) for each in values]
 
     def restore(self, state: list[np.ndarray]) -> None:
-        variables = [*self._trainable, *self._optimizer.variables]
-        _assign(variables, state[: len(variables)])
-        self._others = [
-            ops.convert_to_tensor(each) for each in state[len(variables) :]
-        ]
+        number = len(self._variables)
+        values = [ops.convert_to_tensor(each) for each in state]
+        self._put(values[:number])
+        self._non_trainable = values[number:]
+
+    def _put(self, values: Arrays) -> None:
+        """Sets the values of weights and optimizer."""
+        if self.is_mapped:
+            _assign(self._variables, values)
+        else:
+            self._values = values
+
+    @contextlib.contextmanager
+    def _values_in_variables(self) -> Iterator[None]:
+        """Has the values of the replica in the variables, for a pass.
+
+        The user may hold the layers of the model, and build others of them.
+        """
+        if self.is_mapped:
+            yield
+            return
+        before = _copies(self._variables)
+        try:
+            _assign(self._variables, self._values)
+            yield
+            self._values = _copies(self._variables)
+        finally:
+            _assign(self._variables, before)
 
     def _step(self) -> Tensor:
-        """Returns the optimizer's step with the axes of the replicas."""
-        step = ops.convert_to_tensor(self._optimizer.iterations)
-        return ops.broadcast_to(step, self.shape if self.is_mapped else ())
+        """Returns the optimizer's step, which is the same for all replicas."""
+        # A copy, as PyTorch would go on to change the variable's own tensor.
+        return ops.copy(ops.convert_to_tensor(self._optimizer.iterations))
 
 
-def _like(variable: keras.Variable, value: Any) -> keras.Variable:
+def _stand_in(variable: keras.Variable, value: Any) -> keras.Variable:
     """Returns a new variable that an optimizer takes for another."""
-    like = keras.Variable(value, dtype=variable.dtype, name=variable.name)
-    like.constraint = variable.constraint
-    like.overwrite_with_gradient = variable.overwrite_with_gradient
-    return like
+    stand_in = keras.Variable(
+        value,
+        dtype=variable.dtype,
+        trainable=variable.trainable,
+        name=variable.name,
+    )
+    stand_in.constraint = variable.constraint
+    stand_in.overwrite_with_gradient = variable.overwrite_with_gradient
+    return stand_in
 
 
 def _assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def _copies(variables: Sequence[keras.Variable]) -> Arrays:
+    return [ops.copy(ops.convert_to_tensor(each)) for each in variables]

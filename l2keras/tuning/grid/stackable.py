@@ -1,8 +1,17 @@
 """Which models can be stacked exactly, and which had better be."""
 
-import keras
+from collections.abc import Sequence
 
-from l2keras._keras import backends, layer_tree, optimizer_hooks
+import keras
+import numpy as np
+
+from l2keras._keras import (
+    backends,
+    layer_tree,
+    optimizer_copies,
+    optimizer_hooks,
+)
+from l2keras.tuning.grid.replica import InitialState
 from l2keras.weights import paths
 
 
@@ -17,6 +26,8 @@ def why_not_alone(model: keras.Model) -> str | None:
         backends.num_replicas(model) > 1
     ):
         return "the model is distributed over devices"
+    if optimizer_copies.has_function_for_learning_rate(model.optimizer):
+        return "the learning rate is a function of Python"
     if keras.backend.backend() != "jax":
         if hasattr(model.optimizer, "inner_optimizer"):
             return f"{type(model.optimizer).__name__} wraps another optimizer"
@@ -40,18 +51,20 @@ _ELEMENTWISE = (
 )
 
 
-def why_not_mapped(model: keras.Model) -> str | None:
-    """Returns why replicas cannot be stacked exactly, if so."""
+def why_not_mapped(
+    model: keras.Model, initial_states: Sequence[InitialState]
+) -> str | None:
+    """Returns why replicas cannot be stacked exactly, if so.
+
+    Args:
+        model: A built and compiled model, which stands for all.
+        initial_states: What the replicas of each fold begin with.
+    """
     if keras.backend.backend() == "jax":
         return None  # Optimizers are mapped as well.
-    optimizer = model.optimizer
-    name = type(optimizer).__name__
-    if optimizer_hooks.public_class(optimizer) not in _ELEMENTWISE:
-        return f"{name} may mix the elements of a weight"
-    if optimizer.clipnorm or optimizer.global_clipnorm:
-        return f"{name} clips by a norm"
-    if optimizer_hooks.excludes_variables_from_decay(optimizer):
-        return f"{name} excludes variables, not names, from weight decay"
+    reason = _why_optimizer_cannot_be_mapped(model, initial_states)
+    if reason is not None:
+        return reason
     for weight in paths.weights(model):
         if weight.variable.constraint is not None:
             return f"weight {weight.path!r} has a constraint"
@@ -59,6 +72,35 @@ def why_not_mapped(model: keras.Model) -> str | None:
         for _, layer in layer_tree.layers_by_path(model):
             if layer_tree.draws_random_numbers(layer):
                 return f"layer {layer.name!r} draws random numbers"
+    return None
+
+
+def _why_optimizer_cannot_be_mapped(
+    model: keras.Model, initial_states: Sequence[InitialState]
+) -> str | None:
+    """Returns why no copy of the optimizer can update stacked weights.
+
+    It sees each stack as one weight, and it has one learning rate and one
+    number of iterations for all replicas.
+    """
+    optimizer = model.optimizer
+    name = type(optimizer).__name__
+    if optimizer_hooks.public_class(optimizer) not in _ELEMENTWISE:
+        return f"{name} may mix the elements of a weight"
+    if optimizer.clipnorm or optimizer.global_clipnorm:
+        return f"{name} clips by a norm"
+    method = optimizer_copies.replaced_method(optimizer)
+    if method is not None:
+        return f"{name} has an `{method}` of its own"
+    if not optimizer_copies.is_built_for(optimizer, model.trainable_variables):
+        return f"{name} was built for other weights"
+    of_weights = optimizer_copies.variables_of_weights(optimizer)
+    states = zip(*(state.optimizer for state in initial_states), strict=True)
+    for variable, values in zip(optimizer.variables, states, strict=True):
+        if id(variable) not in of_weights and any(
+            not np.array_equal(values[0], value) for value in values[1:]
+        ):
+            return f"{name} begins with another {variable.name!r} in each fold"
     return None
 
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from l2keras._keras import backends
 from l2keras._types import Tensor
-from l2keras.tuning.grid.replica import Arrays, Start
+from l2keras.tuning.grid.replica import Arrays, InitialState
 from l2keras.tuning.grid.stack import Means, Rows, VariableStack
 
 
@@ -26,15 +26,15 @@ class TensorflowStack(VariableStack):
         # As in `fit`, AutoGraph does not rewrite what the model computes.
         self._train, self._evaluate = (
             tf.function(self._pass_of(one_batch), autograph=False)
-            for one_batch in (self._update, self._look)
+            for one_batch in (self._train_batch, self._evaluate_batch)
         )
 
-    def train(self, rows: Rows) -> Means:
+    def _train_epoch(self, rows: Rows) -> Means:
         return self._train_on(rows, rows.full.shape[1])
 
     def _train_on(self, rows: Rows, number: int) -> Means:
         """Trains on that many of the full batches, and on the rest."""
-        self._others, *means = self._run(self._train, rows, number)
+        self._non_trainable, *means = self._run(self._train, rows, number)
         return self._to_means(*means)
 
     def evaluate(self, rows: Rows) -> Means:
@@ -48,33 +48,42 @@ class TensorflowStack(VariableStack):
 
         # Python's numbers and NumPy's arrays would be compiled in.
         full, rest, size = (tf.constant(each) for each in (*rows, number))
-        return function(self._others, self._strengths, full, rest, size)
+        with self._values_in_variables():
+            return function(
+                self._non_trainable, self._strengths, full, rest, size
+            )
 
-    def is_right(
-        self, starts: Sequence[Start], strengths: np.ndarray, rows: Rows
+    def trains_as_alone(
+        self,
+        initial_states: Sequence[InitialState],
+        strengths: np.ndarray,
+        rows: Rows,
     ) -> bool:
         # The last replica, for batches of each size, beside it run eagerly. A
         # learning rate may begin at zero, so one update is not enough.
         number = min(2, rows.full.shape[1])
+        before = initial_states[-1].trainable
         self._train_on(rows, number)
-        stacked = [value[-1, -1] for value in self.state()[: len(starts[0][0])]]
+        stacked = [value[-1, -1] for value in self.state()[: len(before)]]
         alone = TensorflowStack(self.replica, self._data, (1, 1))
         alone._train = alone._train.python_function
-        alone.start(starts[-1:], strengths[-1:])
+        alone.start(initial_states[-1:], strengths[-1:])
         alone._train_on(Rows(rows.full[-1:], rows.rest[-1:]), number)
         # All weights together: of a bias that a normalization cancels, rounding
         # alone decides where Adam moves it.
-        apart = moved = 0.0
-        for begun, one, other in zip(
-            starts[-1].trainable, stacked, alone.state(), strict=False
+        difference = movement = 0.0
+        for old, one, other in zip(
+            before, stacked, alone.state(), strict=False
         ):
-            apart += float(np.square(one - other).sum())
-            moved += float(np.square(other - begun).sum())
-        return not np.isfinite(moved) or apart <= 0.01 * moved + 1e-12
+            difference += float(np.square(one - other).sum())
+            movement += float(np.square(other - old).sum())
+        return not np.isfinite(movement) or (
+            difference <= 0.01 * movement + 1e-12
+        )
 
     def _losses(
         self,
-        others: Arrays,
+        non_trainable: Arrays,
         metrics: Arrays,
         strengths: Tensor,
         chosen: Tensor,
@@ -87,19 +96,21 @@ class TensorflowStack(VariableStack):
             ops.convert_to_tensor(variable) for variable in self._trainable
         ]
 
+        step = self._step()
+
         def one(arguments: Any) -> Any:
-            return self.replica.loss(*arguments, training=training)  # type: ignore[misc]
+            return self.replica.loss(*arguments, step=step, training=training)  # type: ignore[misc]
 
         if not self.is_mapped:
             batch = [tf.gather(each, chosen[0]) for each in self._data]
-            arguments = trainable, others, metrics, strengths, batch
+            arguments = trainable, non_trainable, metrics, strengths, batch
             return trainable, one(arguments)
         folds, number = self.shape
         chosen = tf.repeat(chosen[:, None], number, axis=1)
         batch = [tf.gather(each, chosen) for each in self._data]
         strengths = tf.tile(strengths[None], [folds, 1])
         results = self._mapped(
-            one, (trainable, others, metrics, strengths, batch)
+            one, (trainable, non_trainable, metrics, strengths, batch)
         )
         return trainable, results
 
@@ -118,52 +129,63 @@ class TensorflowStack(VariableStack):
         results = tf.vectorized_map(function, arrays)
         return tf.nest.map_structure(split, results)
 
-    def _update(
-        self, others: Arrays, metrics: Arrays, strengths: Tensor, chosen: Tensor
+    def _train_batch(
+        self,
+        non_trainable: Arrays,
+        metrics: Arrays,
+        strengths: Tensor,
+        chosen: Tensor,
     ) -> Any:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
             # Convert the variables under the tape, so that it sees them.
             trainable, (loss, rest) = self._losses(
-                others, metrics, strengths, chosen, training=True
+                non_trainable, metrics, strengths, chosen, training=True
             )
             total = tf.reduce_sum(loss)
         gradients = tape.gradient(total, trainable)
         self._optimizer.apply(gradients, self._trainable)
-        data_loss, others, metrics = rest
-        return data_loss, self.replica.with_step(others, self._step()), metrics
+        data_loss, non_trainable, metrics = rest
+        return data_loss, non_trainable, metrics
 
-    def _look(
-        self, others: Arrays, metrics: Arrays, strengths: Tensor, chosen: Tensor
+    def _evaluate_batch(
+        self,
+        non_trainable: Arrays,
+        metrics: Arrays,
+        strengths: Tensor,
+        chosen: Tensor,
     ) -> Any:
         _, (_, (data_loss, _, metrics)) = self._losses(
-            others, metrics, strengths, chosen, training=False
+            non_trainable, metrics, strengths, chosen, training=False
         )
-        return data_loss, others, metrics
+        return data_loss, non_trainable, metrics
 
     def _pass_of(self, one_batch: Callable[..., Any]) -> Callable[..., Any]:
         """Returns a function that goes over all batches once."""
         import tensorflow as tf
 
         def run(
-            others: Arrays,
+            non_trainable: Arrays,
             strengths: Tensor,
             full: Tensor,
             rest: Tensor,
             number: Tensor,
         ) -> Any:
             def add(
-                chosen: Tensor, others: Arrays, metrics: Arrays, total: Tensor
+                chosen: Tensor,
+                non_trainable: Arrays,
+                metrics: Arrays,
+                total: Tensor,
             ) -> Any:
-                data_loss, others, metrics = one_batch(
-                    others, metrics, strengths, chosen
+                data_loss, non_trainable, metrics = one_batch(
+                    non_trainable, metrics, strengths, chosen
                 )
                 size = tf.cast(tf.shape(chosen)[1], data_loss.dtype)
-                return others, metrics, total + data_loss * size
+                return non_trainable, metrics, total + data_loss * size
 
             axes = self.shape if self.is_mapped else ()
-            carry: Any = (others, self._metrics, tf.zeros(axes))
+            carry: Any = (non_trainable, self._initial_metrics, tf.zeros(axes))
             seen = number * full.shape[2] + rest.shape[1]
             if full.shape[1]:
                 _, *carry = tf.while_loop(
@@ -176,13 +198,13 @@ class TensorflowStack(VariableStack):
                 )
             if rest.shape[1]:
                 carry = add(rest, *carry)
-            others, metrics, total = carry
+            non_trainable, metrics, total = carry
             results = self.replica.results
             metrics = (
                 self._mapped(results, metrics)
                 if self.is_mapped
                 else results(metrics)
             )
-            return others, total / tf.cast(seen, total.dtype), metrics
+            return non_trainable, total / tf.cast(seen, total.dtype), metrics
 
         return run

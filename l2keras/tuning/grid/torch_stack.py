@@ -9,7 +9,7 @@ import numpy as np
 
 from l2keras._keras import backends
 from l2keras._types import Tensor
-from l2keras.tuning.grid.replica import Arrays, Start
+from l2keras.tuning.grid.replica import Arrays, InitialState
 from l2keras.tuning.grid.stack import Means, Rows, VariableStack
 
 
@@ -26,11 +26,13 @@ class TorchStack(VariableStack):
         self._recorded: dict[Any, Callable[..., Any]] = {}
         self._compared: set[Any] = set()
 
-    def start(self, starts: Sequence[Start], strengths: np.ndarray) -> None:
-        super().start(starts, strengths)
+    def start(
+        self, initial_states: Sequence[InitialState], strengths: np.ndarray
+    ) -> None:
+        super().start(initial_states, strengths)
         if not self.is_mapped:
             # Dropout draws from the one generator of PyTorch.
-            backends.set_random_state(starts[0].random)
+            backends.set_random_state(initial_states[0].random)
 
     def state(self) -> list[np.ndarray]:
         return [*backends.random_state(), *super().state()]
@@ -40,7 +42,7 @@ class TorchStack(VariableStack):
         backends.set_random_state(state[:number])
         super().restore(state[number:])
 
-    def train(self, rows: Rows) -> Means:
+    def _train_epoch(self, rows: Rows) -> Means:
         return self._pass(rows, training=True)
 
     def evaluate(self, rows: Rows) -> Means:
@@ -54,10 +56,12 @@ class TorchStack(VariableStack):
             torch.empty(2, dtype=torch.int64).random_()
         device = self._strengths.device
         full, rest = (torch.as_tensor(each, device=device) for each in rows)
-        metrics, total = self._metrics, torch.zeros((), device=device)
-        for chosen in [*full.unbind(1), *([rest] if rest.shape[1] else [])]:
-            data_loss, metrics = self._one_batch(metrics, chosen, training)
-            total = total + data_loss * chosen.shape[1]
+        metrics, total = self._initial_metrics, torch.zeros((), device=device)
+        every_batch = [*full.unbind(1), *([rest] if rest.shape[1] else [])]
+        with self._values_in_variables():
+            for chosen in every_batch:
+                data_loss, metrics = self._one_batch(metrics, chosen, training)
+                total = total + data_loss * chosen.shape[1]
         results = self.replica.results
         if self.is_mapped:
             results = torch.func.vmap(torch.func.vmap(results))
@@ -75,7 +79,14 @@ class TorchStack(VariableStack):
             chosen = chosen[0]
         trainable = [variable.value.detach() for variable in self._trainable]
         batch = [each[chosen] for each in self._data]
-        arguments = trainable, self._others, metrics, self._strengths, batch
+        arguments = (
+            trainable,
+            self._non_trainable,
+            metrics,
+            self._strengths,
+            batch,
+            self._step(),
+        )
         compute: Callable[..., Any] = functools.partial(self._compute, training)
         if self.is_mapped:
             key = training, chosen.shape
@@ -89,10 +100,10 @@ class TorchStack(VariableStack):
                     )
             compute = self._recorded[key]
         with torch.no_grad():
-            data_loss, gradients, others, metrics = compute(*arguments)
+            data_loss, gradients, non_trainable, metrics = compute(*arguments)
             if training:
                 self._optimizer.apply(gradients, self._trainable)
-                self._others = self.replica.with_step(others, self._step())
+                self._non_trainable = non_trainable
         return data_loss, metrics
 
     def _compute(self, training: bool, trainable: Arrays, *others: Any) -> Any:
@@ -104,8 +115,8 @@ class TorchStack(VariableStack):
 
         if self.is_mapped:
             # The strengths of a fold see the same rows.
-            one = torch.func.vmap(one, (0, 0, 0, 0, None))
-            one = torch.func.vmap(one, (0, 0, 0, None, 0))
+            one = torch.func.vmap(one, (0, 0, 0, 0, None, None))
+            one = torch.func.vmap(one, (0, 0, 0, None, 0, None))
         gradients: Sequence[Tensor] = ()
         with torch.set_grad_enabled(training):
             trainable = [each.requires_grad_(training) for each in trainable]
