@@ -1407,7 +1407,7 @@ SCALED = l2keras.L2.from_config({"l2": 0.5, "scale": 0.25})
         ),
         (keras.regularizers.L1(0.5), "Keras L1(l1=0.5)"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_keras_can_say_is_left_in_keras_words(
     regularizer, expected, tmp_path
