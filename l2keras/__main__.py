@@ -1,8 +1,10 @@
 """The command line: `python -m l2keras`, options with `--help`."""
 
 import argparse
+import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 import keras
@@ -16,6 +18,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     if arguments.command == "inspect":
         return _inspect(arguments.file)
+    try:
+        # Before the training, which would be lost.
+        _make_writable(arguments.output)
+    except OSError as error:
+        print(
+            "Argument `--output` must be a folder that can be written to. "
+            f"Received: {arguments.output} ({error.strerror})",
+            file=sys.stderr,
+        )
+        return 2
     # Here, since it needs packages that inspecting does not.
     from l2keras.demonstration import demonstrate
 
@@ -30,17 +42,17 @@ def _inspect(file: pathlib.Path) -> int:
         return 2
     try:
         model = _load(file)
-        l2keras.summary(model)
-    except (TypeError, ValueError, KeyError) as error:
+    except Exception as error:  # A damaged file can lead Keras into any.
         print(f"{file} cannot be inspected: {_reason(error)}")
         return 1
+    l2keras.summary(model)
     return 0
 
 
 def _load(file: pathlib.Path) -> keras.Model:
     try:
         return keras.saving.load_model(file, safe_mode=True)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         # A loss or a metric that is not known here takes nothing away.
         model = keras.saving.load_model(file, safe_mode=True, compile=False)
         print(f"Loaded without its optimizer: {_reason(error)}")
@@ -51,7 +63,8 @@ def _reason(error: BaseException) -> str:
     """Returns what an error began with: Keras wraps errors in errors."""
     while error.__context__ is not None:
         error = error.__context__
-    first = str(error).splitlines()[0].partition(" Full object config")[0]
+    first, *_ = str(error).splitlines() or [""]
+    first = first.partition(" Full object config")[0]
     return f"{type(error).__name__}: {first}"
 
 
@@ -68,7 +81,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--epochs", type=_at_least(1), default=20, help="passes over the data"
+        "--epochs", type=_integer(1), default=20, help="passes over the data"
     )
     parser.add_argument(
         "--strength",
@@ -78,11 +91,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "second layer's",
     )
     parser.add_argument(
-        "--batch-size", type=_at_least(1), default=16, help="wines per step"
+        "--batch-size", type=_integer(1), default=16, help="wines per step"
     )
     parser.add_argument(
         "--seed",
-        type=_at_least(0),
+        type=_integer(0, 2**32 - 1),  # What NumPy takes for a seed.
         default=0,
         help="of the weights, the split of the data and its order",
     )
@@ -103,11 +116,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _at_least(minimum: int) -> Callable[[str], int]:
+def _integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Returns what reads an option's integer in this range."""
+
     def integer(text: str) -> int:
         value = int(text)
         if value < minimum:
-            raise argparse.ArgumentTypeError(f"must be at least {minimum}")
+            raise argparse.ArgumentTypeError(
+                f"must be at least {minimum}. Received: {value}"
+            )
+        if maximum is not None and value > maximum:
+            raise argparse.ArgumentTypeError(
+                f"must be at most {maximum}. Received: {value}"
+            )
         return value
 
     return integer
@@ -120,5 +141,31 @@ def _strength(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _make_writable(folder: pathlib.Path) -> None:
+    """Makes a folder and tries to write to it.
+
+    Raises:
+        OSError: If either cannot be done.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def _program() -> int:
+    """Does what `main` does, as a member of a pipeline."""
+    try:
+        try:
+            return main()
+        finally:
+            # Not left to the end of Python, where nothing can be caught.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough, `head` for one. What is still to be
+        # flushed when Python ends must go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_program())

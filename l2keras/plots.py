@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from l2keras import _validation
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -22,7 +24,9 @@ def _figure_class() -> Any:
 
 
 def plot_loss_split(
-    history: Mapping[str, Sequence[float]], ax: "Axes | None" = None
+    history: Mapping[str, Sequence[float]],
+    ax: "Axes | None" = None,
+    validation_freq: int | Sequence[int] = 1,
 ) -> "Axes":
     """Draws the training loss over the epochs as a stack of its two parts.
 
@@ -32,15 +36,22 @@ def plot_loss_split(
 
     Args:
         history: What `model.fit(...)` with a `RegularizationLogger` returns, or
-            its `history` attribute.
+            its `history` attribute. Only the former knows of `initial_epoch`:
+            epochs of the latter count from 1.
         ax: Matplotlib axes to draw on. Defaults to new ones.
+        validation_freq: What `fit` was given: an integer, or a list of epochs.
+            The history does not say after which epochs validation ran. Defaults
+            to `1`, after each.
 
     Returns:
         The axes.
 
     Raises:
         ImportError: If matplotlib is not installed.
-        ValueError: If `history` has no split of the loss.
+        TypeError: If `validation_freq` is neither an integer nor a list of
+            integers.
+        ValueError: If `history` has no split of the loss, or no epoch, or
+            another number of validation losses than `validation_freq` leads to.
 
     Example:
 
@@ -60,33 +71,83 @@ def plot_loss_split(
             "`callbacks=[l2keras.RegularizationLogger()]`. "
             f"Received: history with keys {sorted(logs)}"
         )
+    if not len(logs["data_loss"]):
+        raise ValueError(
+            "Argument `history` must have at least one epoch. "
+            f"Received: history={logs!r}"
+        )
+    epochs = _epochs(history, len(logs["data_loss"]))
+    validation = logs.get("val_data_loss", ())
+    validated = _validated(epochs, len(validation), validation_freq)
     if ax is None:
         ax = figure_class(layout="constrained").subplots()
-    epochs = range(1, len(logs["data_loss"]) + 1)
+    edges: list[float] = [*epochs]
+    parts = [logs["data_loss"], logs["regularization_loss"]]
+    if len(epochs) == 1:  # An area without a width would not be seen.
+        edges = [epochs[0] - 0.5, epochs[0] + 0.5]
+        parts = [[part[0], part[0]] for part in parts]
+        ax.set_xticks(epochs)
     ax.stackplot(
-        epochs,
-        logs["data_loss"],
-        logs["regularization_loss"],
+        edges,
+        *parts,
         labels=["data loss", "regularization loss"],
         colors=[_DATA, _REGULARIZATION],
         alpha=0.8,
     )
-    validation = logs.get("val_data_loss")
-    if validation is not None:
-        # Of its own length: validation need not follow every epoch.
-        stride = max(1, len(epochs) // len(validation))
+    if validated:
         ax.plot(
-            list(epochs)[stride - 1 :: stride][: len(validation)],
+            validated,
             validation,
             color=_VALIDATION,
             linestyle="--",
+            # Between the points nothing was measured.
+            marker="o" if len(validated) < max(2, len(epochs)) else None,
+            clip_on=False,  # Nor is half a point to be cut off at an edge.
             label="validation data loss",
         )
     ax.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     ax.margins(x=0)
-    ax.locator_params(axis="x", integer=True)
+    if len(epochs) > 1:
+        ax.locator_params(axis="x", integer=True)
     ax.legend()
     return ax
+
+
+def _epochs(history: Any, number: int) -> list[int]:
+    """Returns the epochs as Keras prints them, the first of which is 1."""
+    epochs = [epoch + 1 for epoch in getattr(history, "epoch", ())]
+    # A `History` that is given to several fits keeps the losses of all, and the
+    # epochs of the last.
+    return epochs if len(epochs) == number else list(range(1, number + 1))
+
+
+def _validated(
+    epochs: list[int], number: int, validation_freq: int | Sequence[int]
+) -> list[int]:
+    """Returns the epochs after which Keras validated."""
+    if not number:
+        return []
+    if isinstance(validation_freq, list | tuple):
+        chosen = {
+            _validation.check_integer(
+                epoch, f"validation_freq[{index}]", minimum=1
+            )
+            for index, epoch in enumerate(validation_freq)
+        }
+        validated = [epoch for epoch in epochs if epoch in chosen]
+    else:
+        every = _validation.check_integer(
+            validation_freq, "validation_freq", minimum=1
+        )
+        validated = [epoch for epoch in epochs if epoch % every == 0]
+    if len(validated) != number:
+        raise ValueError(
+            "Argument `validation_freq` must be what `fit` was given: "
+            f"{validation_freq!r} leads to {len(validated)} validation losses "
+            f"in the epochs {epochs[0]} to {epochs[-1]}. "
+            f"Received: history with {number} of them"
+        )
+    return validated
 
 
 def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
@@ -138,9 +199,11 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     )
     positive = strengths[strengths > 0]
     if len(positive) > 1:
-        # Logarithmic, but for a zero at its left end.
-        ax.set_xscale("symlog", linthresh=positive[0])
-        ax.set_xlim(strengths[0], strengths[-1])
+        if len(positive) == len(strengths):
+            ax.set_xscale("log")
+        else:
+            ax.set_xscale("symlog", linthresh=positive[0])
+        ax.margins(x=0.02)  # A choice at an edge is to be seen.
     ax.set(xlabel="strength", ylabel="validation data loss")
     ax.legend()
     return ax

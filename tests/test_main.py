@@ -1,12 +1,19 @@
 """The demonstration does what it says, and refuses what makes no sense."""
 
 import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+import l2keras
 from l2keras.__main__ import main
+
+ROOT = Path(l2keras.__file__).parents[1]
 
 
 def test_demonstration_trains_saves_and_reloads(tmp_path, capsys):
@@ -47,7 +54,7 @@ def test_same_seed_gives_the_same_history(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
-        ("--epochs", "0", "argument --epochs: must be at least 1"),
+        ("--epochs", "0", "argument --epochs: must be at least 1. Received: 0"),
         ("--epochs", "many", "argument --epochs: invalid integer value"),
         (
             "--strength",
@@ -55,7 +62,12 @@ def test_same_seed_gives_the_same_history(tmp_path):
             "argument --strength: Argument `strength` must be a finite number "
             ">= 0. Received: strength=-1.0",
         ),
-        ("--seed", "-1", "argument --seed: must be at least 0"),
+        ("--seed", "-1", "argument --seed: must be at least 0. Received: -1"),
+        (
+            "--seed",
+            "4294967296",
+            "argument --seed: must be at most 4294967295. Received: 4294967296",
+        ),
     ],
 )
 def test_bad_options_are_refused(argument, value, message, capsys):
@@ -63,3 +75,76 @@ def test_bad_options_are_refused(argument, value, message, capsys):
         main([argument, value])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("file", "File exists"),
+        ("file/folder", "Not a directory"),
+        pytest.param(
+            "/proc",  # No file can be made there, not even by root.
+            "No such file or directory",
+            marks=pytest.mark.skipif(
+                sys.platform != "linux", reason="There is no /proc."
+            ),
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_refused_before_training(
+    output, reason, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("kept")
+    assert main(["--output", output]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "Argument `--output` must be a folder that can be written to. "
+        f"Received: {output} ({reason})\n"
+    )
+    assert Path("file").read_text() == "kept"
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Returns the path of a saved model."""
+    path = tmp_path / "model.keras"
+    regularizer = l2keras.L2(0.1)
+    keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3, kernel_regularizer=regularizer),
+        ]
+    ).save(path)
+    return path
+
+
+def test_a_damaged_file_cannot_be_inspected(saved, capsys):
+    content = bytearray(saved.read_bytes())
+    # One letter of the configuration, which is not compressed.
+    content[content.index(b"Sequential")] ^= 1
+    saved.write_bytes(content)
+    assert main(["inspect", str(saved)]) == 1
+    assert capsys.readouterr().out == (
+        f"{saved} cannot be inspected: BadZipFile: Bad CRC-32 for file "
+        "'config.json'\n"
+    )
+
+
+def test_a_reader_may_leave(saved):
+    reader, writer = os.pipe()
+    os.close(reader)  # As `head` does when it has seen enough.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "l2keras", "inspect", saved],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+        text=True,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    _, err = process.communicate(timeout=120)
+    assert "BrokenPipeError" not in err
+    assert "Traceback" not in err
+    assert process.returncode == 1

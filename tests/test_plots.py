@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -54,3 +55,128 @@ def test_history_without_split_is_refused():
         ),
     ):
         l2keras.plot_loss_split({"loss": [1.0]})
+
+
+def losses(epochs, **validation):
+    """Returns a history of so many epochs."""
+    return {
+        "data_loss": np.linspace(2.0, 1.0, epochs).tolist(),
+        "regularization_loss": np.linspace(0.1, 0.5, epochs).tolist(),
+        **validation,
+    }
+
+
+def drawn_epochs(ax):
+    (line,) = ax.lines
+    return line.get_xdata().tolist()
+
+
+@pytest.mark.parametrize(
+    ("validation_freq", "initial_epoch", "expected"),
+    [
+        (1, 0, [*range(1, 11)]),
+        (4, 0, [4, 8]),
+        (4, 2, [4, 8]),
+        ([1, 9], 0, [1, 9]),
+    ],
+    ids=str,
+)
+def test_validation_is_drawn_where_keras_validated(
+    validation_freq, initial_epoch, expected
+):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    history = model.fit(
+        x,
+        y,
+        epochs=10,
+        initial_epoch=initial_epoch,
+        validation_data=(x, y),
+        validation_freq=validation_freq,
+        callbacks=[l2keras.RegularizationLogger()],
+        verbose=0,
+    )
+    ax = l2keras.plot_loss_split(history, validation_freq=validation_freq)
+    assert drawn_epochs(ax) == expected
+    assert ax.get_xlim() == (initial_epoch + 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("freq", "number"), [(1, 10), (3, 3), ([4, 8, 10], 3)], ids=str
+)
+def test_another_validation_freq_than_that_of_fit_is_refused(freq, number):
+    history = losses(10, val_data_loss=[1.5, 1.0])  # Every 4 epochs.
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            "Argument `validation_freq` must be what `fit` was given: "
+            f"{freq} leads to {number} validation losses in the epochs 1 to "
+            "10. Received: history with 2 of them"
+        ),
+    ):
+        l2keras.plot_loss_split(history, validation_freq=freq)
+
+
+@pytest.mark.parametrize(
+    ("freq", "error", "received"),
+    [
+        (0, ValueError, "validation_freq=0"),
+        ("2", TypeError, "validation_freq='2'"),
+        ([2, 0], ValueError, "validation_freq[1]=0"),
+    ],
+)
+def test_a_validation_freq_that_fit_would_not_take(freq, error, received):
+    with pytest.raises(error, match=re.escape(f"Received: {received}")):
+        l2keras.plot_loss_split(HISTORY, validation_freq=freq)
+
+
+def test_no_validation_losses_are_no_line():
+    assert not l2keras.plot_loss_split(losses(3, val_data_loss=[])).lines
+
+
+def test_points_are_drawn_where_not_every_epoch_was_validated():
+    every = l2keras.plot_loss_split(HISTORY)
+    some = l2keras.plot_loss_split(
+        losses(10, val_data_loss=[1.5, 1.0]), validation_freq=4
+    )
+    markers = [ax.lines[0].get_marker() for ax in (every, some)]
+    assert markers == ["None", "o"]
+
+
+def test_one_epoch_is_seen():
+    ax = l2keras.plot_loss_split(losses(1, val_data_loss=[1.5]))
+    data, _ = ax.collections
+    assert np.ptp(data.get_paths()[0].vertices, axis=0).tolist() == [1.0, 2.0]
+    assert drawn_epochs(ax) == ax.get_xticks().tolist() == [1]
+
+
+def test_a_history_of_several_fits_counts_on():
+    history = keras.callbacks.History()
+    history.history = losses(4)
+    history.epoch = [0, 1]  # Those of the last fit: all that Keras keeps.
+    assert l2keras.plot_loss_split(history).get_xlim() == (1, 4)
+
+
+def test_a_history_without_epochs_is_refused():
+    with pytest.raises(ValueError, match="must have at least one epoch"):
+        l2keras.plot_loss_split(losses(0))
+
+
+# The strengths ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strengths", [[0.01, 0.1, 1.0], [0.0, 0.1, 1.0]])
+def test_a_choice_at_the_edge_is_seen(strengths):
+    loss = np.array([[[0.2], [0.4]], [[0.3], [0.5]], [[0.8], [0.9]]])
+    result = l2keras.TuningResult(np.array(strengths), loss, loss, {}, [])
+    assert result.best_strength == strengths[0]
+    ax = l2keras.plot_strength_path(result)
+    left, right = ax.get_xlim()
+    assert left < strengths[0]
+    assert strengths[-1] < right
+    # Logarithmic: nearly as far from the first to the second as to the third.
+    first, second, third = ax.transData.transform(
+        [(strength, 0.5) for strength in strengths]
+    )[:, 0]
+    assert second - first == pytest.approx(third - second, rel=0.2)

@@ -2,13 +2,16 @@
 
 import pathlib
 import re
+import tomllib
 import warnings
 
 import keras
 import numpy as np
-import pytest
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+import l2keras
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
 
 
 def blocks(language):
@@ -48,18 +51,47 @@ def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
 
 
 def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)h#][^)]*)\)", README.read_text())
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README.read_text())
     assert links
     for link in links:
-        assert (README.parent / link).exists(), link
+        assert (ROOT / link).exists(), link
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_links_hold_on_a_package_index():
+    # What is shown there: README as the build changes it.
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
+        "hatch"
+    ]
+    (rule,) = build["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]
+    shown = re.sub(rule["pattern"], rule["replacement"], README.read_text())
+    home = "https://github.com/l2keras/l2keras/blob/main/"
+    assert f"]({home}benchmarks/README.md)" in shown
+    assert re.findall(r"\]\((?!https://|#)", shown) == []
+
+
+def test_ci_runs_the_commands_that_readme_gives():
+    # Those that install and do something; the others install a backend only.
+    given = re.findall(r"^pip install .* && .*$", README.read_text(), re.M)
+    run = re.findall(r"readme '(.*)'$", (ROOT / ".ci/run").read_text(), re.M)
+    assert given == run
+    assert given == [
         'pip install ".[demo]" && python -m l2keras',
         'pip install ".[test]" && pytest',
-    ],
-)
-def test_readme_gives_the_commands_that_ci_runs(command):
-    assert f"\n{command}\n" in README.read_text()
+    ]
+
+
+def test_the_workflow_runs_every_part():
+    script = (ROOT / ".ci/run").read_text()
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    (everything,) = re.findall(r"^all=\((.*)\)$", script, re.M)
+    (matrix,) = re.findall(r"^ +part: \[(.*)\]$", workflow, re.M)
+    assert matrix.split(", ") == everything.split()
+    # Each is a function of the script, and nightly is one more.
+    parts = re.findall(r"^part_(\w+)\(\)", script, re.M)
+    assert sorted(parts) == sorted([*everything.split(), "nightly"])
+    assert ".ci/run nightly" in workflow
+
+
+def test_the_citation_names_the_version_there_is():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {l2keras.__version__}\n" in citation

@@ -124,7 +124,7 @@ SCALED = l2keras.L2.from_config({"l2": 0.5, "scale": 0.25})
         ),
         (keras.regularizers.L1(0.5), "Keras L1(l1=0.5)"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_keras_can_say_is_left_in_keras_words(
     regularizer, expected, tmp_path
@@ -150,7 +150,7 @@ def test_what_keras_can_say_is_left_in_keras_words(
         l2keras.L2(0.25) + l2keras.GroupLasso(0.5),
         l2keras.L1L2(0.5, SCHEDULE),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_keras_cannot_say_is_taken_off_with_a_warning(regularizer):
     model = sequential(

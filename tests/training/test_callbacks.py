@@ -305,7 +305,9 @@ def test_every_kind_of_layer_is_penalized_and_followed():
 
 
 @pytest.mark.parametrize(
-    "regularizer", [l2keras.L2(0.02), keras.regularizers.L2(0.02)], ids=repr
+    "regularizer",
+    [l2keras.L2(0.02), keras.regularizers.L2(0.02)],
+    ids=["l2keras", "keras"],
 )
 def test_the_logger_changes_no_training(regularizer):
     def train(callbacks):
@@ -1667,7 +1669,9 @@ def test_values_are_checked_when_an_epoch_begins(value, error, received):
 
 
 @pytest.mark.parametrize(
-    "scales", [None, 0.5, grow, [("hidden", grow)], {"hidden/.*": 0.5}], ids=str
+    "scales",
+    [None, 0.5, grow, [("hidden", grow)], {"hidden/.*": 0.5}],
+    ids=["None", "number", "function", "list", "number by pattern"],
 )
 def test_scales_are_functions_by_pattern(scales):
     with pytest.raises(TypeError) as caught:

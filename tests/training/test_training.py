@@ -999,7 +999,7 @@ def test_a_driven_fit_does_not_warn():
         l2keras.L1L2(0.1, 0.1),
         keras.regularizers.L2(0.01),
     ],
-    ids=repr,
+    ids=["L2", "L1L2", "Keras's L2"],
 )
 def test_a_constant_strength_does_not_warn(regularizer):
     x, y = documented_data()

@@ -1,0 +1,58 @@
+"""The guides run and print what they say; the site has every public name."""
+
+import pathlib
+import re
+import warnings
+
+import pytest
+
+import l2keras
+
+DOCS = pathlib.Path(l2keras.__file__).parents[1] / "docs"
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
+PAGES = sorted(DOCS.rglob("*.md"))
+
+# A block of code, and the block of text that follows it if one does.
+EXAMPLE = re.compile(
+    r"^```python\n(?P<code>.*?)^```$(?:\n\n^```text\n(?P<printed>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
+def test_a_guide_prints_what_it_says(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    # Folds as small as a guide's may have their best strength at an edge.
+    warnings.filterwarnings("ignore", "The best strength, .* at the edge")
+    names, examples = {}, list(EXAMPLE.finditer(path.read_text()))
+    assert examples
+    for example in examples:
+        exec(compile(example["code"], str(path), "exec"), names)
+        printed = capsys.readouterr().out
+        if example["printed"] is not None:
+            assert printed == example["printed"]
+
+
+def test_every_public_name_has_its_place_on_the_site():
+    placed = [
+        name
+        for page in (DOCS / "api").glob("*.md")
+        for name in re.findall(r"^::: l2keras\.(\S+)$", page.read_text(), re.M)
+    ]
+    assert sorted(placed) == sorted(l2keras.__all__)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_lead_to_files_of_the_repository(path):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())
+    for link in links:
+        assert (path.parent / link).exists(), link
+
+
+def test_the_picture_of_the_house_has_every_room():
+    package = DOCS.parent / "l2keras"
+    rooms = {path.name for path in package.iterdir() if path.is_dir()}
+    rooms.discard("__pycache__")
+    for file in ("architecture.md", "house.svg"):
+        text = (DOCS / file).read_text()
+        assert {room for room in rooms if f"{room}/" not in text} == set()
