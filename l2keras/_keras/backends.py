@@ -43,8 +43,22 @@ def is_tracing() -> bool:
     if backend == "jax":
         import jax
 
-        return not jax.core.trace_ctx.is_top_level()
+        # Whatever is made while JAX compiles is a tracer.
+        return isinstance(jax.numpy.zeros(()), jax.core.Tracer)
     return False
+
+
+def call_uncompiled(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns what a function returns, which `torch.compile` does not look at.
+
+    It would fail on the frames of the call stack.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if torch.compiler.is_compiling():
+            function = torch.compiler.disable(function)
+    return function(*arguments)
 
 
 def ask_host(function: Callable[[], np.ndarray]) -> Tensor:

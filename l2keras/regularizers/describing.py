@@ -43,6 +43,8 @@ def constant_parts(regularizer: Any) -> tuple[float, float] | None:
 
     `None` for one that has a schedule, or another penalty.
     """
+    if regularizer is None:
+        return None
     l1 = l2 = 0.0
     for term in terms_of(regularizer):
         strength = term.strength

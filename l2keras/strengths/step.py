@@ -137,6 +137,10 @@ def read(weights: Any) -> Reading | None:
     step = _given.get()
     if step is not None:
         return Reading(step())
+    return backends.call_uncompiled(_read_of_running_model, weights)
+
+
+def _read_of_running_model(weights: Any) -> Reading | None:
     running = running_model()
     if running is None:
         return None

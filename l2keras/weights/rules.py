@@ -56,7 +56,8 @@ class Rules(Generic[Value]):
         argument: str | None = None,
         values: str = "value",
     ) -> None:
-        rules = {} if rules is None else rules
+        if rules is None and argument is None:
+            rules = {}
         name = "rules" if argument is None else argument
         if not isinstance(rules, Mapping):
             who = "Rules" if argument is None else f"Argument `{argument}`"
