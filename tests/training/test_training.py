@@ -117,6 +117,8 @@ def test_training_equals_numpy(mode):
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="This is `torch.compile`.")
+# PyTorch's own, where it compiles a step in several pieces.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_training_equals_numpy_with_torch_compile():
     x, y = documented_data(samples=32)
     model = compiled(scheduled_model(), jit_compile=True)
