@@ -180,6 +180,15 @@ class Counter(NamedTuple):
             counted = ops.floor_divide(counted, self.steps_per_update)
         return counted
 
+    def number(self) -> int:
+        """Returns the steps so far, outside compiled code.
+
+        By NumPy, since JAX would compile an operation of its own.
+        """
+        # Not `int()` of the variable, which fails on mirrored ones.
+        counted = ops.convert_to_numpy(ops.convert_to_tensor(self.variable))
+        return int(counted.item()) // self.steps_per_update
+
 
 def counter(optimizer: Any) -> Counter:
     """Returns where `optimizer.iterations` come from.

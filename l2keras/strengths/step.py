@@ -66,8 +66,7 @@ class Clock(NamedTuple):
             self.counter.variable
         ):
             return None
-        # Not `int()`, which fails on mirrored variables.
-        return int(ops.convert_to_numpy(self.counter.now()).item())
+        return self.counter.number()
 
     def number(self) -> int | None:
         """Returns the step outside compiled code, `None` if it has no value."""
