@@ -15,6 +15,10 @@ from l2keras.training.session import Run, Session
 from l2keras.training.splitting import LossSplit
 from l2keras.weights.survey import Survey
 
+# Of an epoch, by which a schedule that goes wrong inside it is found. Few,
+# since on JAX each takes as long as a training step.
+_STEPS_LOOKED_AT = 5
+
 
 class RegularizationLogger(keras.callbacks.Callback):
     """Logs data loss and regularization loss apart.
@@ -55,8 +59,8 @@ class RegularizationLogger(keras.callbacks.Callback):
             ends, as with Keras's `learning_rate`, for callbacks further down
             the list, the progress bar and `History`.
 
-    Schedules are looked at when an epoch ends, at 16 of its steps: one that was
-    negative or not finite there is an error.
+    Schedules are looked at when an epoch ends, at five of its steps: one that
+    is negative or not finite there is an error.
 
     Raises:
         TypeError: If an argument is not a boolean.
@@ -243,7 +247,9 @@ class RegularizationLogger(keras.callbacks.Callback):
                 "`l2keras.set_step(model, step)` before each step instead.",
             )
         schedules = {id(each.value): each for each in strengths}
-        for step in np.unique(np.linspace(begin, end, 16).astype(int)):
+        for step in np.unique(
+            np.linspace(begin, end, _STEPS_LOOKED_AT).astype(int)
+        ):
             for strength in schedules.values():
                 strength.number_at(int(step))
 

@@ -1,0 +1,197 @@
+"""What Keras keeps to itself and l2keras relies on: a small test for each.
+
+They are the first to fail on a Keras that has moved something, and tell what.
+"""
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND, number
+from keras import ops
+
+from l2keras._keras import (
+    backends,
+    call_stack,
+    layer_tree,
+    optimizer_hooks,
+    trainer_hooks,
+)
+from l2keras._keras.carried_state import State
+
+
+def compiled_model(optimizer=None, **arguments):
+    dense = keras.layers.Dense(1, kernel_regularizer="l2", name="dense")
+    model = keras.Sequential([keras.Input((2,)), dense], **arguments)
+    model.compile(optimizer or "sgd", "mse", metrics=["mae"])
+    return model
+
+
+X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+
+
+# Layers -----------------------------------------------------------------------
+
+
+def test_a_state_is_carried_with_a_layer_and_is_no_weight():
+    model = compiled_model()
+    state = State(3.0, "float32", "state")
+    assert layer_tree.carry(model.layers[0], state)
+    assert not layer_tree.carry(model.layers[0], state)
+    assert any(each is state.state for each in model.non_trainable_variables)
+    assert not any(each is state.state for each in model.weights)
+    assert layer_tree.carried(model.layers[0]) == [state]
+    layer_tree.drop(model.layers[0], state)
+    assert model.non_trainable_variables == []
+
+
+def test_a_state_holds_several_numbers():
+    state = State((1, 2), "int", "pair")
+    state.write(ops.array([3, 4]))
+    assert state.read() == [3, 4]
+
+
+def test_layers_are_found_at_any_depth_by_their_paths():
+    inner = keras.layers.LSTM(1, name="lstm")
+    model = keras.Sequential(
+        [
+            keras.Input((3, 1)),
+            keras.layers.Bidirectional(inner, name="both"),
+        ]
+    )
+    paths = [path for path, _ in layer_tree.layers_by_path(model)]
+    assert {"", "both/", "both/forward_lstm/"} <= set(paths)
+    assert any(path.startswith("both/forward_lstm/lstm_") for path in paths)
+
+
+def test_a_layer_knows_which_of_its_variables_are_trained():
+    layer = keras.layers.BatchNormalization()
+    layer.build((None, 2))
+    layer.trainable = False
+    assert layer_tree.is_trained(layer, layer.gamma)
+    assert not layer_tree.is_trained(layer, layer.moving_mean)
+
+
+# Trainers ---------------------------------------------------------------------
+
+
+def test_a_metric_that_is_added_is_logged_and_taken_out_again():
+    model = compiled_model()
+    metric = keras.metrics.Mean(name="added")
+    trainer_hooks.add_metrics(model, [metric])
+    assert "added" in model.fit(X, Y, verbose=0).history
+    trainer_hooks.remove_metrics(model, [metric])
+    assert metric not in model.metrics
+
+
+def test_the_losses_of_compile_are_given_as_they_are_computed():
+    model = compiled_model()
+    with trainer_hooks.compiled_losses(model) as data_losses:
+        loss = model.compute_loss(X, Y, ops.zeros((4, 1)))
+    assert [number(each) for each in data_losses] == [1.0]
+    assert number(loss) == pytest.approx(1.0 + number(sum(model.losses)))
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_whether_losses_were_read_is_known(reads):
+    model = compiled_model()
+    with trainer_hooks.losses_watched(model) as losses:
+        if reads:
+            sum(model.losses)
+    assert losses.were_read == reads
+    assert len(losses.values) == 1
+    assert model.losses is not losses.watched
+
+
+def test_the_names_of_compiled_metrics_are_known():
+    assert "mae" in trainer_hooks.compiled_metric_names(compiled_model())
+
+
+def test_a_model_can_be_built_for_training_by_shapes():
+    model = compiled_model("adam")
+    trainer_hooks.build_for_training(model, (X, Y, None))
+    assert model.optimizer.built
+
+
+# Optimizers -------------------------------------------------------------------
+
+
+def test_an_optimizer_makes_each_update_by_one_method():
+    model = compiled_model("adam")
+    optimizer_hooks.allow_around_updates(model.optimizer)
+    seen = []
+
+    def around(update, variables, learning_rate):
+        seen.append(len(variables))
+        update()
+
+    with optimizer_hooks.around_updates(around):
+        model.optimizer.apply(
+            [ops.ones((2, 1)), ops.ones((1,))], model.trainable_variables
+        )
+    assert seen == [2]
+
+
+@pytest.mark.parametrize("accumulate", [None, 2])
+def test_where_an_optimizer_counts_is_known(accumulate):
+    optimizer = keras.optimizers.SGD(
+        0.1, gradient_accumulation_steps=accumulate
+    )
+    model = compiled_model(optimizer)
+    model.fit(X, Y, batch_size=1, verbose=0)
+    counter = optimizer_hooks.counter(optimizer)
+    assert counter.number() == (2 if accumulate else 4)
+    assert counter.number() == number(ops.convert_to_tensor(counter.now()))
+    assert optimizer_hooks.is_built_for(optimizer, model.layers[0].kernel)
+
+
+# The call stack ---------------------------------------------------------------
+
+
+def test_the_model_that_trains_is_on_the_call_stack():
+    found = {}
+
+    class Asks(keras.regularizers.Regularizer):
+        def __call__(self, weights):
+            running = call_stack.running_model()
+            found.setdefault(running.step, running)
+            return 0.0 * ops.sum(weights)
+
+    model = compiled_model()
+    model.layers[0].kernel.regularizer = Asks()
+    outer = keras.Sequential([keras.Input((2,)), model])
+    outer.compile("sgd", "mse")
+    outer.fit(X, Y, verbose=0)
+    assert found["train_step"].model is outer
+    if BACKEND == "jax":
+        assert len(found["train_step"].state) == 4
+    outer.evaluate(X, Y, verbose=0)
+    assert found["test_step"].model is outer
+    found.clear()
+    sum(model.losses)
+    assert found[""].model is model
+
+
+def test_the_model_that_called_a_callback_is_known():
+    found = []
+
+    class Asks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found.append(call_stack.trained_by(self))
+
+    model = compiled_model()
+    model.fit(X, Y, verbose=0, callbacks=[Asks()])
+    assert found == [model]
+    assert call_stack.trained_by(Asks()) is None
+
+
+def test_compiling_is_told_from_running(compiled):
+    seen = []
+
+    def function(x):
+        seen.append(backends.is_tracing())
+        return x + 1
+
+    function(ops.ones(()))
+    if BACKEND != "torch":
+        compiled(function)(ops.ones(()))
+        assert seen == [False, True]
