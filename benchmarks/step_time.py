@@ -104,7 +104,7 @@ def measure(build, steps, rounds):
         keras.utils.set_random_seed(0)
         model = build(regularizer)
         model.compile("adam", "categorical_crossentropy")
-        # The same callbacks again and again, as their compiled steps are kept.
+        # The same model again and again: what was compiled is kept with it.
         runs[name] = model, callbacks()
     seconds = {name: [] for name in VARIANTS}
     for turn in range(rounds + 1):
