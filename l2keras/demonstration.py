@@ -179,7 +179,7 @@ def _table(history: Mapping[str, Sequence[float]]) -> rich.table.Table:
         "validation\naccuracy": "val_accuracy",
     }
     table = rich.table.Table(
-        title="Means over each epoch",
+        title="Means over each epoch, and strengths at its end",
         box=rich.box.SIMPLE_HEAD,
         padding=0,
         collapse_padding=True,

@@ -14,10 +14,11 @@ from l2keras.weights.survey import Survey
 def set_step(model: keras.Model, step: int) -> None:
     """Puts every schedule of a model at a step of the optimizer.
 
-    For training loops whose optimizer is not the one that the model is compiled
-    with: call it before each step. Otherwise there is nothing to do: schedules
-    read `model.optimizer.iterations`. Models whose strengths are constant are
-    left as they are.
+    For training loops of your own whose optimizer is not the one that the model
+    is compiled with, and for all of them on JAX: call it before each step.
+    Elsewhere there is nothing to do: schedules read
+    `model.optimizer.iterations` by themselves. Models whose strengths are
+    constant are left as they are.
 
     The step holds until `model.optimizer` counts on, if the model has one. It
     is saved with the model's regularizers.

@@ -41,10 +41,10 @@ class DecoupledWeightDecay(OptimizerWrapper):
     With `cautious=True` only such elements decay as the update `u` makes
     smaller too, where `u * w >= 0` for an update of `w <- w - u`.
 
-    A strength is a number or a schedule of `optimizer.iterations`: it needs no
-    `RegularizationLogger` to move on. Rules, schedules and all are saved with
-    the model. What is saved as the optimizer's state is that of the wrapped
-    optimizer: weight files do not tell the two apart.
+    A strength is a number or a schedule of `optimizer.iterations`. Rules,
+    schedules and all are saved with the model. What is saved as the optimizer's
+    state is that of the wrapped optimizer: weight files do not tell the two
+    apart.
 
     The paths are found when the optimizer is built, which `fit` does: they are
     those of the model that trains. In a loop of your own they are those of the
