@@ -98,6 +98,9 @@ class Reading(NamedTuple):
     is_doubtful: bool = False
 
 
+# Optimizers that were not built yet when a function was traced.
+_awaited: weakref.WeakSet[keras.optimizers.Optimizer] = weakref.WeakSet()
+
 _given: contextvars.ContextVar[Callable[[], Tensor] | None] = (
     contextvars.ContextVar("given", default=None)
 )
@@ -177,8 +180,10 @@ def _read_of_running_model(weights: Any) -> Reading | None:
     if by_hand is not None:
         step, since = ops.unstack(ops.convert_to_tensor(by_hand.state), 2)
         # It is noted of the model's own optimizer, whichever trains.
-        counts = counted if optimizer is own or own is None else (
-            optimizer_hooks.counter(own).now()
+        counts = (
+            counted
+            if optimizer is own or own is None
+            else (optimizer_hooks.counter(own).now())
         )
         counted = ops.where(ops.equal(counts, since), step, counted)
         problem = ""
@@ -242,20 +247,18 @@ def _optimizer_of(model: keras.Model, weights: Any) -> tuple[Any, str]:
         for each in ([] if own is None else [own]) + others
         if optimizer_hooks.is_built_for(each, weights)
     ]
-    found = min(
-        fitting, key=optimizer_hooks.number_of_weights, default=own
-    )
-    # Compiled code keeps what is found when it is traced.
-    if (
-        (found is own or found is None)
-        and backends.is_tracing()
-        and not all(each.built for each in others)
-    ):
-        return found, (
-            "the model has several optimizers, and one of them is not built "
-            "yet, so that nobody knows its weights (call "
-            "`optimizer.build(weights)` before training)"
-        )
+    found = min(fitting, key=optimizer_hooks.number_of_weights, default=own)
+    # Compiled code keeps what is found when it is traced. Where all were built
+    # by a first trace, those that were not are not at work.
+    new = [each for each in others if not each.built and each not in _awaited]
+    if found is own and new and backends.is_tracing():
+        _awaited.update(new)
+        if keras.backend.backend() == "jax" or not backends.trace_again():
+            return found, (
+                "the model has several optimizers, and one of them is not "
+                "built yet, so that nobody knows its weights (call "
+                "`optimizer.build(weights)` before training)"
+            )
     return found, ""
 
 

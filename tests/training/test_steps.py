@@ -157,30 +157,16 @@ def test_models_that_train_in_two_threads_read_their_own_steps():
 # Several optimizers -----------------------------------------------------------
 
 
-def unit_model(name, strength):
+def unit_model(inputs, strength):
     """Returns `x @ kernel`; the penalty alone moves the kernel below."""
-    model = keras.Sequential(
-        [
-            keras.Input((3,)),
-            keras.layers.Dense(
-                2, use_bias=False, kernel_regularizer=strength, name=name
-            ),
-        ]
-    )
-    return model
+    dense = keras.layers.Dense(2, use_bias=False, kernel_regularizer=strength)
+    return keras.Sequential([keras.Input((inputs,)), dense])
 
 
 def test_two_compiled_models_trained_in_turn_read_their_own_steps():
     # As in a GAN: the outer model trains the generator alone, by freezing.
-    generator = unit_model("generator", l2keras.L2(rising_schedule()))
-    critic = unit_model("critic", l2keras.L2(falling_schedule()))
-    critic = keras.Sequential(
-        [keras.Input((2,)), keras.layers.Dense(
-            2, use_bias=False, kernel_regularizer=l2keras.L2(falling_schedule())
-        )]
-    )
-    critic.compile(keras.optimizers.SGD(0.1), NoLoss())
-    critic.trainable = True
+    generator = unit_model(3, l2keras.L2(rising_schedule()))
+    critic = unit_model(2, l2keras.L2(falling_schedule()))
     gan = keras.Sequential([keras.Input((3,)), generator, critic])
     critic.trainable = False
     gan.compile(keras.optimizers.SGD(0.2), NoLoss())
@@ -250,7 +236,7 @@ class TwoOptimizers(keras.Model):
         for _ in range(2):
             self.penalize(self.discriminator, self.d_optimizer, x)
         self.penalize(self.generator, self.g_optimizer, x)
-        return {}
+        return {"loss": ops.zeros(())}
 
 
 def sequential(schedule):
