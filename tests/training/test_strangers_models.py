@@ -164,7 +164,9 @@ def test_ragged_input():
             self.dense = penalized(1, "dense")
 
         def call(self, x):
-            return self.dense(tf.reduce_mean(x.to_tensor(shape=(None, None, 2)), axis=1))
+            return self.dense(
+                tf.reduce_mean(x.to_tensor(shape=(None, None, 2)), axis=1)
+            )
 
     model = Means()
     model.compile(
