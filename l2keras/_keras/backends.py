@@ -48,6 +48,23 @@ def is_tracing() -> bool:
     return False
 
 
+def trace_again() -> bool:
+    """Has TensorFlow trace the function once more that it traces first.
+
+    It does so for a function that makes variables, before it runs it. Returns
+    whether it will; not in replicas, nor where it was traced before.
+    """
+    import tensorflow as tf
+
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return False
+    try:
+        tf.Variable(0.0, trainable=False, name="traced_again")
+    except ValueError:  # Only a function's first trace may make variables.
+        return False
+    return True
+
+
 def call_uncompiled(function: Callable[..., Any], *arguments: Any) -> Any:
     """Returns what a function returns, which `torch.compile` does not look at.
 

@@ -164,6 +164,12 @@ def is_built_for(
     return inner.built and variable_key(inner, variable) in indices
 
 
+def number_of_weights(optimizer: keras.optimizers.Optimizer) -> int:
+    """Returns for how many weights an optimizer was built."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return len(inner._trainable_variables)
+
+
 class Counter(NamedTuple):
     """Where an optimizer counts its steps, without the optimizer.
 

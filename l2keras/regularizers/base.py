@@ -20,7 +20,7 @@ from keras import ops
 from l2keras import _validation
 from l2keras._types import StrengthLike, Tensor
 from l2keras.regularizers.terms import Term
-from l2keras.strengths.strength import Scale, Strength, number
+from l2keras.strengths.strength import Scale, Strength, number, shown
 
 
 def _arguments(cls: type) -> list[str]:
@@ -170,11 +170,14 @@ class Regularizer(keras.regularizers.Regularizer):
         return Sum([*_summands(other), *_summands(self)])
 
     def __repr__(self) -> str:
-        arguments = (
+        arguments = [
             f"{name}={getattr(self, name)!r}"
             for name in _arguments(type(self))
             if hasattr(self, name)
-        )
+        ]
+        scale = shown(self._scale)
+        if scale != "1.0":
+            arguments.append(f"scale={scale}")
         return f"{type(self).__name__}({', '.join(arguments)})"
 
     def get_config(self) -> dict[str, Any]:

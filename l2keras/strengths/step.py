@@ -97,6 +97,9 @@ class Reading(NamedTuple):
     is_doubtful: bool = False
 
 
+# Optimizers that were not built yet when a function was traced.
+_awaited: weakref.WeakSet[keras.optimizers.Optimizer] = weakref.WeakSet()
+
 _given: contextvars.ContextVar[Callable[[], Tensor] | None] = (
     contextvars.ContextVar("given", default=None)
 )
@@ -145,7 +148,7 @@ def _read_of_running_model(weights: Any) -> Reading | None:
         return None
     model = running.model
     by_hand = set_by_hand(model)
-    optimizer, has_others = _optimizer_of(model, weights)
+    optimizer, problem = _optimizer_of(model, weights)
     if optimizer is None:
         if by_hand is None:
             return None
@@ -153,7 +156,7 @@ def _read_of_running_model(weights: Any) -> Reading | None:
         return Reading(ops.cast(step, "float32"), Clock(None, by_hand))
     counter = optimizer_hooks.counter(optimizer)
     clock = Clock(counter, by_hand)
-    problem = ""
+    own = getattr(model, "optimizer", None)
     if keras.backend.backend() == "jax":
         counted = _counted_on_jax(running, optimizer, counter)
         if counted is None:
@@ -166,7 +169,7 @@ def _read_of_running_model(weights: Any) -> Reading | None:
                 "in a loop of your own on JAX the optimizer's values are in "
                 "your hands alone"
             )
-        elif has_others:
+        elif optimizer is not own:
             problem = (
                 "the model has several optimizers, and JAX hands Keras the "
                 "values of one alone"
@@ -175,7 +178,13 @@ def _read_of_running_model(weights: Any) -> Reading | None:
         counted = counter.now()
     if by_hand is not None:
         step, since = ops.unstack(ops.convert_to_tensor(by_hand.state), 2)
-        counted = ops.where(ops.equal(counted, since), step, counted)
+        # It is noted of the model's own optimizer, whichever trains.
+        counts = (
+            counted
+            if optimizer is own or own is None
+            else (optimizer_hooks.counter(own).now())
+        )
+        counted = ops.where(ops.equal(counts, since), step, counted)
         problem = ""
     elif not problem and not running.step and not optimizer.built:
         problem = (
@@ -209,26 +218,47 @@ def set_by_hand(model: keras.Model) -> StepSetByHand | None:
     return None
 
 
-def _optimizer_of(model: keras.Model, weights: Any) -> tuple[Any, bool]:
+def _optimizer_of(model: keras.Model, weights: Any) -> tuple[Any, str]:
     """Returns the optimizer that trains some weights of a model.
 
     That is the model's own, or another of its attributes if it is that which
-    was built for them, as in a GAN. With it comes whether it may be one of
-    others, and nobody can tell.
+    was built for them, as in a GAN. Keras builds the model's own for all
+    weights, so that of the fewest goes first. With it comes why it may be
+    another, empty if it is known.
     """
     own = getattr(model, "optimizer", None)
     if type(model).train_step is keras.Model.train_step:
-        return own, False
+        return own, ""
     others = [
         each
         for each in list(vars(model).values())
         if isinstance(each, keras.optimizers.Optimizer) and each is not own
     ]
-    if others and isinstance(weights, keras.Variable):
-        for each in [own, *others]:
-            if each is not None and optimizer_hooks.is_built_for(each, weights):
-                return each, False
-    return own, bool(others)
+    if not others:
+        return own, ""
+    if not isinstance(weights, keras.Variable):
+        return own, (
+            "the model has several optimizers, and from the outputs of a layer "
+            "nobody can tell which of them is at work"
+        )
+    fitting = [
+        each
+        for each in ([] if own is None else [own]) + others
+        if optimizer_hooks.is_built_for(each, weights)
+    ]
+    found = min(fitting, key=optimizer_hooks.number_of_weights, default=own)
+    # Compiled code keeps what is found when it is traced. Where all were built
+    # by a first trace, those that were not are not at work.
+    new = [each for each in others if not each.built and each not in _awaited]
+    if found is own and new and backends.is_tracing():
+        _awaited.update(new)
+        if keras.backend.backend() == "jax" or not backends.trace_again():
+            return found, (
+                "the model has several optimizers, and one of them is not "
+                "built yet, so that nobody knows its weights (call "
+                "`optimizer.build(weights)` before training)"
+            )
+    return found, ""
 
 
 def _counted_on_jax(

@@ -19,7 +19,7 @@ import keras
 from keras import ops
 
 from l2keras import _validation
-from l2keras._keras import backends
+from l2keras._keras import backends, trainer_hooks
 from l2keras._keras.carried_state import State
 from l2keras._types import Schedule, Tensor
 from l2keras.strengths import step as steps
@@ -241,6 +241,19 @@ class _Memory:
 def number(scale: float | Scale) -> float:
     """Returns a scale as a number, outside compiled code."""
     return float(scale.read()) if isinstance(scale, Scale) else scale
+
+
+def shown(scale: float | Scale) -> str:
+    """Returns how a scale is written, three dots where it has no value now.
+
+    In compiled code it has none, nor while Keras's JAX trainer runs.
+    """
+    if isinstance(scale, Scale) and (
+        not trainer_hooks.is_readable(scale.state)
+        or backends.is_symbolic(ops.convert_to_tensor(scale.state))
+    ):
+        return "..."
+    return repr(number(scale))
 
 
 def multiplied(factor: Tensor | float, value: Tensor | float) -> Tensor | float:

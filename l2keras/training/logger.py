@@ -121,7 +121,11 @@ class RegularizationLogger(keras.callbacks.Callback):
             return  # Another logger has taken over.
         if trained_by(self) is not None:  # And not a loop of one's own.
             self._tell_of_split(model, run.split, logs or {})
-            self._check_schedules(model)
+            try:
+                self._check_schedules(model)
+            except (TypeError, ValueError):
+                Session.of(model).end(run)  # Keras will call nothing more.
+                raise
         if self.strengths and logs is not None:
             logs.update(_strengths(model))
 

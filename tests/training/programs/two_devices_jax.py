@@ -1,0 +1,9 @@
+"""Prints how two devices that share the data train, without callbacks."""
+
+import contextlib
+
+import keras
+from two_devices import report
+
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+report(len(keras.distribution.list_devices()), contextlib.nullcontext)
