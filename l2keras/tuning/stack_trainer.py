@@ -73,9 +73,14 @@ def build_prototype(
                 return None, "`build_model` asks for the value of the strength"
             raise
         check_model(each)
-        if not _has_all_variables(each, number):
+        if len(each.variables) != number:
+            random = backends.random_state()
             trainer_hooks.build_for_training(each, select_rows(data, rows))
-            number = len(each.variables)
+            # Building may draw random numbers on PyTorch, as it does in `fit`.
+            draws = not all(
+                map(np.array_equal, random, backends.random_state())
+            )
+            number = None if draws else len(each.variables)
         if model is None:
             model = each
             replica = Replica(model, cell, data)
@@ -87,14 +92,6 @@ def build_prototype(
             "`DecoupledWeightDecay`"
         )
     return Prototype(replica, starts), None
-
-
-def _has_all_variables(model: keras.Model, number: int | None) -> bool:
-    """Tells whether a model has as many as the one that was built before it.
-
-    On PyTorch building may draw random numbers, as it does in `fit`.
-    """
-    return len(model.variables) == number and keras.backend.backend() != "torch"
 
 
 def _is_raised_by_keras_regularizer(error: BaseException) -> bool:
