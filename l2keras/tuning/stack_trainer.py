@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from l2keras._keras import layer_tree, trainer_hooks
+from l2keras._keras import backends, layer_tree, trainer_hooks
 from l2keras.models.decay import strengths_in_use
 from l2keras.strengths.tuned import Cell, NoValueError, TunedStrength
 from l2keras.tuning.chunks import Chunk
