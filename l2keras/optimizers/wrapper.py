@@ -24,10 +24,11 @@ class OptimizerWrapper(
 ):
     """Does something around each update of another optimizer.
 
-    A subclass defines `around_update`, and `build` if it has to know the
-    variables beforehand. Its constructor takes `optimizer` and `name` as the
-    arguments of these names, and `get_config` adds to the one here what else it
-    takes.
+    A subclass defines `around_update`; `build` if it has to know the variables
+    beforehand; `check_inner` if it cannot go round every optimizer. Its
+    constructor takes `optimizer` and `name`, and `get_config` adds to the one
+    here what else it takes: `from_config` makes objects of all that is a
+    dictionary.
 
     All else is the optimizer's that is wrapped: its variables, its step, its
     learning rate, what it does to gradients and averages, and its state, which
@@ -35,10 +36,12 @@ class OptimizerWrapper(
     no variables from what it wraps. What only some optimizers have, such as
     `beta_1`, is found at `inner_optimizer`.
 
-    State of a wrapper's own is made in `build` by `add_variable`, which makes
-    it a variable of the innermost optimizer. Only there is it safe: on JAX,
-    Keras computes each update, and undoes it while gradients accumulate, for
-    the variables of the optimizer that accumulates.
+    State of a wrapper's own is made in `build`, the first time, by
+    `add_variable`, which makes it a variable of the innermost optimizer. Only
+    there is it safe: on JAX, Keras computes each update, and undoes it while
+    gradients accumulate, for the variables of the optimizer that accumulates.
+    It is changed by `backends.update`, as weights are, which TensorFlow's
+    distribution strategies ask for.
 
     Args:
         optimizer: A `keras.optimizers.Optimizer`, such as
