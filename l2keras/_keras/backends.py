@@ -48,6 +48,18 @@ def is_tracing() -> bool:
     return False
 
 
+def eagerly() -> contextlib.AbstractContextManager:
+    """Returns a scope in which variables have values, in compiled code too.
+
+    Those that they have while it is compiled, once for all.
+    """
+    if keras.backend.backend() == "tensorflow" and is_tracing():
+        import tensorflow as tf
+
+        return tf.init_scope()
+    return contextlib.nullcontext()
+
+
 def trace_again() -> bool:
     """Has TensorFlow trace the function once more that it traces first.
 
@@ -149,14 +161,18 @@ def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
 
     Under compilation that is once, while the gradient is traced.
     """
+
+    def notify_of_training() -> None:
+        # Writing a SavedModel traces gradients too, and trains nothing.
+        if not call_stack.is_exporting():
+            notify()
+
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
         def gradient(upstream: Tensor) -> Tensor:
-            # Writing a SavedModel traces gradients too, and trains nothing.
-            if not call_stack.is_exporting():
-                notify()
+            notify_of_training()
             return upstream
 
         return tf.custom_gradient(lambda x: (tf.identity(x), gradient))(value)
@@ -170,7 +186,7 @@ def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
 
         @identity.defjvp
         def _(primals: Any, tangents: Any) -> Any:
-            notify()
+            notify_of_training()
             return primals[0], tangents[0]
 
         return identity(value)

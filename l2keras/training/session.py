@@ -194,8 +194,12 @@ class Session:
         if not _same(_layout(model), self._layout):
             # A regularizer was replaced, or given a scale, meanwhile.
             model.train_function = model.test_function = None
-        model.make_train_function()
-        self._left = weakref.ref(model.train_function)
+        self._note_left()
+
+    def _note_left(self) -> None:
+        """Remembers what only another `compile` takes from the model."""
+        self.model.make_train_function()
+        self._left = weakref.ref(self.model.train_function)
 
     def renew(self) -> None:
         """Takes up what was changed in the model while it trains."""
@@ -223,7 +227,9 @@ class Session:
         def aside(*args: Any, **kwargs: Any) -> Any:
             if trainer_hooks.is_validation_in_fit(kwargs):
                 return method(*args, **kwargs)
+            testing = run.split.testing
             run.swap_out()
+            self._note_left()
             self._is_aside = True
             try:
                 return method(*args, **kwargs)
@@ -232,6 +238,7 @@ class Session:
                     self._runs.pop().swap_out()  # Broken off.
                 self._is_aside = False
                 if run in self._runs:
+                    run.split.testing = testing
                     run.swap_in()
                     if run.split.metric is not None:
                         # As Keras has reset those of its own.
