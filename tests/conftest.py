@@ -23,6 +23,10 @@ if keras.backend.backend() == "torch":
     # made a training step take eight times as long.
     torch.set_num_threads(1)
 
+# Programs that tests run in processes of their own, and which doctest would
+# import, and so run.
+collect_ignore_glob = ["*/programs/*"]
+
 
 @pytest.fixture(autouse=True)
 def seed():

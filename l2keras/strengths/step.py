@@ -66,14 +66,7 @@ class Clock(NamedTuple):
             self.counter.variable
         ):
             return None
-<<<<<<< ours
         return self.counter.number()
-=======
-        # Not `int()`, which fails on mirrored variables; and not `now()`, since
-        # JAX may wait for ever for an operation if the host is asked for it.
-        counted = int(ops.convert_to_numpy(self.counter.variable).item())
-        return counted // self.counter.steps_per_update
->>>>>>> theirs
 
     def number(self) -> int | None:
         """Returns the step outside compiled code, `None` if it has no value."""

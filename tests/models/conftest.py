@@ -4,10 +4,6 @@ import gc
 
 import pytest
 
-# Programs that tests run: to import them, as is done to find examples, is to
-# run them.
-collect_ignore = ["programs"]
-
 
 @pytest.fixture(autouse=True)
 def few_objects():
