@@ -81,7 +81,7 @@ class Regularizer(keras.regularizers.Regularizer):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         parameters = inspect.signature(cls).parameters
-        if taken := {"step", "scale"} & set(parameters):
+        if taken := {"step", "since", "scale"} & set(parameters):
             raise TypeError(
                 f"The constructor of `{cls.__name__}` must not have an "
                 f"argument `{min(taken)}`: the config holds the state of that "
@@ -183,8 +183,9 @@ class Regularizer(keras.regularizers.Regularizer):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, and the state if there is any.
 
-        The state is the `step` of a scheduled regularizer and a `scale` other
-        than 1, so that a reloaded model evaluates to the same loss.
+        The state is the `step` of a scheduled regularizer, with the optimizer's
+        iterations `since` which it holds if it was set by hand, and a `scale`
+        other than 1, so that a reloaded model evaluates to the same loss.
         """
         config = {}
         for name in _arguments(type(self)):
@@ -201,6 +202,8 @@ class Regularizer(keras.regularizers.Regularizer):
             for term in self.terms:
                 if term.strength.is_scheduled:
                     config["step"] = term.strength.step
+                    if term.strength.since is not None:
+                        config["since"] = term.strength.since
         if self.scale != 1.0:
             config["scale"] = self.scale
         return config
@@ -214,6 +217,7 @@ class Regularizer(keras.regularizers.Regularizer):
         """
         arguments = dict(config)
         step = arguments.pop("step", None)
+        since = arguments.pop("since", None)
         scale = arguments.pop("scale", 1.0)
         expected = _arguments(cls)
         if missing := [key for key in expected if key not in arguments]:
@@ -238,7 +242,7 @@ class Regularizer(keras.regularizers.Regularizer):
         if step is not None:
             step = _validation.check_integer(step, "step", minimum=0)
             for term in regularizer.terms:
-                term.strength.remember(step)
+                term.strength.remember(step, since)
         return regularizer
 
     def __getstate__(self) -> dict[str, Any]:

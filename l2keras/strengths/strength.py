@@ -166,9 +166,20 @@ class Strength:
         """The step it was read at last; `None` unless it is scheduled."""
         return self._memory.step() if self.is_scheduled else None
 
-    def remember(self, step: Clock | int) -> None:
-        """Has it be at a step, or read a clock, while no model asks for it."""
-        self._memory.last = step
+    @property
+    def since(self) -> int | None:
+        """The optimizer's iterations when `step` was set by hand and holds."""
+        return self._memory.since() if self.is_scheduled else None
+
+    def remember(self, step: Clock | int, since: int | None = None) -> None:
+        """Has it be at a step, or read a clock, while no model asks for it.
+
+        Args:
+            step: The step, or the clock.
+            since: If the step was set by hand, the optimizer's iterations at
+                which it holds, for a model that asks.
+        """
+        self._memory.put(step, since)  # Scaled copies share it.
 
     def _unscaled(self, step: Tensor) -> Tensor | float:
         """Returns what it is at a step, before it is scaled."""
@@ -187,7 +198,10 @@ class Strength:
                 problem="no model that is at work has an optimizer of its own",
             )
         elif reading.clock is not None:
-            self._memory.last = reading.clock
+            reading = reading._replace(
+                step=self._memory.held(reading.step, reading.clock)
+            )
+            self._memory.clock = reading.clock
         return self.at(reading.step), reading
 
     def _times_scales(self, value: Tensor | float) -> Tensor | float:
@@ -211,12 +225,12 @@ class Strength:
         return {
             **self.__dict__,
             "scales": tuple(number(scale) for scale in self.scales),
-            "_memory": self._memory.step(),
+            "_memory": (self._memory.step(), self._memory.since()),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._memory = _Memory(state["_memory"])
+        self._memory = _Memory(*state["_memory"])
 
     def __copy__(self) -> Self:
         other = object.__new__(type(self))
@@ -225,19 +239,52 @@ class Strength:
 
 
 class _Memory:
-    """The step that a schedule read last: a number, or where it is counted."""
+    """The step that a schedule read last: a number, or where it is counted.
 
-    def __init__(self, last: int = 0) -> None:
-        self.last: int | Clock = last
+    Args:
+        number: The number.
+        since: If it was set by hand, since when it holds.
+    """
+
+    def __init__(self, number: int = 0, since: int | None = None) -> None:
+        self.clock: Clock | None = None
+        self._number = number
+        # Of a number that was set by hand before the model was saved.
+        self._since = since
         # Whether its optimizer was seen to be another's once already.
         self.is_suspected = False
 
+    def put(self, step: Clock | int, since: int | None) -> None:
+        """Puts it to a number, or to a clock."""
+        self._since = since
+        if isinstance(step, Clock):
+            self.clock = step
+        else:
+            self.clock, self._number = None, step
+
     def step(self) -> int:
-        if isinstance(self.last, Clock):
-            # No model is at work: one is written to a file, say.
-            with backends.eagerly():
-                return self.last.number() or 0
-        return self.last
+        """Returns the number."""
+        if self.clock is None:
+            return self._number
+        counted = self.clock.number() or 0
+        holds = self.clock.by_hand is None and self._since == counted
+        return self._number if holds else counted
+
+    def since(self) -> int | None:
+        """Returns the iterations at which a step set by hand holds."""
+        if self.clock is None:
+            return self._since
+        counted, since = self.clock.counted(), self._since
+        if self.clock.by_hand is not None:
+            since = int(self.clock.by_hand.read()[1])
+        return since if counted == since else None
+
+    def held(self, counted: Tensor, clock: Clock) -> Tensor:
+        """Returns a step that was counted, or what was set by hand for it."""
+        if self._since is None or clock.by_hand is not None:
+            return counted
+        is_held = ops.equal(counted, float(self._since))
+        return ops.where(is_held, float(self._number), counted)
 
 
 def number(scale: float | Scale) -> float:

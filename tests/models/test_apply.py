@@ -277,12 +277,12 @@ def test_applying_and_stripping_leave_no_variables_behind():
     for _ in range(2):
         l2keras.apply_regularizers(model, default=l2keras.L2(rising_schedule()))
         l2keras.set_scale(model, {"hidden/.*": 0.5, "output/.*": 0.25})
-        assert len(model.variables) == weights + 3
+        assert len(model.variables) == weights + 2
         l2keras.apply_regularizers(
             model, default=l2keras.L2(falling_schedule())
         )
-        # The scales are gone, and the clock is one.
-        assert len(model.variables) == weights + 1
+        # The scales are gone, and schedules need no variable.
+        assert len(model.variables) == weights
         l2keras.set_scale(model, {".*/kernel": 0.5})
         assert len(model.variables) == weights + 2
         l2keras.strip_regularizers(model)

@@ -139,15 +139,6 @@ FINDINGS = {
         ),
         [],
     ),
-    "scheduled, standing still": (
-        lambda: trained(two(l2keras.L2(rising_schedule()), L2)),
-        [
-            "The optimizer is at step 3, but the schedules are at step 0: "
-            "nothing moved them on. Train with "
-            "`callbacks=[l2keras.RegularizationLogger()]`, or call "
-            "`l2keras.set_step(model, step)`"
-        ],
-    ),
     "everything": (
         lambda: compiled(
             two(L2, None, bias_regularizer=L2),
