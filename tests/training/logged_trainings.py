@@ -71,9 +71,7 @@ class AddLoss(keras.layers.Layer):
 
 # Four equal batches: each other size of batch costs JAX a compilation.
 X, Y = documented_data(samples=64)
-
 STEPS = 4
-
 VALIDATION = {"validation_data": (X[:32], Y[:32])}
 
 # And five, the last of 11.

@@ -69,11 +69,8 @@ def frozen_layer():
 
 
 WEIGHTS = np.linspace(0, 2, 75).astype("float32")
-
 BOTH = {"classes": TARGETS, "values": UNEVEN[:, :3]}
-
 UNEVEN_VALIDATION = {"validation_data": (UNEVEN[:40], TARGETS[:40])}
-
 THREE_BATCHES = {
     "batch_size": 25,
     "validation_data": (UNEVEN[:25], TARGETS[:25]),
