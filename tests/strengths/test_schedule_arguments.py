@@ -127,7 +127,7 @@ LAST = "and schedules of length"
             [5],
             "Argument `schedules[0]` must be a finite number >= 0 or a "
             "schedule. Received: schedules[0]=<class "
-            "'l2keras.schedules.LinearSchedule'> (of type type)",
+            "'l2keras.strengths.schedules.LinearSchedule'> (of type type)",
         ),
         (
             ValueError,
