@@ -116,7 +116,7 @@ def test_set_step_takes_effect_after_compile_and_fit(callbacks):
     )
     compiled(model, keras.optimizers.SGD(0.0))
     with warnings.catch_warnings():
-        # What is warned of is another test's.
+        # Whether it warns is the subject of other tests.
         warnings.simplefilter("ignore")
         fit(model, x, y, epochs=1, callbacks=[each() for each in callbacks])
     data = simulated_losses(model.get_weights(), x, y, 0.0, 0.0)[0]
