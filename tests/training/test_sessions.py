@@ -15,15 +15,14 @@ from helpers import (
     simulate,
 )
 from keras import ops
-from test_callbacks import (
-    Traces,
+from logged_trainings import (
     compiled,
-    compiled_only,
     constant_model,
     fit,
     scheduled_model,
     warned,
 )
+from traces import Traced, compiled_only
 
 import l2keras
 from l2keras.training.session import Session
@@ -41,7 +40,7 @@ class Does(keras.callbacks.Callback):
 
 def traced_model():
     model = documented_model(
-        l2keras.L2(rising_schedule()), l2keras.L2(0.02), between=[Traces()]
+        l2keras.L2(rising_schedule()), l2keras.L2(0.02), between=[Traced()]
     )
     return compiled(model)
 
@@ -75,7 +74,7 @@ def assert_nothing_left(model):
 def test_ten_fits_with_ten_loggers_compile_once():
     model = traced_model()
     fit(model, X, Y, validation_data=(X, Y))
-    before = Traces.count
+    before = Traced.count
     for _ in range(9):
         logs = fit(
             model,
@@ -86,7 +85,7 @@ def test_ten_fits_with_ten_loggers_compile_once():
         )
         assert_splits(logs)
         assert_splits(logs, "val_")
-    assert Traces.count == before
+    assert Traced.count == before
 
 
 @compiled_only
@@ -97,7 +96,7 @@ def test_evaluating_with_the_logger_in_each_epoch_compiles_once():
 
     def evaluate():
         model.evaluate(X, Y, batch_size=16, verbose=0, callbacks=[logger])
-        counts.append(Traces.count)
+        counts.append(Traced.count)
 
     logs = fit(model, X, Y, [logger, Does(evaluate)], epochs=5)
     assert_splits(logs)

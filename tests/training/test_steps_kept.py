@@ -17,7 +17,7 @@ from helpers import (
     rising,
     rising_schedule,
 )
-from test_callbacks import warned
+from logged_trainings import warned
 from test_steps import (
     X,
     Y,

@@ -6,9 +6,10 @@ With the callbacks they train as without, with a warning at most.
 import keras
 import numpy as np
 import pytest
+from guide_models import guide_model
 from helpers import BACKEND, assert_splits, documented_data, linear_data
 from keras import ops
-from test_callbacks import compiled, fit, guide_model, warned
+from logged_trainings import compiled, fit, warned
 
 import l2keras
 

@@ -8,6 +8,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
+from helpers import number
 from keras import ops
 
 import l2keras
@@ -51,6 +52,7 @@ def cyclic(step, initial, end, steps, begin=0):
 #
 # A row: how to make the schedule, and its value in NumPy. Steps of interest are
 # the first, the beginning (7), the end (18), and those around them.
+
 
 STEPS = [0, 1, 6, 7, 8, 11, 17, 18, 19, 29, 30, 1000]
 
@@ -130,11 +132,6 @@ each_schedule = pytest.mark.parametrize(
     ("make", "truth"),
     [pytest.param(*row, id=name) for name, row in ROWS.items()],
 )
-
-
-def number(tensor):
-    """Returns a scalar of any backend as a Python float."""
-    return float(ops.convert_to_numpy(tensor))
 
 
 def values(schedule, steps=STEPS):
@@ -376,195 +373,3 @@ def test_half_precision_as_keras_default_changes_nothing(make, truth, floatx):
 )
 def test_repr_is_the_call_that_makes_it(schedule, expected):
     assert repr(schedule) == expected
-
-
-RAMPS = [LinearSchedule, CosineSchedule, CyclicSchedule]
-
-
-@pytest.mark.parametrize("cls", RAMPS)
-def test_all_ramps_have_the_same_arguments(cls):
-    parameters = inspect.signature(cls).parameters
-    assert list(parameters) == ["initial_value", "end_value", "steps", "begin"]
-    assert parameters["begin"].default == 0
-
-
-# Bad input --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("cls", RAMPS)
-@pytest.mark.parametrize(
-    ("kind", "arguments", "message"),
-    [
-        (
-            ValueError,
-            {"initial_value": -0.1},
-            "Argument `initial_value` must be a finite number >= 0. "
-            "Received: initial_value=-0.1",
-        ),
-        (
-            ValueError,
-            {"initial_value": math.nan},
-            "Argument `initial_value` must be a finite number >= 0. "
-            "Received: initial_value=nan",
-        ),
-        (
-            ValueError,
-            {"end_value": math.inf},
-            "Argument `end_value` must be a finite number >= 0. "
-            "Received: end_value=inf",
-        ),
-        (
-            TypeError,
-            {"end_value": None},
-            "Argument `end_value` must be a finite number >= 0. "
-            "Received: end_value=None (of type NoneType)",
-        ),
-        (
-            TypeError,
-            {"end_value": [0.1]},
-            "Argument `end_value` must be a finite number >= 0. "
-            "Received: end_value=[0.1] (of type list)",
-        ),
-        (
-            ValueError,
-            {"steps": 0},
-            "Argument `steps` must be an integer >= 1. Received: steps=0",
-        ),
-        (
-            ValueError,
-            {"steps": 2.5},
-            "Argument `steps` must be an integer >= 1. Received: steps=2.5",
-        ),
-        (
-            ValueError,
-            {"steps": math.inf},
-            "Argument `steps` must be an integer >= 1. Received: steps=inf",
-        ),
-        (
-            TypeError,
-            {"steps": True},
-            "Argument `steps` must be an integer >= 1. "
-            "Received: steps=True (of type bool)",
-        ),
-        (
-            TypeError,
-            {"steps": "10"},
-            "Argument `steps` must be an integer >= 1. "
-            "Received: steps='10' (of type str)",
-        ),
-        (
-            ValueError,
-            {"begin": -1},
-            "Argument `begin` must be an integer >= 0. Received: begin=-1",
-        ),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
-)
-def test_a_ramp_says_what_is_wrong(cls, kind, arguments, message):
-    good = {"initial_value": 0.0, "end_value": 1.0, "steps": 10}
-    with pytest.raises(kind) as error:
-        cls(**{**good, **arguments})
-    assert str(error.value) == message
-
-
-LAST = "and schedules of length"
-
-
-@pytest.mark.parametrize(
-    ("kind", "schedules", "boundaries", "message"),
-    [
-        (
-            ValueError,
-            [0.1, -0.2],
-            [5],
-            "Argument `schedules[1]` must be a finite number >= 0 or a "
-            "schedule. Received: schedules[1]=-0.2",
-        ),
-        (
-            TypeError,
-            [0.1, "0.2"],
-            [5],
-            "Argument `schedules[1]` must be a finite number >= 0 or a "
-            "schedule. Received: schedules[1]='0.2' (of type str)",
-        ),
-        (
-            TypeError,
-            [LinearSchedule, 0.1],
-            [5],
-            "Argument `schedules[0]` must be a finite number >= 0 or a "
-            "schedule. Received: schedules[0]=<class "
-            "'l2keras.schedules.LinearSchedule'> (of type type)",
-        ),
-        (
-            ValueError,
-            [0.1, 0.2],
-            [0],
-            "Argument `boundaries[0]` must be an integer >= 1. "
-            "Received: boundaries[0]=0",
-        ),
-        (
-            TypeError,
-            [0.1, 0.2],
-            [None],
-            "Argument `boundaries[0]` must be an integer >= 1. "
-            "Received: boundaries[0]=None (of type NoneType)",
-        ),
-        (
-            ValueError,
-            [0.1, 0.2],
-            [5, 6],
-            "Argument `boundaries` must have one entry fewer than `schedules`. "
-            f"Received: boundaries=[5, 6] of length 2, {LAST} 2",
-        ),
-        (
-            ValueError,
-            [],
-            [],
-            "Argument `boundaries` must have one entry fewer than `schedules`. "
-            f"Received: boundaries=[] of length 0, {LAST} 0",
-        ),
-        (
-            ValueError,
-            [0.1, 0.2, 0.3],
-            [5, 5],
-            "Argument `boundaries` must rise from entry to entry. "
-            "Received: boundaries=[5, 5]",
-        ),
-        (
-            ValueError,
-            [0.1, 0.2, 0.3],
-            [6, 5],
-            "Argument `boundaries` must rise from entry to entry. "
-            "Received: boundaries=[6, 5]",
-        ),
-    ],
-)
-def test_a_joined_schedule_says_what_is_wrong(
-    kind, schedules, boundaries, message
-):
-    with pytest.raises(kind) as error:
-        JoinedSchedule(schedules, boundaries)
-    assert str(error.value) == message
-
-
-@pytest.mark.parametrize(
-    ("schedules", "boundaries", "culprit"),
-    [(0.1, [], "schedules"), ([0.1, 0.2], 5, "boundaries")],
-)
-def test_a_joined_schedule_is_made_of_lists(schedules, boundaries, culprit):
-    # Whatever the message, it should name the argument.
-    with pytest.raises(TypeError, match=f"Argument `{culprit}`"):
-        JoinedSchedule(schedules, boundaries)
-
-
-def test_a_joined_schedule_takes_only_what_can_be_saved():
-    part = lambda step: 0.1  # noqa: E731
-    with pytest.raises(ValueError, match="cannot save") as error:
-        JoinedSchedule([part, 0.2], [5])
-    assert str(error.value) == (
-        "A schedule must not be a lambda: Keras cannot save and reload it with "
-        "a model. Use one of `keras.optimizers.schedules` or of l2keras, or "
-        "define a function at the top level of a module and put "
-        '`@keras.saving.register_keras_serializable(package="my_package")` '
-        f"above it. Received: schedules[0]={part!r}"
-    )

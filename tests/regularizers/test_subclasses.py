@@ -1,0 +1,91 @@
+"""Classes of one's own."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import number
+from keras import ops
+from regularizer_rows import (
+    COPIES,
+    STRENGTH,
+    Power,
+    build,
+    each_strength,
+    losses,
+    small_model,
+)
+
+from l2keras import Regularizer
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests")
+class Forgetful(Regularizer):
+    """A subclass that does not keep its argument."""
+
+    def __init__(self, strength=0.01, exponent=3.0):
+        super().__init__(strength)
+
+    def penalty(self, weights):
+        return ops.sum(ops.abs(weights))
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests")
+class Greedy(Regularizer):
+    """A subclass whose arguments have no names."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args)
+
+
+@pytest.mark.parametrize("duplicate", COPIES, ids=lambda f: f.__name__)
+@each_strength
+def test_a_subclass_is_saved_without_get_config(duplicate, strength):
+    regularizer = build(lambda s: Power(s, exponent=4.0), strength)
+    again = duplicate(regularizer)
+    assert type(again) is Power
+    assert again.exponent == 4.0
+    assert again.get_config() == regularizer.get_config()
+    weights = ops.array([1.0, -2.0])
+    np.testing.assert_allclose(number(again(weights)), 17 * STRENGTH, rtol=1e-6)
+
+
+def test_a_subclass_is_saved_with_a_model(tmp_path):
+    model = small_model(Power(0.1, exponent=4.0))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(losses(again), losses(model), rtol=1e-6)
+    assert repr(again.layers[0].kernel_regularizer) == (
+        "Power(strength=0.1, exponent=4.0)"
+    )
+
+
+def test_a_subclass_must_keep_its_arguments():
+    with pytest.raises(AttributeError) as error:
+        Forgetful(0.1).get_config()
+    assert str(error.value) == (
+        "Class `Forgetful` must store its argument `exponent` as "
+        "`self.exponent`, or define `get_config`: it could not be saved."
+    )
+
+
+def test_a_subclass_that_kept_no_argument_still_has_a_repr():
+    # It is in messages: an error in it would hide them.
+    assert repr(Forgetful(0.1)).startswith("Forgetful(strength=0.1")
+
+
+def test_a_subclass_must_name_its_arguments():
+    with pytest.raises(TypeError) as error:
+        Greedy(0.1).get_config()
+    assert str(error.value) == (
+        "The constructor of `Greedy` must name its arguments, so that they "
+        "can be saved. Received: `*args`"
+    )
+
+
+def test_a_subclass_must_define_its_penalty():
+    with pytest.raises(NotImplementedError) as error:
+        Regularizer(0.1)(ops.ones((2,)))
+    assert str(error.value) == (
+        "Class `Regularizer` must define `penalty(self, weights)`, the penalty "
+        "at unit strength."
+    )

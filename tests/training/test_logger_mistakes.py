@@ -1,0 +1,163 @@
+"""Models whose loss the logger cannot split: it warns of them or refuses."""
+
+import keras
+import pytest
+from guide_models import guide_model
+from helpers import (
+    BACKEND,
+    assert_weights,
+    documented_data,
+    documented_model,
+    rising,
+    rising_schedule,
+    simulate,
+)
+from logged_trainings import X, Y, compiled, fit, warned
+
+import l2keras
+
+
+def test_a_train_step_without_compute_loss_warns():
+    def compute_nothing(self, *data):
+        if BACKEND == "jax":
+            return {"loss": data[0][3][0]}, data[0]
+        return {"loss": 0.0}
+
+    model = compiled(
+        guide_model(
+            l2keras.L2(0.1), None, name="silent", train_step=compute_nothing
+        )
+    )
+    x, y = documented_data(samples=32)
+    logger = l2keras.RegularizationLogger()
+    messages = warned(fit, model, x, y, [logger], epochs=2)[1]
+    assert messages == [
+        "Model 'silent' calls no `compute_loss` in its `train_step`, so that "
+        "l2keras cannot split the loss. Let `train_step` take the loss from "
+        "`self.compute_loss(x, y, y_pred, sample_weight)`, or on JAX from "
+        "`self.stateless_compute_loss(...)`."
+    ]
+
+
+def test_a_model_that_hides_metrics_warns():
+    class Hides(keras.Model):
+        @property
+        def metrics(self):
+            return super().metrics[:1]
+
+    documented = documented_model(l2keras.L2(rising_schedule()), None)
+    model = compiled(
+        Hides(documented.inputs, documented.outputs[0], name="hiding")
+    )
+    start = model.get_weights()
+    logs, messages = warned(fit, model, X, Y)
+    assert messages == [
+        "Model 'hiding' overrides `metrics` and leaves out l2keras's, so that "
+        "Keras logs no `data_loss` and no `regularization_loss`. Let it return "
+        "`[*super().metrics, ...]`."
+    ]
+    assert set(logs) == {"loss"}
+    # The schedules are followed all the same.
+    truth = simulate(start, X, Y, first=rising, second=lambda step: 0.0)
+    assert_weights(model, truth.weights)
+
+
+def test_iterations_that_stand_still_warn():
+    def count_nothing(self, *data):
+        # Trains by other means than `self.optimizer`.
+        if BACKEND == "jax":
+            trainable, non_trainable, optimizer, metrics = data[0]
+            x, y = data[1][:2]
+            loss, (_, non_trainable, metrics) = self.compute_loss_and_updates(
+                trainable, non_trainable, metrics, x, y
+            )
+            return {"loss": loss}, (
+                trainable,
+                non_trainable,
+                optimizer,
+                metrics,
+            )
+        x, y = data[0]
+        return {"loss": self.compute_loss(y=y, y_pred=self(x))}
+
+    model = compiled(
+        guide_model(
+            l2keras.L2(rising_schedule()),
+            None,
+            name="standing",
+            train_step=count_nothing,
+        )
+    )
+    x, y = documented_data(samples=32)
+    messages = warned(fit, model, x, y, epochs=2)[1]
+    assert messages == [
+        "Model 'standing' returns logs of its own from its `train_step`, "
+        "without `data_loss` and `regularization_loss`. Let it return "
+        "`self.get_metrics_result()`, or the result of each of "
+        "`self.metrics`.",
+        "Model 'standing' has trained for an epoch, but its "
+        "`optimizer.iterations` stand still at 0, and so do the schedules that "
+        "read them. If it trains with other optimizers, call "
+        "`l2keras.set_step(model, step)` before each step instead.",
+    ]
+
+
+# Refusals.
+
+
+CLASH = (
+    "Model 'clash' logs 'data_loss' already, which l2keras uses for its part "
+    "of the loss. Give the metric, or the output that it is named after, "
+    "another name."
+)
+
+
+def clash_by_output():
+    inputs = keras.Input((10,))
+    outputs = [
+        keras.layers.Dense(
+            3, name=name, kernel_regularizer=l2keras.L2(rising_schedule())
+        )(inputs)
+        for name in ("data", "other")
+    ]
+    model = keras.Model(inputs, outputs, name="clash")
+    return compiled(model, loss=["mse", "mse"]), [Y, Y]
+
+
+def clash_by_metric():
+    documented = documented_model(l2keras.L2(rising_schedule()), None)
+    model = keras.Model(documented.inputs, documented.outputs[0], name="clash")
+    metric = keras.metrics.MeanSquaredError(name="data_loss")
+    return compiled(model, metrics=[metric]), Y
+
+
+@pytest.mark.parametrize("build", [clash_by_output, clash_by_metric])
+@pytest.mark.parametrize("trained", [False, True], ids=["new", "trained"])
+def test_a_name_that_is_taken_is_refused_and_nothing_changed(build, trained):
+    model, y = build()
+    if trained:
+        warned(fit, model, X, y, [])
+    variables = [id(each) for each in model.variables]
+    metrics = [each.name for each in model.metrics]
+    with pytest.raises(ValueError, match="logs 'data_loss' already") as caught:
+        fit(model, X, y)
+    assert str(caught.value) == CLASH
+    assert [id(each) for each in model.variables] == variables
+    assert "compute_loss" not in vars(model)
+    assert not {"regularization_loss"} & {each.name for each in model.metrics}
+    if trained:
+        assert [each.name for each in model.metrics] == metrics
+    assert "data_loss" in warned(fit, model, X, y, [])[0]
+
+
+def test_a_model_that_is_not_compiled_is_refused():
+    logger = l2keras.RegularizationLogger()
+    model = documented_model(l2keras.L2(0.1), None)
+    for given in (model, None):
+        logger.set_model(given)
+        with pytest.raises(ValueError, match="must be compiled") as caught:
+            logger.on_train_begin()
+        assert str(caught.value) == (
+            "The model must be compiled before its losses can be logged. Call "
+            "`model.compile(...)` first."
+        )

@@ -1,0 +1,179 @@
+"""One logger in several trainings, and several loggers in one."""
+
+import copy
+
+import numpy as np
+import pytest
+from helpers import (
+    assert_means,
+    assert_splits,
+    assert_weights,
+    documented_model,
+    falling,
+    rising,
+    rising_schedule,
+    simulate,
+    simulated_losses,
+)
+from logged_trainings import (
+    VALIDATION,
+    X,
+    Y,
+    compiled,
+    constant_model,
+    fit,
+    scheduled_model,
+)
+
+import l2keras
+
+
+def test_two_fits_go_on_where_the_first_stopped():
+    model = scheduled_model()
+    start = model.get_weights()
+    logger = l2keras.RegularizationLogger()
+    logs = [fit(model, X, Y, [logger], epochs=1) for _ in range(3)]
+    truth = simulate(start, X, Y, first=rising, second=falling, epochs=3)
+    assert_weights(model, truth.weights)
+    assert_means(
+        {key: [each[key][0] for each in logs] for key in logs[0]}, truth
+    )
+
+
+def test_compiling_anew_begins_at_step_zero():
+    model = scheduled_model()
+    logger = l2keras.RegularizationLogger()
+    fit(model, X, Y, [logger])
+    start = model.get_weights()
+    compiled(model, rate=0.05)
+    logs = fit(model, X, Y, [logger])
+    truth = simulate(start, X, Y, first=rising, second=falling, rate=0.05)
+    assert_weights(model, truth.weights)
+    assert_means(logs, truth)
+
+
+def test_freezing_between_trainings_takes_effect():
+    model = constant_model()
+    logger = l2keras.RegularizationLogger(penalties=True, strengths=True)
+    logs = fit(model, X, Y, [logger])
+    assert "regularization_loss/hidden/kernel" in logs
+    model.layers[0].trainable = False
+    compiled(model)
+    frozen = model.get_weights()[0]
+    logs = fit(model, X, Y, [logger], **VALIDATION)
+    assert "regularization_loss/hidden/kernel" not in logs
+    assert "strength/hidden/kernel" not in logs
+    assert_splits(logs)
+    np.testing.assert_allclose(
+        logs["regularization_loss"], logs["regularization_loss/output/kernel"]
+    )
+    np.testing.assert_array_equal(model.get_weights()[0], frozen)
+    model.layers[0].trainable = True
+    compiled(model)
+    logs = fit(model, X, Y, [logger])
+    assert "regularization_loss/hidden/kernel" in logs
+    assert_splits(logs)
+
+
+def test_another_regularizer_between_trainings_takes_effect():
+    model = compiled(documented_model(None, None))
+    logger = l2keras.RegularizationLogger(penalties=True)
+    assert fit(model, X, Y, [logger])["regularization_loss"] == [0.0]
+    start = model.get_weights()
+    model.layers[0].kernel.regularizer = l2keras.L2(rising_schedule())
+    compiled(model)
+    logs = fit(model, X, Y, [logger])
+    truth = simulate(start, X, Y, first=rising, second=lambda step: 0.0)
+    assert_weights(model, truth.weights)
+    assert_means(logs, truth)
+
+
+def test_one_logger_for_two_models():
+    logger = l2keras.RegularizationLogger()
+    models = [scheduled_model(), constant_model()]
+    for model in [*models, models[0]]:
+        logs = fit(model, X, Y, [logger], **VALIDATION)
+        assert_splits(logs)
+        assert_splits(logs, "val_")
+    assert all("compute_loss" not in vars(model) for model in models)
+
+
+def test_two_loggers_one_after_the_other():
+    model = scheduled_model()
+    start = model.get_weights()
+    one = l2keras.RegularizationLogger()
+    other = l2keras.RegularizationLogger(penalties=True)
+    fit(model, X, Y, [one])
+    fit(model, X, Y, [other])
+    logs = fit(model, X, Y, [one])
+    assert "regularization_loss/hidden/kernel" not in logs
+    truth = simulate(start, X, Y, first=rising, second=falling, epochs=3)
+    assert_weights(model, truth.weights)
+    np.testing.assert_allclose(
+        logs["data_loss"], truth.data_losses[-1:], rtol=1e-5
+    )
+
+
+def test_two_loggers_at_once_do_no_harm():
+    model = scheduled_model()
+    start = model.get_weights()
+    loggers = [
+        l2keras.RegularizationLogger(),
+        l2keras.RegularizationLogger(penalties=True),
+    ]
+    logs = fit(model, X, Y, loggers, epochs=2, **VALIDATION)
+    truth = simulate(start, X, Y, first=rising, second=falling, epochs=2)
+    assert_weights(model, truth.weights)
+    assert_means(logs, truth)
+    assert "compute_loss" not in vars(model)
+    assert [each.name for each in model.metrics] == ["loss"]
+
+
+def test_evaluate_with_the_logger_splits():
+    model = scheduled_model(metrics=["accuracy"])
+    l2keras.set_step(model, 6)
+    metrics = [id(each) for each in model.metrics]
+    logger = l2keras.RegularizationLogger(penalties=True, strengths=True)
+    logs = model.evaluate(X, Y, verbose=0, callbacks=[logger], return_dict=True)
+    data, regularization = simulated_losses(
+        model.get_weights(), X, Y, rising(6), falling(6)
+    )
+    assert set(logs) == {
+        "loss",
+        "accuracy",
+        "data_loss",
+        "regularization_loss",
+        "regularization_loss/hidden/kernel",
+        "regularization_loss/output/kernel",
+    }
+    np.testing.assert_allclose(logs["data_loss"], data, rtol=1e-5)
+    np.testing.assert_allclose(
+        logs["regularization_loss"], regularization, rtol=1e-5
+    )
+    assert_splits(logs)
+    assert [id(each) for each in model.metrics] == metrics
+    assert len(model.evaluate(X, Y, verbose=0)) == 2
+
+
+def test_evaluate_with_the_logger_after_fit_and_again():
+    model = scheduled_model()
+    logger = l2keras.RegularizationLogger()
+    for _ in range(2):
+        fit(model, X, Y, [logger], **VALIDATION)
+        logs = model.evaluate(
+            X, Y, verbose=0, callbacks=[logger], return_dict=True
+        )
+        assert_splits(logs)
+        assert isinstance(model.evaluate(X, Y, verbose=0), float)
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+def test_a_logger_can_be_copied(used):
+    # As tuners copy callbacks for each trial.
+    logger = l2keras.RegularizationLogger(penalties=True)
+    if used:
+        fit(constant_model(), X, Y, [logger])
+    again = copy.deepcopy(logger)
+    logs = fit(constant_model(), X, Y, [again])
+    assert "regularization_loss/hidden/kernel" in logs
+    assert_splits(logs)

@@ -1,0 +1,99 @@
+"""Loops that are not `fit`, in the manner of each backend."""
+
+import keras
+from helpers import BACKEND
+from keras import ops
+
+import l2keras
+
+
+def batches(x, y, size=16):
+    return [
+        (x[start : start + size], y[start : start + size])
+        for start in range(0, len(x), size)
+    ]
+
+
+def train_on_batches(model, x, y, drive):
+    for step, (xb, yb) in enumerate(batches(x, y)):
+        if drive:
+            l2keras.set_step(model, step)
+        model.train_on_batch(xb, yb)
+
+
+def train_in_a_loop(model, x, y, drive):
+    """Trains without `model.fit`, in the manner of the backend."""
+    loops = {
+        "tensorflow": tensorflow_loop,
+        "jax": jax_loop,
+        "torch": torch_loop,
+    }
+    loops[BACKEND](model, x, y, drive)
+
+
+def tensorflow_loop(model, x, y, drive):
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def train_step(xb, yb):
+        with tf.GradientTape() as tape:
+            outputs = model(xb, training=True)
+            loss = tf.reduce_mean(
+                keras.losses.categorical_crossentropy(yb, outputs)
+            ) + sum(model.losses)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+
+    for xb, yb in batches(x, y):
+        if drive:
+            l2keras.set_step(model, optimizer.iterations)
+        train_step(tf.constant(xb), tf.constant(yb))
+
+
+def jax_loop(model, x, y, drive):
+    import jax
+
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+
+    def loss_of(trainable, non_trainable, xb, yb):
+        outputs, non_trainable, losses = model.stateless_call(
+            trainable, non_trainable, xb, training=True, return_losses=True
+        )
+        loss = keras.losses.categorical_crossentropy(yb, outputs)
+        return ops.mean(loss) + sum(losses), non_trainable
+
+    gradient = jax.jit(jax.grad(loss_of, has_aux=True))
+    trainable = [each.value for each in model.trainable_variables]
+    state = [each.value for each in optimizer.variables]
+    for step, (xb, yb) in enumerate(batches(x, y)):
+        if drive:
+            l2keras.set_step(model, step)
+        non_trainable = [each.value for each in model.non_trainable_variables]
+        gradients, _ = gradient(trainable, non_trainable, xb, yb)
+        trainable, state = optimizer.stateless_apply(
+            state, gradients, trainable
+        )
+    for variable, value in zip(
+        model.trainable_variables, trainable, strict=True
+    ):
+        variable.assign(value)
+
+
+def torch_loop(model, x, y, drive):
+    import torch
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step, (xb, yb) in enumerate(batches(x, y)):
+        if drive:
+            l2keras.set_step(model, step)
+        optimizer.zero_grad()
+        outputs = model(torch.from_numpy(xb))
+        loss = keras.losses.categorical_crossentropy(
+            torch.from_numpy(yb), outputs
+        ).mean()
+        (loss + sum(model.losses)).backward()
+        optimizer.step()
