@@ -5,5 +5,6 @@ import contextlib
 import keras
 from two_devices import report
 
-keras.distribution.set_distribution(keras.distribution.DataParallel())
-report(len(keras.distribution.list_devices()), contextlib.nullcontext)
+if __name__ == "__main__":
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    report(len(keras.distribution.list_devices()), contextlib.nullcontext)
