@@ -31,7 +31,7 @@ class MeasuredThreads:
     STEPS = 6
     # A trial is kept if it takes less than this of the time, and given up when
     # it has taken more than that.
-    GAIN, LOSS = 0.9, 1.2
+    GAIN, LOSS = 0.8, 1.2
     # What trials may lose, of all the time.
     COST = 0.05
 
