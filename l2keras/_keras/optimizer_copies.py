@@ -6,6 +6,7 @@ finds what belongs to a weight by the position of the weight in a list, and the
 position by a key of the variable.
 """
 
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -155,8 +156,11 @@ def state_outside_variables(
             return [described(each) for each in value]
         if isinstance(value, (set, frozenset)):
             return sorted(str(described(each)) for each in value)
-        if isinstance(value, keras.random.SeedGenerator) or _is_foreign(value):
-            return id(value), described(getattr(value, "__dict__", None))
+        if isinstance(value, keras.random.SeedGenerator):
+            return described(value.state)
+        if _is_foreign(value):
+            attributes = getattr(value, "__dict__", None)
+            return id(value), described(attributes), _pickled(value)
         return id(value)
 
     return {
@@ -164,6 +168,17 @@ def state_outside_variables(
         for name, value in vars(optimizer).items()
         if name != "_exclude_from_weight_decay_cache"
     }
+
+
+def _pickled(value: Any) -> bytes | None:
+    """Returns an object's state where it is not among its attributes.
+
+    As in the random number generators of NumPy.
+    """
+    try:
+        return pickle.dumps(value)
+    except Exception:  # Objects raise what they like if they cannot be pickled.
+        return None
 
 
 def _is_foreign(value: Any) -> bool:

@@ -134,6 +134,19 @@ class Counting(optimizers.SGD):
         super().update_step(gradient, variable, learning_rate / self.calls)
 
 
+class Noisy(optimizers.SGD):
+    """Draws from a generator that Keras knows nothing of."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rng = np.random.default_rng(0)
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(
+            gradient, variable, learning_rate * self.rng.uniform(0.1, 1.0)
+        )
+
+
 class Logging(optimizers.Adam):
     """Keeps what has nothing to do with the weights."""
 
@@ -255,6 +268,11 @@ KINDS = {
         "Counting changes more than its variables: `calls`",
         ALL,
     ),
+    "a subclass with random numbers of its own": (
+        fresh(lambda: Noisy(0.3)),
+        "Noisy changes more than its variables: `rng`",
+        ALL,
+    ),
     "a subclass with notes": (
         fresh(lambda: Logging(0.03)),
         "Logging may mix the elements of a weight",
@@ -296,6 +314,7 @@ ON_TORCH_ONLY = {
     "trained, then another learning rate",
     "a subclass with a variable of its own",
     "a subclass with notes",
+    "a subclass with random numbers of its own",
 }
 # Which replicas that are trained one after another are tried on as well.
 ALONE_TOO = {

@@ -45,11 +45,12 @@ def too_small(number):
 
 @pytest.mark.parametrize("most", [1, 2, 3, 8, 64])
 def test_on_a_quiet_machine_there_are_as_many_as_help(most):
-    numbers, _ = simulate(MeasuredThreads(most), quiet, 100)
+    numbers, total = simulate(MeasuredThreads(most), quiet, 1_000)
+    best = {1: 1, 2: 2, 3: 2, 8: 8, 64: 8}[most]
     assert numbers[0] == 1
-    assert numbers[-1] == {1: 1, 2: 2, 3: 2, 8: 8, 64: 8}[most]
-    # All numbers in order, and soon.
-    assert numbers[30] == numbers[-1]
+    assert numbers[100] == best  # Soon, and then with few trials of others.
+    assert np.mean(np.array(numbers[100:]) == best) > 0.85
+    assert total < 1.1 * 1_000 * quiet(best)
 
 
 @pytest.mark.parametrize("seconds_of_step", [busy, too_small])
@@ -67,17 +68,19 @@ def test_it_is_noticed_who_comes_and_who_goes():
     assert numbers[-1] == 2
     numbers, total = simulate(threads, busy, 200)
     assert numbers[:3] == [2, 1, 1]
-    assert total < 200 * busy(1) + 3 * busy(2)
+    assert total < 1.1 * 200 * busy(1) + 2 * busy(2)
     numbers, _ = simulate(threads, quiet, 5_000)
     assert numbers[-1] == 2
 
 
-def test_a_step_that_was_interrupted_by_chance_does_not_decide():
-    threads = MeasuredThreads(2)
-    simulate(threads, quiet, 20)
-    assert threads.number == 2
-    threads.note(1.2 * quiet(1))
-    assert threads.number == 2
+def test_steps_that_are_interrupted_by_chance_do_not_decide():
+    rng = np.random.default_rng(0)
+
+    def seconds_of_step(number):
+        return quiet(number) + 0.01 * (rng.uniform() < 0.1)
+
+    numbers, _ = simulate(MeasuredThreads(2), seconds_of_step, 2_000)
+    assert np.mean(np.array(numbers) == 2) > 0.8
 
 
 # In a search ------------------------------------------------------------------

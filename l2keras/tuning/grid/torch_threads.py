@@ -8,16 +8,17 @@ what a step takes can be measured.
 """
 
 import contextlib
-from collections import deque
+import math
 from collections.abc import Iterator
 
 
 class MeasuredThreads:
-    """Finds the number of threads with which a step takes the least time.
+    """Finds the number of threads with which steps take the least time.
 
-    Begins with one. Twice as many are tried for a few steps, and kept if these
-    take less time; and they are given up as soon as steps take longer than they
-    did with fewer. What was given up is tried again later.
+    Begins with one. From time to time twice or half as many are tried for a few
+    steps, and kept if these take less time. What takes more is given up before
+    the steps are over, and not tried again for as long as makes the loss small.
+    Where steps suddenly take longer, half as many are tried at once.
 
     Args:
         most: The greatest number of threads.
@@ -26,52 +27,64 @@ class MeasuredThreads:
         number: The number of threads for the next step.
     """
 
-    STEPS = 4  # By which a number is judged.
-    GAIN = 0.9  # What they must take at most, to be kept.
-    LOSS = 1.3  # What makes them to be given up.
-    COST = 0.05  # Of all the time, for trials that fail.
+    # One step may be interrupted by chance, and so may a few.
+    STEPS = 6
+    # A trial is kept if it takes less than this of the time, and given up when
+    # it has taken more than that.
+    GAIN, LOSS = 0.8, 1.2
+    # What trials may lose, of all the time.
+    COST = 0.05
 
     def __init__(self, most: int) -> None:
         self.number = 1
         self._most = most
-        self._last: deque[float] = deque(maxlen=self.STEPS)
-        # What a step took with half as many.
-        self._with_fewer: dict[int, float] = {}
-        self._is_trial = False
+        self._usual = 1  # The number when none is tried.
+        self._before = math.inf  # What `STEPS` took with it.
+        self._steps: list[float] = []
+        self._tries_more = True
         self._elapsed = 0.0
         self._next_trial = 0.0
 
     def note(self, seconds: float) -> None:
         """Notes what a step took, with `number` threads."""
         self._elapsed += seconds
-        self._last.append(seconds)
-        total, is_full = sum(self._last), len(self._last) == self.STEPS
-        if self.number > 1:
-            before = self.STEPS * self._with_fewer[self.number]
-            most = self.GAIN if self._is_trial and is_full else self.LOSS
-            if total > most * before:
-                # Little is lost by a trial that changes nothing.
-                self._give_up(max(total - before, before / 4))
+        self._steps.append(seconds)
+        is_trial = self.number != self._usual
+        total, number = sum(self._steps), len(self._steps)
+        is_slow = total > (self.LOSS if is_trial else 2.0) * self._before
+        if number < self.STEPS and not is_slow:
+            return
+        self._steps = []
+        if not is_trial:
+            self._before = total * self.STEPS / number
+            if is_slow and self._usual > 1:
+                self._try(more=False)
+            elif self._elapsed >= self._next_trial:
+                self._try(self._tries_more)
+            return
+        lost = total - self._before * number / self.STEPS
+        if total < self.GAIN * self._before:
+            self._usual, self._before = self.number, total
+            if self._other(self._tries_more) is not None:
+                return  # And on.
+        self.number = self._usual
+        self._tries_more = not self._tries_more
+        # There is something to lose even if it took no longer this time.
+        wait = max(lost, self._before / 4) / self.COST
+        self._next_trial = self._elapsed + wait
+
+    def _try(self, more: bool) -> None:
+        """Has the next steps done by more threads or by fewer, if it can be."""
+        for tries_more in (more, not more):
+            other = self._other(tries_more)
+            if other is not None:
+                self.number, self._tries_more = other, tries_more
                 return
-        if is_full and self._is_trial:
-            self._is_trial = False
-        elif (
-            is_full
-            and 2 * self.number <= self._most
-            and self._elapsed >= self._next_trial
-        ):
-            self._with_fewer[2 * self.number] = total / self.STEPS
-            self._is_trial = True
-            self._use(2 * self.number)
 
-    def _give_up(self, cost: float) -> None:
-        self._next_trial = self._elapsed + cost / self.COST
-        self._is_trial = False
-        self._use(self.number // 2)
-
-    def _use(self, number: int) -> None:
-        self.number = number
-        self._last.clear()
+    def _other(self, more: bool) -> int | None:
+        """Returns the next number, if there is one."""
+        other = 2 * self._usual if more else self._usual // 2
+        return other if 1 <= other <= self._most else None
 
 
 @contextlib.contextmanager
