@@ -284,7 +284,7 @@ def test_applying_and_stripping_leave_no_variables_behind():
         # The scales are gone, and schedules need no variable.
         assert len(model.variables) == weights
         l2keras.set_scale(model, {".*/kernel": 0.5})
-        assert len(model.variables) == weights + 2
+        assert len(model.variables) == weights + 1
         l2keras.strip_regularizers(model)
         assert len(model.variables) == weights
         assert losses(model) == []
