@@ -57,7 +57,7 @@ class Run:
             put(name, self._session.afresh(getattr(model, name)))
         self._watch_weights()
         if self.split.metric is not None:
-            trainer_hooks.add_metrics(model, [self.split.metric])
+            trainer_hooks.add_metrics(model, self.split.metric.metrics)
         trainer_hooks.note_state(model)
         model.train_function, model.test_function = self._session.compiled(
             self.split
@@ -78,7 +78,7 @@ class Run:
         # JAX finds for that method, even after the model is compiled anew.
         self._plain = (None, None)
         if self.split.metric is not None:
-            trainer_hooks.remove_metrics(model, [self.split.metric])
+            trainer_hooks.remove_metrics(model, self.split.metric.metrics)
         if self._metric_patches is not None:
             self._metric_patches.undo()
         self._patches.undo()
@@ -89,10 +89,10 @@ class Run:
 
     def is_logged(self) -> bool:
         """Tells whether Keras finds the metric: a model can hide it."""
-        metric = self.split.metric
-        return metric is None or any(
-            each is metric for each in self._model.metrics
-        )
+        if self.split.metric is None:
+            return True
+        seen = {id(metric) for metric in self._model.metrics}
+        return all(id(each) in seen for each in self.split.metric.metrics)
 
     def _watch_weights(self) -> None:
         """Has the split know how a step of the user's own weights batches."""

@@ -78,7 +78,11 @@ class LossSplit:
                 names += [f"regularization_loss/{w.path}" for w in paying]
                 self._number_of_weights = len(paying)
             with backends.variable_scope(self._model):
-                self.metric = LossParts(names)
+                self.metric = LossParts(
+                    names,
+                    as_dictionary=self.is_plain
+                    or keras.backend.backend() == "jax",
+                )
         return self.metric
 
     def splitting(self, compute_loss: Callable[..., Tensor]) -> Any:
@@ -95,7 +99,9 @@ class LossSplit:
             if self.metric is None:
                 # On TensorFlow Keras makes the variables of a model without
                 # inputs in the first step, while it compiles it.
-                trainer_hooks.add_metrics(self._model, [self.make_metric()])
+                trainer_hooks.add_metrics(
+                    self._model, self.make_metric().metrics
+                )
             assert self.metric is not None
             if self.metric.is_carried():
                 self.was_asked = True
