@@ -17,7 +17,6 @@ from helpers import (
     falling,
     falling_schedule,
     number,
-    rising,
     rising_schedule,
 )
 from scheduled import (
@@ -233,10 +232,10 @@ def test_weight_files_and_plain_keras_understand_each_other(tmp_path):
     assert_same_weights(scheduled, plain)
     assert number(scheduled.optimizer.iterations) == 8
     # The schedules are at that step.
-    hidden, _, output, _ = scheduled.get_weights()
+    output = scheduled.get_weights()[2]
     np.testing.assert_allclose(
-        [number(each) for each in scheduled.losses],
-        [rising(8) * np.sum(hidden**2), falling(8) * np.sum(output**2)],
+        number(scheduled.losses[1]),
+        falling(8) * np.sum(output**2),
         rtol=1e-5,
     )
 
