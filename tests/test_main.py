@@ -32,7 +32,8 @@ def test_demonstration_trains_saves_and_reloads(tmp_path, capsys):
             rel=1e-6,
         )
     strengths = [float(row["strength/hidden/kernel"]) for row in rows]
-    assert strengths[0] < strengths[1] < strengths[2] <= 0.01 * (1 + 1e-6)
+    # As each epoch ends: it rises over the first half of the training.
+    assert strengths[0] < strengths[1] <= strengths[2] <= 0.01 * (1 + 1e-6)
 
     picture = (tmp_path / "out" / "losses.png").read_bytes()
     assert picture.startswith(b"\x89PNG")

@@ -266,7 +266,8 @@ class _Memory:
         """Returns the number."""
         if self.clock is None:
             return self._number
-        counted = self.clock.number() or 0
+        with backends.eagerly():  # A model that is exported is being traced.
+            counted = self.clock.number() or 0
         holds = self.clock.by_hand is None and self._since == counted
         return self._number if holds else counted
 
