@@ -269,6 +269,7 @@ class Sum(Regularizer):
 
     Example:
 
+    >>> from l2keras import L2, GroupLasso
     >>> both = L2(0.5) + GroupLasso(1.0)
     >>> both
     Sum(regularizers=[L2(l2=0.5), GroupLasso(strength=1.0, axis=-1, scale_by_size=False)])
