@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 # What Keras keeps the seed under, and the generator that is made of it.
-_OF_KERAS = ("global_random_seed", "global_seed_generator")
+_GENERATOR = "global_seed_generator"
+_OF_KERAS = ("global_random_seed", _GENERATOR)
 
 
 @contextlib.contextmanager
@@ -26,6 +27,9 @@ def random_states_kept() -> Iterator[None]:
     keras_state = _keras_state()
     of_keras = {n: keras_state.get_global_attribute(n) for n in _OF_KERAS}
     of_tensorflow = _tensorflow_states()
+    # What is drawn inside is drawn from another: Keras before 3.13 keeps the
+    # one that there is when it is seeded.
+    keras_state.set_global_attribute(_GENERATOR, None)
     try:
         with _torch_states_kept():
             yield

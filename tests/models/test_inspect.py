@@ -18,7 +18,8 @@ def inspect(file, capsys):
     return status, captured.out
 
 
-def test_a_saved_model_is_inspected(tmp_path, capsys):
+def test_a_saved_model_is_inspected(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     model = trained(
         two(l2keras.L2(rising_schedule()), None),
         l2keras.RegularizationLogger(),
