@@ -182,8 +182,19 @@ def _pickled(value: Any) -> bytes | None:
 
 
 def _is_foreign(value: Any) -> bool:
-    """Tells whether an object is neither a model's nor of a large package."""
+    """Tells whether an object is neither a model's nor of a known package.
+
+    What l2keras keeps, such as a strength that notes where it was read, trains
+    nothing.
+    """
     package = type(value).__module__.split(".")[0]
     return not isinstance(
         value, (keras.layers.Layer, keras.optimizers.Optimizer)
-    ) and package not in ("builtins", "keras", "tensorflow", "jax", "torch")
+    ) and package not in (
+        "builtins",
+        "keras",
+        "tensorflow",
+        "jax",
+        "torch",
+        __package__.split(".")[0],
+    )
