@@ -55,8 +55,10 @@ class _Ramp(_Schedule):
         self.begin = _validation.check_integer(begin, "begin", minimum=0)
 
     def __call__(self, step: Tensor) -> Tensor:
-        elapsed = backends.to_float32(step) - float(self.begin)
-        progress = self._progress(ops.maximum(elapsed, 0.0))
+        elapsed = backends.to_float32(step)
+        if self.begin:  # PyTorch takes its time for each operation.
+            elapsed = ops.maximum(elapsed - float(self.begin), 0.0)
+        progress = self._progress(elapsed)
         # Weighted so that both ends are met exactly, not only nearly.
         return self.initial_value * (1 - progress) + self.end_value * progress
 

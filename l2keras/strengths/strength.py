@@ -105,8 +105,11 @@ class Strength:
 
     def scaled(self, *scales: float | Scale) -> Self:
         """Returns it times scales; what it remembers is shared."""
+        scales = tuple(each for each in scales if each != 1.0)
+        if not scales:
+            return self  # Asked for at each step of PyTorch.
         other = copy.copy(self)
-        other.scales = (*self.scales, *(each for each in scales if each != 1.0))
+        other.scales = (*self.scales, *scales)
         return other
 
     def now(self, weights: Any = None) -> Tensor | float:

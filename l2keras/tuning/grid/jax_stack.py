@@ -1,4 +1,4 @@
-"""Replicas on JAX: steps that `jax.lax.scan` runs, mapped by `jax.vmap`."""
+"""Replicas on JAX: a step mapped by `jax.vmap`, that `jax.lax.scan` repeats."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,10 @@ from l2keras.tuning.grid.stack import Means, Rows, Stack
 
 
 class JaxStack(Stack):
-    """Maps by `jax.vmap`, over steps that `jax.lax.scan` runs."""
+    """Maps a step by `jax.vmap`, and repeats it by `jax.lax.scan`.
+
+    In this order: to map the loop would trace its step three times over.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -25,10 +28,8 @@ class JaxStack(Stack):
             ops.convert_to_tensor(to_numpy(variable))
             for variable in model.metrics_variables
         ]
-        train, evaluate = self._pass(training=True), self._pass(training=False)
-        if self.is_mapped:
-            train, evaluate = self._mapped(train), self._mapped(evaluate)
-        self._train, self._evaluate = jax.jit(train), jax.jit(evaluate)
+        self._train = jax.jit(self._pass(training=True))
+        self._evaluate = jax.jit(self._pass(training=False))
         self._state: Any = None
 
     def start(
@@ -67,40 +68,76 @@ class JaxStack(Stack):
             rows = Rows(rows.full[0], rows.rest[0])
         return function(self._state, self._strengths, rows, self._data)
 
-    def _mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _mapped(
+        self, function: Callable[..., Any], arguments: str
+    ) -> Callable[..., Any]:
+        """Returns a function of one replica as one of all, if there are more.
+
+        Args:
+            function: Called with what is named, in this order.
+            arguments: `r` for an argument with a value for each replica, `s`
+                for each strength, `f` for each fold, `-` for one that they
+                share.
+        """
         import jax
 
+        if not self.is_mapped:
+            return function
         # The strengths of a fold see the same rows: they are mapped apart, so
         # that a batch is not copied for each.
-        over_strengths = jax.vmap(function, (0, 0, None, None))
-        return jax.vmap(over_strengths, (0, None, 0, None))
+        strengths = tuple(0 if each in "rs" else None for each in arguments)
+        folds = tuple(0 if each in "rf" else None for each in arguments)
+        return jax.vmap(jax.vmap(function, strengths), folds)
 
     def _pass(self, training: bool) -> Callable[..., Any]:
-        """Returns a function that takes one replica over all batches once."""
+        """Returns a function that takes the replicas over all batches once."""
         import jax
+        import jax.numpy as jnp
 
-        replica, one_batch = (
-            self.replica,
-            self._train_batch if training else self._evaluate_batch,
-        )
+        one_batch = self._train_batch if training else self._evaluate_batch
 
-        def run(state: Any, strength: Tensor, rows: Rows, data: Arrays) -> Any:
+        def on_rows(
+            state: Any,
+            metrics: Arrays,
+            strength: Tensor,
+            chosen: Tensor,
+            data: Arrays,
+        ) -> Any:
+            batch = [each[chosen] for each in data]
+            return one_batch(state, metrics, strength, batch)
+
+        all_on_rows = self._mapped(on_rows, "rrsf-")
+        results = self._mapped(self.replica.results, "r")
+
+        def run(state: Any, strengths: Tensor, rows: Rows, data: Arrays) -> Any:
+            axes: tuple[int, ...] = ()
+            full = rows.full
+            if self.is_mapped:
+                axes = len(rows.full), len(strengths)
+                full = jnp.moveaxis(full, 1, 0)  # Batch after batch.
+
             def step(carry: Any, chosen: Tensor) -> Any:
-                state, metrics, total = carry
-                batch = [each[chosen] for each in data]
-                state, metrics, loss = one_batch(
-                    state, metrics, strength, batch
+                state, metrics = carry
+                state, metrics, loss = all_on_rows(
+                    state, metrics, strengths, chosen, data
                 )
-                return (state, metrics, total + loss * len(chosen)), None
+                return (state, metrics), loss * chosen.shape[-1]
 
-            carry: Any = (state, self._initial_metrics, 0.0)
-            if rows.full.shape[0]:
-                carry, _ = jax.lax.scan(step, carry, rows.full)
-            if rows.rest.shape[0]:
-                carry, _ = step(carry, rows.rest)
-            state, metrics, total = carry
-            number = rows.full.size + rows.rest.size
-            return state, (total / number, replica.results(metrics))
+            metrics = [
+                jnp.broadcast_to(each, (*axes, *each.shape))
+                for each in self._initial_metrics
+            ]
+            carry, total, number = (state, metrics), 0.0, 0
+            if full.shape[0]:
+                carry, losses = jax.lax.scan(step, carry, full)
+                total += losses.sum(axis=0)
+                number += full.shape[0] * full.shape[-1]
+            if rows.rest.shape[-1]:
+                carry, loss = step(carry, rows.rest)
+                total += loss
+                number += rows.rest.shape[-1]
+            state, metrics = carry
+            return state, (total / number, results(metrics))
 
         return run
 
