@@ -19,7 +19,7 @@ def in_tensorflow(initial, x, y, strengths, train, held_out, epochs, batch):
     import tensorflow as tf
 
     number = len(strengths)
-    x, y = tf.constant(x), tf.constant(y)
+    x, y = tf.constant(x), tf.constant(y, tf.float32)
     strengths = tf.constant(strengths, tf.float32)
     weights = [
         # A bias has an axis for the rows that are added to it.

@@ -78,6 +78,11 @@ def scheduled():
 VARIANTS = {
     "no penalty": (lambda: None, lambda: []),
     "Keras's L2": (lambda: keras.regularizers.L2(1e-4), lambda: []),
+    "Keras's L2, one metric": (
+        lambda: keras.regularizers.L2(1e-4),
+        lambda: [],
+        "accuracy",
+    ),
     "Keras's L2, usual callback": (
         lambda: keras.regularizers.L2(1e-4),
         lambda: [UsualCallback()],
@@ -95,16 +100,19 @@ VARIANTS = {
 }
 
 
+MODELS = {"documented": documented, "deep": deep}
+
+
 def measure(build, steps, rounds):
     """Returns the seconds of a step, per variant a list over the rounds."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(steps * BATCH, 10)).astype("float32")
     y = keras.utils.to_categorical(rng.integers(0, 3, len(x)), 3)
     runs = {}
-    for name, (regularizer, callbacks) in VARIANTS.items():
+    for name, (regularizer, callbacks, *metrics) in VARIANTS.items():
         keras.utils.set_random_seed(0)
         model = build(regularizer)
-        model.compile("adam", "categorical_crossentropy")
+        model.compile("adam", "categorical_crossentropy", metrics=metrics)
         runs[name] = model, callbacks
     seconds = {name: [] for name in VARIANTS}
     for turn in range(rounds + 1):
@@ -127,16 +135,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument(
+        "--models", nargs="+", choices=list(MODELS), default=list(MODELS)
+    )
     arguments = parser.parse_args()
     print(
         f"{keras.backend.backend()}, {backends.device_name()}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores"
     )
-    for build in (documented, deep):
-        seconds = measure(build, arguments.steps, arguments.rounds)
+    for model in arguments.models:
+        seconds = measure(MODELS[model], arguments.steps, arguments.rounds)
         base = statistics.median(seconds["Keras's L2"])
-        print(f"\n{build.__name__} model: step time / that with Keras's L2")
+        print(f"\n{model} model: step time / that with Keras's L2")
         for name, values in seconds.items():
             # Paired by round: the same moment of the machine.
             ratios = [

@@ -266,6 +266,21 @@ class JoinedSchedule(_Schedule):
         return cls(schedules, config["boundaries"])
 
 
+def is_never_negative(schedule: Schedule) -> bool:
+    """Tells whether all that a schedule returns is known to be finite and >= 0.
+
+    It is where the values that it goes between were checked, and nobody else
+    wrote the formula.
+    """
+    if type(schedule) is JoinedSchedule:
+        return all(
+            is_never_negative(each)
+            for each in schedule.schedules
+            if callable(each)
+        )
+    return type(schedule) in (LinearSchedule, CosineSchedule, CyclicSchedule)
+
+
 def _value_at(schedule: float | Schedule, step: Tensor) -> Tensor:
     value = schedule(step) if callable(schedule) else schedule
     return backends.to_float32(value)

@@ -11,6 +11,7 @@ from l2keras.models.decay import decay_strengths
 from l2keras.models.terms import placed_regularizers
 from l2keras.regularizers.base import strengths_of, terms_of
 from l2keras.strengths import step as steps
+from l2keras.strengths.schedules import is_never_negative
 from l2keras.training.session import Run, Session
 from l2keras.training.splitting import LossSplit
 from l2keras.weights.survey import Survey
@@ -250,7 +251,11 @@ class RegularizationLogger(keras.callbacks.Callback):
                 "them. If it trains with other optimizers, call "
                 "`l2keras.set_step(model, step)` before each step instead.",
             )
-        schedules = {id(each.value): each for each in strengths}
+        schedules = {
+            id(each.value): each
+            for each in strengths
+            if not is_never_negative(each.value)
+        }
         for step in np.unique(
             np.linspace(begin, end, _STEPS_LOOKED_AT).astype(int)
         ):

@@ -151,7 +151,7 @@ def test_a_fitted_model_trains_on_as_one_made_with_the_regularizers():
 
 @pytest.mark.parametrize("scheduled_before", [True, False])
 @pytest.mark.parametrize("logger", ["first", "last"])
-def test_schedules_applied_in_a_callback_are_driven(logger, scheduled_before):
+def test_schedules_applied_in_a_callback_move(logger, scheduled_before):
     model = outer_model()
     weights = model.get_weights()
     if scheduled_before:
@@ -183,17 +183,16 @@ def test_factors_of_lora_in_a_layer_that_does_not_save_them(tmp_path):
     ]
 
 
-def test_schedules_that_were_applied_are_driven_from_the_same_step():
+def test_schedules_that_are_replaced_go_on_from_the_same_step():
     model = outer_model()
     weights = model.get_weights()
-    # There is a clock from the start.
     rules = {"inner/hidden/kernel": l2keras.L2(falling_schedule())}
     l2keras.apply_regularizers(model, rules)
 
     def change():
         before = len(model.variables)
         l2keras.apply_regularizers(model, default=l2keras.L2(rising_schedule()))
-        # One more layer carries a clock, but it is the same.
+        # A schedule brings no variable with it.
         assert len(model.variables) == before
         # The step is kept.
         _, penalty = simulated_losses(
@@ -211,7 +210,7 @@ def test_schedules_that_were_applied_are_driven_from_the_same_step():
     )
 
 
-def test_schedules_of_a_model_that_had_none_are_driven():
+def test_schedules_of_a_model_that_had_none_move():
     model = outer_model()
     weights = model.get_weights()
     logs = twice(

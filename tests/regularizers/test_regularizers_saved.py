@@ -39,7 +39,7 @@ def test_a_copy_is_the_same(make, truth, strength, duplicate):
 
 
 @pytest.mark.parametrize("duplicate", COPIES, ids=lambda f: f.__name__)
-def test_the_clock_of_a_copy_is_its_own(duplicate):
+def test_the_step_of_a_copy_is_its_own(duplicate):
     kernel = ops.ones((2,))
     layer = keras.layers.Dense(
         1,

@@ -21,7 +21,7 @@ from training_loops import train_in_a_loop, train_on_batches
 
 import l2keras
 
-UNDRIVEN = (
+STILL = (
     "L2(l2=LinearSchedule(initial_value=0.0, end_value=0.05, steps=8, "
     "begin=2)) is being trained, but nothing moves its schedule on, so its "
     "strength stays what it was: {}. Train by `model.fit`, or call "
@@ -50,7 +50,7 @@ def warned(call, *arguments, **keywords):
     ]
 
 
-def undriven_model():
+def scheduled_documented_model():
     return compiled(
         documented_model(
             l2keras.L2(rising_schedule()), l2keras.L2(rising_schedule())
@@ -74,9 +74,9 @@ def test_schedules_move_by_themselves(train):
 
 def test_a_loop_with_another_optimizer_warns_once():
     x, y = documented_data()
-    model = undriven_model()
+    model = scheduled_documented_model()
     assert warned(train_in_a_loop, model, x, y, drive=False) == [
-        UNDRIVEN.format(IN_YOUR_HANDS if BACKEND == "jax" else NOT_BUILT)
+        STILL.format(IN_YOUR_HANDS if BACKEND == "jax" else NOT_BUILT)
     ]
 
 
@@ -84,14 +84,14 @@ def test_a_loop_of_a_model_that_is_not_compiled_warns_once():
     x, y = documented_data()
     model = documented_model(l2keras.L2(rising_schedule()), None)
     assert warned(train_in_a_loop, model, x, y, drive=False) == [
-        UNDRIVEN.format("no model that is at work has an optimizer of its own")
+        STILL.format("no model that is at work has an optimizer of its own")
     ]
 
 
 @pytest.mark.parametrize("train", [train_on_batches, train_in_a_loop])
-def test_a_driven_loop_does_not_warn(train):
+def test_a_loop_that_sets_the_step_does_not_warn(train):
     x, y = documented_data()
-    assert warned(train, undriven_model(), x, y, drive=True) == []
+    assert warned(train, scheduled_documented_model(), x, y, drive=True) == []
 
 
 def test_activities_and_sums_follow_their_schedules_by_themselves():
@@ -115,7 +115,7 @@ def test_activities_and_sums_follow_their_schedules_by_themselves():
 
 def test_looking_does_not_warn():
     x, y = documented_data()
-    model = undriven_model()
+    model = scheduled_documented_model()
 
     def look():
         model.evaluate(x, y, verbose=0)
@@ -128,9 +128,9 @@ def test_looking_does_not_warn():
     assert warned(look) == []
 
 
-def test_a_driven_fit_does_not_warn():
+def test_a_fit_does_not_warn():
     x, y = documented_data()
-    model = undriven_model()
+    model = scheduled_documented_model()
     assert warned(fit, model, x, y, validation_data=(x, y)) == []
 
 
@@ -151,7 +151,7 @@ def test_a_constant_strength_does_not_warn(regularizer):
 
 def test_frozen_weights_do_not_warn():
     x, y = documented_data()
-    model = undriven_model()
+    model = scheduled_documented_model()
     model.layers[0].trainable = False
     model.layers[1].kernel_regularizer = model.layers[1].kernel.regularizer = (
         None
