@@ -1,5 +1,6 @@
 """Zeros that are exact: proximal steps after an optimizer's updates."""
 
+import functools
 import sys
 import weakref
 from collections.abc import Callable
@@ -135,7 +136,9 @@ class Proximal(OptimizerWrapper):
         was_built = self.built
         super().build(variables)
         if not was_built and step_lengths.adds_up(self.innermost_optimizer):
-            self._memory = self.add_variable((), name="memory")
+            self._memory = self.innermost_optimizer.add_variable(
+                (), name="memory"
+            )
 
     def _find_weights(self, variables: list[keras.Variable]) -> None:
         """Finds the weights and their model.
@@ -254,11 +257,7 @@ class Proximal(OptimizerWrapper):
             proximal_warnings.warn_if_nothing_is_zero(
                 self._weights[self.variable_key(variable)].path,
                 ops.convert_to_tensor(variable),
-                lambda weights, times, terms=terms, thresholds=thresholds: (
-                    _stepping(terms)(
-                        weights, *(each * times for (each,) in thresholds)
-                    )
-                ),
+                functools.partial(_stepped_at_once, terms, thresholds),
                 updates,
             )
 
@@ -285,3 +284,13 @@ def _stepping(terms: list[ProximalTerm]) -> Callable[..., Tensor]:
         return ops.cast(wide, weights.dtype)
 
     return step
+
+
+def _stepped_at_once(
+    terms: list[ProximalTerm],
+    thresholds: list[list[Tensor]],
+    weights: Tensor,
+    times: float,
+) -> Tensor:
+    """Returns weights after so many steps, taken as one."""
+    return _stepping(terms)(weights, *(each * times for (each,) in thresholds))

@@ -45,7 +45,8 @@ def proximal_terms(regularizer: Any) -> list[ProximalTerm]:
     Raises:
         ValueError: If there is no step for the sum of them.
     """
-    first, then = [], []
+    first: list[ProximalTerm] = []
+    then: list[ProximalTerm] = []
     for term in terms_of(regularizer):
         kind = type(term.regularizer)
         if kind in (keras.regularizers.L1, keras.regularizers.L1L2):
