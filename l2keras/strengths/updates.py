@@ -33,6 +33,8 @@ def strengths_at_update(
     by_hand = None if model is None else steps.set_by_hand(model)
     states: list[State] = [] if by_hand is None else [by_hand]
     states += [each for strength in strengths for each in strength.states]
+    # Read here: inside, variables of the optimizer have no values on JAX.
+    counted = ops.convert_to_tensor(counted)
     step = ops.cast(counted, "float32")
     with _readable(states):
         if by_hand is not None:

@@ -38,10 +38,10 @@ def sgd(rate=0.1, **arguments):
     return keras.optimizers.SGD(rate, **arguments)
 
 
-def fit(model, optimizer=None, epochs=2, callbacks=(), x=X, y=Y, **arguments):
+def fit(model, optimizer=None, epochs=2, callbacks=(), x=X, y=Y, loss="mse"):
     """Compiles the model if there is an optimizer, and trains it."""
     if optimizer is not None:
-        model.compile(optimizer, "mse", **arguments)
+        model.compile(optimizer, loss)
     return model.fit(
         x,
         y,

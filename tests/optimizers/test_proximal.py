@@ -220,32 +220,33 @@ def slopes(function, variable):
     not hasattr(keras.optimizers, "MultiOptimizer"), reason="Since Keras 3.15."
 )
 def test_one_of_several_optimizers_steps_for_its_own_weights():
-    def model_of(first, second):
-        keras.utils.set_random_seed(0)
-        return keras.Sequential(
-            [
-                keras.Input((10,)),
-                keras.layers.Dense(4, kernel_regularizer=first, name="first"),
-                keras.layers.Dense(3, kernel_regularizer=second, name="second"),
-            ]
-        )
-
     def trained(first, second):
-        model = model_of(L1(0.5), L1(0.1))
+        """Trains two regressions on the same inputs, apart."""
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((10,))
+        model = keras.Model(
+            inputs,
+            [
+                keras.layers.Dense(3, kernel_regularizer=L1(0.1), name=name)(
+                    inputs
+                )
+                for name in ("first", "second")
+            ],
+        )
         several = keras.optimizers.MultiOptimizer(
             keras.optimizers.OptimizerMap(first, {".*second/kernel": second})
         )
-        fit(model, several)
+        fit(model, several, epochs=4, y=[Y, Y], loss=["mse", "mse"])
         return model.get_weights()
 
-    both = trained(proximal_sgd(), sgd())
     plain = trained(sgd(), sgd())
-    assert (both[0] == 0).any()
-    assert not (both[2] == 0).any()
-    assert not (plain[0] == 0).any()
-    # The second pays by the gradient as before: it is not far off.
-    np.testing.assert_allclose(both[2], plain[2], atol=0.05)
-    assert np.abs(both[2] - trained(sgd(), proximal_sgd())[2]).max() > 1e-4
+    first = trained(proximal_sgd(), sgd())
+    second = trained(sgd(), proximal_sgd())
+    assert not any((weights == 0).any() for weights in plain[::2])
+    assert (first[0] == 0).any()
+    assert (second[2] == 0).any()
+    np.testing.assert_allclose(first[2], plain[2], atol=1e-6)
+    np.testing.assert_allclose(second[0], plain[0], atol=1e-6)
 
 
 # Models and precision ---------------------------------------------------------
@@ -255,6 +256,8 @@ def test_one_of_several_optimizers_steps_for_its_own_weights():
     "policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float64"]
 )
 def test_other_precisions_have_zeros_too(policy):
+    if (BACKEND, policy) == ("jax", "float64"):
+        pytest.skip("JAX has float32 in its place.")
     model = linear(L1(0.05) + GroupLasso(0.01, axis=0), dtype=policy)
     fit(model, Proximal(keras.optimizers.Adam(0.05)), epochs=3)
     assert 0 < np.mean(kernel(model) == 0) < 1

@@ -240,7 +240,7 @@ REFUSED = {
     ("regularizer", "message"), REFUSED.values(), ids=REFUSED
 )
 def test_sums_whose_step_nobody_knows_are_refused(regularizer, message):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="proximal step") as caught:
         proximal_terms(regularizer)
     assert str(caught.value) == message
 
