@@ -12,13 +12,14 @@ import keras
 
 from l2keras._types import Tensor
 
-# What is to be returned for a regularizer and its weights: `None` for what
-# Keras returns.
-Instead: TypeAlias = Callable[[Any, Tensor], Tensor | None]
+Call: TypeAlias = Callable[[Any, Tensor], Tensor]
 
 
-def replace(instead: Instead) -> None:
-    """Has Keras's own `L1` and `L1L2` return what a function does."""
+def replace(instead: Callable[[Call, Any, Tensor], Tensor]) -> None:
+    """Has Keras's own `L1` and `L1L2` return what a function does.
+
+    It is called with what Keras calls, the regularizer, and the weights.
+    """
     for kind in (keras.regularizers.L1, keras.regularizers.L1L2):
         original = kind.__call__
         if not hasattr(original, "__wrapped__"):
@@ -26,11 +27,10 @@ def replace(instead: Instead) -> None:
 
 
 def _replaced(
-    original: Callable[[Any, Tensor], Tensor], instead: Instead
-) -> Callable[[Any, Tensor], Tensor]:
+    original: Call, instead: Callable[[Call, Any, Tensor], Tensor]
+) -> Call:
     @functools.wraps(original)
     def call(regularizer: Any, x: Tensor) -> Tensor:
-        value = instead(regularizer, x)
-        return original(regularizer, x) if value is None else value
+        return instead(original, regularizer, x)
 
     return call

@@ -29,6 +29,8 @@ from l2keras.strengths import step as steps
 
 _takers: weakref.WeakSet[keras.optimizers.Optimizer] = weakref.WeakSet()
 
+_OF_KERAS = (keras.regularizers.L1, keras.regularizers.L1L2)
+
 Penalty: TypeAlias = Callable[[Term, Tensor], Tensor]
 
 
@@ -74,9 +76,9 @@ def _are_taken(weights: Any) -> bool:
 
 
 def _has_proximal(regularizer: Any) -> bool:
-    return getattr(regularizer, "has_proximal", False) or type(regularizer) in (
-        keras.regularizers.L1,
-        keras.regularizers.L1L2,
+    return (
+        getattr(regularizer, "has_proximal", False)
+        or type(regularizer) in _OF_KERAS
     )
 
 
@@ -86,24 +88,31 @@ def _with_gradient(term: Term, weights: Tensor) -> Tensor:
 
 def _without_gradient(term: Term, weights: Tensor) -> Tensor:
     """Returns a term's penalty, with the gradient of what is smooth alone."""
+    if not _has_proximal(term.regularizer):
+        return term.penalty(weights)
+    still = _still(weights)
     if type(term.regularizer) is keras.regularizers.L1L2:
-        value = _l1_l2_of_keras(term.regularizer, weights)
-        return ops.cast(value, weights.dtype)
-    if _has_proximal(term.regularizer):
-        weights = ops.stop_gradient(weights)
-    return term.penalty(weights)
+        value = term.penalty(still)
+        return value + _gradient_of_l2(term.regularizer, weights, still)
+    return term.penalty(still)
 
 
-def _penalty_of_keras(regularizer: Any, weights: Any) -> Tensor | None:
-    if type(regularizer) is keras.regularizers.L1 and are_taken(weights):
-        # It is asked again, and does not know these.
-        return regularizer(ops.stop_gradient(weights))
-    if type(regularizer) is keras.regularizers.L1L2 and are_taken(weights):
-        return _l1_l2_of_keras(regularizer, weights)
-    return None
+def _penalty_of_keras(call: Any, regularizer: Any, weights: Any) -> Tensor:
+    """Returns what Keras's own `L1` or `L1L2` does, and that gradient alone."""
+    if type(regularizer) not in _OF_KERAS or not are_taken(weights):
+        return call(regularizer, weights)
+    still = _still(weights)
+    value = call(regularizer, still)
+    if type(regularizer) is keras.regularizers.L1L2:
+        value = value + _gradient_of_l2(regularizer, weights, still)
+    return value
 
 
-def _l1_l2_of_keras(regularizer: Any, weights: Any) -> Tensor:
-    l1 = keras.regularizers.L1(regularizer.l1)
-    l2 = keras.regularizers.L2(regularizer.l2)
-    return l1(ops.stop_gradient(weights)) + l2(weights)
+def _gradient_of_l2(regularizer: Any, weights: Any, still: Tensor) -> Tensor:
+    """Returns zero, with the gradient of the squares in Keras's `L1L2`."""
+    squares = keras.regularizers.L2(regularizer.l2)
+    return squares(weights) - squares(still)
+
+
+def _still(weights: Any) -> Tensor:
+    return ops.stop_gradient(ops.convert_to_tensor(weights))
