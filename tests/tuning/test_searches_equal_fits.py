@@ -70,7 +70,7 @@ KINDS = {
     "proximal steps": Kind(
         net(
             optimizer=lambda: l2keras.Proximal(optimizers.Adam(0.01)),
-            regularizer=lambda s: l2keras.L1(s) + l2keras.GroupLasso(s),
+            regularizer=l2keras.L1,
         ),
         "Proximal wraps another optimizer",
         NOT_JAX,
