@@ -11,6 +11,7 @@ from l2keras.optimizers.conversions import (
     weight_decay_from_l2,
     weight_decay_from_timescale,
 )
+from l2keras.optimizers.proximal import Proximal
 from l2keras.optimizers.weight_decay import DecoupledWeightDecay
 from l2keras.plots import plot_loss_split, plot_strength_path
 from l2keras.regularizers.base import Regularizer, Sum
@@ -41,6 +42,7 @@ __all__ = [
     "JoinedSchedule",
     "LinearSchedule",
     "PenaltyScheduler",
+    "Proximal",
     "RegularizationLogger",
     "Regularizer",
     "Sum",

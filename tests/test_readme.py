@@ -22,7 +22,7 @@ def blocks(language):
 
 def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    example, built, tuned = blocks("python")
+    example, built, sparse, tuned = blocks("python")
     names = {}
     exec(compile(example, str(README), "exec"), names)
     printed = capsys.readouterr().out.splitlines()
@@ -43,6 +43,10 @@ def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
     exec(compile(built, str(README), "exec"), names)
     assert len(names["backbone"].losses) == 53  # Of 54 kernels.
     assert "No penalty" in capsys.readouterr().out
+    exec(compile(sparse, str(README), "exec"), names)
+    number, text = capsys.readouterr().out.split(maxsplit=1)
+    assert 5 <= int(number) <= 60
+    assert text == "of 64 units are off\n"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The best strength, .* at the edge")
         exec(compile(tuned, str(README), "exec"), names)

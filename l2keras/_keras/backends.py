@@ -119,6 +119,16 @@ def to_float32(value: Tensor) -> Tensor:
     return keras.ops.cast(value, "float32")
 
 
+def at_least_float32(value: Tensor) -> Tensor:
+    """Returns `value` in a type that sums do not overflow or coarsen."""
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    return (
+        value
+        if dtype in ("float32", "float64")
+        else keras.ops.cast(value, "float32")
+    )
+
+
 def stack_detached(values: list[Tensor]) -> Tensor:
     """Returns numbers as a float32 vector that no gradient flows through.
 

@@ -84,6 +84,23 @@ def is_trained(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
     return any(each is variable for each in layer._trainable_variables)
 
 
+def variable_of(
+    model: keras.layers.Layer, weights: Any
+) -> keras.Variable | None:
+    """Returns the variable that a regularizer of a model was called with.
+
+    Its value, in JAX's stateless scopes. `None` for the outputs of a layer.
+    """
+    if isinstance(weights, keras.Variable):
+        return weights
+    if keras.backend.backend() != "jax":
+        return None
+    return next(
+        (each for each in model.trainable_variables if each.value is weights),
+        None,
+    )
+
+
 def carry(layer: keras.layers.Layer, state: State) -> bool:
     """Makes Keras carry `state` through compiled steps with the layer.
 

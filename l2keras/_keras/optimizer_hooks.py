@@ -23,9 +23,7 @@ def weight_decay(model: keras.Model, variable: keras.Variable) -> float:
 
     `exclude_from_weight_decay` is public, but not what it excluded.
     """
-    optimizer: Any = getattr(model, "optimizer", None)
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
+    optimizer: Any = chain(getattr(model, "optimizer", None))[-1]
     decay = getattr(optimizer, "weight_decay", None)
     if not decay or not variable.trainable:
         return 0.0
@@ -152,6 +150,29 @@ class SharesVariables:
     _model_variables_moving_average = OfInnerOptimizer()
 
 
+def chain(optimizer: Any) -> list[Any]:
+    """Returns an optimizer and those that it wraps, the outermost first.
+
+    Through Keras's `LossScaleOptimizer` as well.
+    """
+    found = [optimizer]
+    while (inner := getattr(found[-1], "inner_optimizer", None)) is not None:
+        found.append(inner)
+    return found
+
+
+def optimizers_of(optimizer: Any, variable: keras.Variable) -> list[Any]:
+    """Returns an optimizer and those that it has update a variable.
+
+    Through Keras's `MultiOptimizer` too, which has another for each variable,
+    and knows it before it is built.
+    """
+    found = chain(optimizer)
+    if hasattr(found[-1], "optimizers"):
+        found += chain(found[-1]._optimizer_map(variable))
+    return found
+
+
 # Whose step it is -------------------------------------------------------------
 
 
@@ -201,7 +222,6 @@ def counter(optimizer: Any) -> Counter:
 
     With gradient accumulation they are no variable, but computed from one.
     """
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
+    optimizer = chain(optimizer)[-1]
     steps = getattr(optimizer, "gradient_accumulation_steps", None)
     return Counter(optimizer._iterations, steps or 1)

@@ -105,15 +105,22 @@ def _outermost(
     return first
 
 
-def _has(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> bool:
-    """Tells whether an optimizer is among a model's attributes.
+def is_in(outer: Any, optimizer: keras.optimizers.Optimizer) -> bool:
+    """Tells whether an optimizer is another, or inside it.
 
-    Or inside one, as in Keras's `LossScaleOptimizer` and `MultiOptimizer`.
+    As in Keras's `LossScaleOptimizer` and `MultiOptimizer`.
     """
     return any(
         optimizer in wrapper.chain(each)
+        for link in wrapper.chain(outer)
+        for each in [link, *getattr(link, "optimizers", [])]
+    )
+
+
+def _has(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> bool:
+    """Tells whether an optimizer is among a model's attributes."""
+    return any(
+        is_in(value, optimizer)
         for value in list(vars(model).values())
         if isinstance(value, keras.optimizers.Optimizer)
-        for outer in wrapper.chain(value)
-        for each in [outer, *getattr(outer, "optimizers", [])]
     )

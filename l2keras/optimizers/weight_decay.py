@@ -15,6 +15,7 @@ from l2keras._keras import backends
 from l2keras._types import StrengthLike, Tensor
 from l2keras.optimizers import decayed_weights, trained_model, wrapper
 from l2keras.optimizers.decayed_weights import DecayedWeight
+from l2keras.optimizers.proximal import Proximal
 from l2keras.optimizers.wrapper import OptimizerWrapper
 from l2keras.strengths.strength import Strength
 from l2keras.weights import paths
@@ -134,6 +135,14 @@ class DecoupledWeightDecay(OptimizerWrapper):
                     f"Argument `{argument}` must be a boolean. "
                     f"Received: {argument}={value!r}"
                 )
+        if cautious and wrapper.find(optimizer, Proximal) is not None:
+            innermost = type(wrapper.chain(optimizer)[-1]).__name__
+            raise ValueError(
+                "With `cautious=True` the decay looks at the update, of which "
+                "proximal steps are no part, and would move what they made "
+                "zero. Put it inside: `Proximal(DecoupledWeightDecay("
+                f"{innermost}(...), ...))`."
+            )
         self._rules = strengths
         self.coupled_to_learning_rate = coupled_to_learning_rate
         self.cautious = cautious

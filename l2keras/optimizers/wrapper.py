@@ -14,6 +14,7 @@ import keras
 
 from l2keras._keras import optimizer_hooks
 from l2keras._keras.optimizer_hooks import OfInnerOptimizer
+from l2keras._keras.optimizer_hooks import chain as chain
 from l2keras._types import Tensor
 
 _Wrapper = TypeVar("_Wrapper", bound="OptimizerWrapper")
@@ -246,19 +247,6 @@ class OptimizerWrapper(
                 for name, value in config.items()
             }
         )
-
-
-def chain(
-    optimizer: keras.optimizers.Optimizer,
-) -> list[keras.optimizers.Optimizer]:
-    """Returns an optimizer and those that it wraps, the outermost first.
-
-    Through Keras's `LossScaleOptimizer` as well.
-    """
-    found = [optimizer]
-    while (inner := getattr(found[-1], "inner_optimizer", None)) is not None:
-        found.append(inner)
-    return found
 
 
 def find(optimizer: Any, kind: type[_Wrapper]) -> _Wrapper | None:

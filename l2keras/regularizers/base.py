@@ -19,6 +19,7 @@ from keras import ops
 
 from l2keras import _validation
 from l2keras._types import StrengthLike, Tensor
+from l2keras.regularizers import proximal_steps
 from l2keras.regularizers.terms import Term
 from l2keras.strengths.strength import Scale, Strength, number, shown
 
@@ -47,6 +48,10 @@ class Regularizer(keras.regularizers.Regularizer):
     A subclass with arguments of its own stores each under its name and hands
     the strength to `super().__init__`; `get_config` then finds them all.
 
+    Where there is a second formula, that of the penalty's proximal step, a
+    subclass may write `proximal(self, weights, threshold)` as well, and
+    `l2keras.Proximal` makes its zeros exact.
+
     Args:
         strength: Finite number >= 0, or a schedule: a callable from the
             optimizer's step (a float32 tensor of shape `()`) to one, that Keras
@@ -74,6 +79,7 @@ class Regularizer(keras.regularizers.Regularizer):
 
     _strength_name = "strength"
     _scale: float | Scale = 1.0
+    _has_proximal = False
 
     def __init__(self, strength: StrengthLike = 0.01) -> None:
         self._strength = Strength.of(strength, self._strength_name)
@@ -87,6 +93,17 @@ class Regularizer(keras.regularizers.Regularizer):
                 f"argument `{min(taken)}`: the config holds the state of that "
                 "name."
             )
+        penalty, proximal = (
+            next(each for each in cls.__mro__ if name in vars(each))
+            for name in ("penalty", "proximal")
+        )
+        # Who derives from `L1` and writes another penalty has not the proximal
+        # step of `L1`.
+        cls._has_proximal = (
+            proximal is not Regularizer
+            and issubclass(proximal, penalty)
+            and cls.__call__ is Regularizer.__call__
+        )
 
     @property
     def strength(self) -> StrengthLike:
@@ -136,8 +153,35 @@ class Regularizer(keras.regularizers.Regularizer):
             "`penalty(self, weights)`, the penalty at unit strength."
         )
 
+    def proximal(self, weights: Tensor, threshold: Tensor | float) -> Tensor:
+        """Returns the proximal step of the penalty: a subclass's formula.
+
+            argmin_u  sum_i (u_i - w_i)**2 / (2 t_i) + penalty(u)
+
+        Args:
+            weights: Tensor of any shape, in float32 or float64.
+            threshold: `t`, >= 0: a number, or a tensor of shape `()`, or one
+                like the weights. The strength times the length of a step.
+
+        Returns:
+            Tensor like the weights.
+        """
+        raise NotImplementedError(
+            f"Class `{type(self).__name__}` must define "
+            "`proximal(self, weights, threshold)`, the proximal step of its "
+            "penalty, to take one."
+        )
+
+    @property
+    def has_proximal(self) -> bool:
+        """Whether there is a proximal step, and it is that of its penalty."""
+        return self._has_proximal
+
     def __call__(self, weights: Tensor) -> Tensor:
         """Returns strength times penalty.
+
+        No gradient flows through a penalty whose proximal step is taken: see
+        `proximal_steps`.
 
         Args:
             weights: Tensor or variable of any shape and floating type.
@@ -148,8 +192,9 @@ class Regularizer(keras.regularizers.Regularizer):
         """
         wide = _widen(weights)
         terms = self.terms
+        penalty = proximal_steps.penalty_of(terms, weights)
         values = [
-            term.strength.times(term.penalty(wide), weights, self)
+            term.strength.times(penalty(term, wide), weights, self)
             for term in terms
             # One that is alone is computed all the same: whoever takes its
             # gradient wants one that is zero, and not none.

@@ -15,6 +15,10 @@ class L1(Regularizer):
 
         l1 * sum |w|
 
+    Its gradient pushes towards zero, and is 0 at zero. No weight comes to lie
+    exactly there by it: for zeros that are exact train with
+    `l2keras.Proximal`.
+
     Reference:
         Tibshirani, *Regression Shrinkage and Selection via the Lasso*, JRSS B
         58 (1996).
@@ -43,7 +47,13 @@ class L1(Regularizer):
         return self.strength
 
     def penalty(self, weights: Tensor) -> Tensor:
-        return ops.sum(ops.abs(weights))
+        # Not `ops.abs`: on JAX its gradient at zero is 1.
+        return ops.sum(weights * ops.stop_gradient(ops.sign(weights)))
+
+    def proximal(self, weights: Tensor, threshold: Tensor | float) -> Tensor:
+        return ops.sign(weights) * ops.maximum(
+            ops.abs(weights) - threshold, 0.0
+        )
 
 
 @keras.saving.register_keras_serializable(package="l2keras")

@@ -148,7 +148,7 @@ def _read_of_running_model(weights: Any) -> Reading | None:
         return None
     model = running.model
     by_hand = set_by_hand(model)
-    optimizer, problem = _optimizer_of(model, weights)
+    optimizer, problem = optimizer_of(model, weights)
     if optimizer is None:
         if by_hand is None:
             return None
@@ -218,7 +218,7 @@ def set_by_hand(model: keras.Model) -> StepSetByHand | None:
     return None
 
 
-def _optimizer_of(model: keras.Model, weights: Any) -> tuple[Any, str]:
+def optimizer_of(model: keras.Model, weights: Any) -> tuple[Any, str]:
     """Returns the optimizer that trains some weights of a model.
 
     That is the model's own, or another of its attributes if it is that which

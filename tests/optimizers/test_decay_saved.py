@@ -133,3 +133,4 @@ def test_a_killed_training_ends_where_it_would_have(tmp_path):
     again = start_python(PROGRAM, tmp_path / "backup")
     one, other = (out.splitlines()[-1] for out in outputs([whole, again]))
     assert one == other
+    assert 0.0 in json.loads(one)[0][0]  # By proximal steps.

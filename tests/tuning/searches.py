@@ -17,6 +17,8 @@ from l2keras.tuning import fit_trainer, stack_trainer
 # Where a choice lies is of no concern to most of these tests.
 EXPECTED_WARNINGS = [
     pytest.mark.filterwarnings("ignore:The best strength"),
+    # Nor what such short trainings come to.
+    pytest.mark.filterwarnings("ignore:Nothing in .* is zero"),
     # Of Keras, about a layer that takes no part.
     pytest.mark.filterwarnings("ignore:Gradients do not exist"),
 ]

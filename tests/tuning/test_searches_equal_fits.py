@@ -67,6 +67,14 @@ KINDS = {
     "AdamW": Kind(
         net(optimizer=lambda: optimizers.AdamW(0.01, weight_decay=0.1))
     ),
+    "proximal steps": Kind(
+        net(
+            optimizer=lambda: l2keras.Proximal(optimizers.Adam(0.01)),
+            regularizer=l2keras.L1,
+        ),
+        "Proximal wraps another optimizer",
+        NOT_JAX,
+    ),
     "a learning rate that falls": Kind(
         net(
             optimizer=lambda: optimizers.SGD(

@@ -28,13 +28,14 @@ callbacks = [keras.callbacks.BackupAndRestore(each) for each in sys.argv[1:2]]
 if "dies" in sys.argv:
     callbacks.append(Dies())
 x, y = documented_data(samples=64)
-model = documented_model(None, None)
+model = documented_model(l2keras.L1(0.02), None)
+decay = l2keras.DecoupledWeightDecay(
+    keras.optimizers.SGD(0.05, momentum=0.9),
+    {"hidden/.*": rising_schedule()},
+    default=0.1,
+)
 model.compile(
-    l2keras.DecoupledWeightDecay(
-        keras.optimizers.Adam(0.01),
-        {"hidden/.*": rising_schedule()},
-        default=0.1,
-    ),
+    l2keras.Proximal(decay),
     "categorical_crossentropy",
 )
 model.fit(

@@ -1,7 +1,9 @@
 """Trains on one device and on several, with each of some optimizers.
 
+Weights may have penalties, for which proximal steps are taken.
+
 On TensorFlow on two of a `MirroredStrategy`, on JAX on four that each have a
-share of the data. Argument: which optimizers, "decay" or "nested". Prints
+share of the data. Argument: which optimizers, "alone" or "nested". Prints
 pairs of weights, those of one device first.
 """
 
@@ -30,19 +32,39 @@ def nested(order, learning_rate):
     return NESTED[order](keras.optimizers.Adam(learning_rate))
 
 
-# How the optimizer is made, and whether on several devices in a loss scale.
+def proximal(inner):
+    return l2keras.Proximal(inner)
+
+
+def penalties():
+    groups = l2keras.GroupLasso(rising_schedule(), axis=0)
+    return groups + l2keras.L1(0.01), keras.regularizers.L1(0.01)
+
+
+# How the optimizer is made, whether on several devices in a loss scale, and the
+# regularizers of the model.
 CASES = {
-    "decay": [(decay, False), (lambda: decay(cautious=True), True)],
+    "alone": [
+        (decay, False, None),
+        (lambda: decay(cautious=True), True, None),
+        (
+            lambda: proximal(keras.optimizers.SGD(0.1, momentum=0.9)),
+            False,
+            penalties,
+        ),
+        (lambda: proximal(keras.optimizers.Adam(0.02)), True, penalties),
+    ],
     "nested": [
-        (lambda: nested("threshold outside", 0.01), False),
-        (lambda: nested("threshold inside", 0.02), True),
+        (lambda: nested("threshold outside", 0.01), False, None),
+        (lambda: nested("threshold inside", 0.02), True, None),
     ],
 }
 
 
-def train(make, scope=contextlib.nullcontext, scaled=False):
+def train(make, penalties, scope=contextlib.nullcontext, scaled=False):
     with scope():
-        model = documented_model(None, None)
+        both = (None, None) if penalties is None else penalties()
+        model = documented_model(*both)
         optimizer = make()
         if scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -61,9 +83,11 @@ if keras.backend.backend() == "tensorflow":
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
     scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
-alone = [train(make) for make, _ in cases]
+alone = [train(make, penalties) for make, _, penalties in cases]
 if keras.backend.backend() == "jax":
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     assert len(keras.distribution.list_devices()) == 4
-together = [train(make, scope, scaled) for make, scaled in cases]
+together = [
+    train(make, penalties, scope, scaled) for make, scaled, penalties in cases
+]
 print(json.dumps(list(zip(alone, together, strict=True))))

@@ -1,0 +1,296 @@
+"""Zeros that are exact: proximal steps after an optimizer's updates."""
+
+import functools
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from l2keras._keras import backends, optimizer_hooks, trainer_hooks
+from l2keras._types import Tensor
+from l2keras.optimizers import (
+    proximal_warnings,
+    step_lengths,
+    trained_model,
+    wrapper,
+)
+from l2keras.optimizers.wrapper import OptimizerWrapper
+from l2keras.regularizers import proximal_steps
+from l2keras.regularizers.proximal_terms import ProximalTerm, proximal_terms
+from l2keras.strengths.strength import multiplied
+from l2keras.strengths.updates import strengths_at_update
+from l2keras.weights import paths
+from l2keras.weights.paths import Weight
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class Proximal(OptimizerWrapper):
+    """Takes weights to exactly zero, where their penalties ask for it.
+
+    By the gradient of `L1` or `GroupLasso` weights come near zero and not to
+    it. Here no gradient is taken of such a penalty. Each update of the
+    optimizer that is wrapped is followed by the penalty's proximal step
+
+        w <- argmin_u  sum_i (u_i - w_i)**2 / (2 a_i) + strength * penalty(u)
+
+    where `a_i` is how far the optimizer moves the weight for a steady gradient
+    of 1: the learning rate under `SGD`, what momentum makes of it, and for
+    each weight another under `Adam` and its like. So training comes to rest
+    where loss and penalty together are least, as with the gradient, and zeros
+    there are zeros.
+
+    It is for whatever weights have `L1`, `GroupLasso`, a sum of `L1` and one
+    `GroupLasso`, Keras's own `L1`, or a regularizer of yours that defines
+    `proximal`. Smooth ones stay a gradient: `L2`, also as a part of `L1L2` or
+    of a sum. Penalties of activities do so too. In the loss and in the logs
+    everything is as before.
+
+    The strength may be a schedule, be scaled, or be tuned. What is clipped is
+    the gradient, and so the data loss's alone. A weight that gets no gradient
+    in a step gets no proximal step. A weight whose gradient has been zero so
+    far is moved far by Adam and its like, so it goes to zero at once: rows of
+    an embedding that no batch has had yet, say. Use `SGD` for those.
+
+    Plain `SGD` on small batches does not keep zeros at zero, as each batch
+    brings some back: give it momentum.
+
+    In a loop of your own compile the model with it all the same, take the
+    gradient of a loss with `sum(model.losses)`, and have it apply the
+    gradients.
+
+    Reference:
+        Yun, Lozano & Yang, *Adaptive Proximal Gradient Methods for Structured
+        Neural Networks*, NeurIPS 2021. Parikh & Boyd, *Proximal Algorithms*,
+        Foundations and Trends in Optimization 1 (2014).
+
+    Args:
+        optimizer: `SGD`, `Adam`, `AdamW`, `Nadam`, `RMSprop` or `Adagrad` of
+            Keras, or one of them in a `DecoupledWeightDecay`.
+        name: String, the optimizer's name. Defaults to one that Keras makes.
+
+    Attributes:
+        inner_optimizer: The optimizer that is wrapped.
+
+    Raises:
+        TypeError: If `optimizer` is no optimizer of Keras.
+        ValueError: If it is another than these, keeps averages of the weights
+            (`use_ema`), or has a `Proximal` inside. When built: if no model is
+            compiled with it, no weight has a penalty with a proximal step, or a
+            weight has a sum of penalties that has none.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> dense = keras.layers.Dense(
+    ...     3, kernel_initializer="ones", kernel_regularizer=l2keras.L1(10.0)
+    ... )
+    >>> model = keras.Sequential([keras.Input((4,)), dense])
+    >>> model.compile(l2keras.Proximal(keras.optimizers.SGD(0.1)), "mse")
+    >>> history = model.fit(ops.ones((8, 4)), ops.ones((8, 3)), verbose=0)
+    >>> float(ops.max(ops.abs(dense.kernel)))
+    0.0
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(optimizer, name=name)
+        self._weights: dict[Any, Weight] = {}
+        self._model: Callable[[], keras.Model | None] = lambda: None
+        self._memory: keras.Variable | None = None
+        self._was_checked = False
+        proximal_steps.announce(self)
+
+    def check_inner(self, optimizer: Any) -> None:
+        super().check_inner(optimizer)
+        if wrapper.find(optimizer, Proximal) is not None:
+            raise ValueError(
+                "Argument `optimizer` must not be a `Proximal`, nor wrap one: "
+                "each step would be taken twice."
+            )
+        innermost = wrapper.chain(optimizer)[-1]
+        if not step_lengths.is_known(innermost):
+            raise ValueError(
+                "`Proximal` must know how far the optimizer moves each weight, "
+                "and knows it of Keras's "
+                f"{step_lengths.known_names()}. Received: "
+                f"{type(innermost).__name__}"
+            )
+        if innermost.use_ema:
+            raise ValueError(
+                "The optimizer must not put averages in place of the weights: "
+                "a weight that is zero now was not so always, and its average "
+                "is not. Make it with `use_ema=False`. Received: "
+                f"{type(innermost).__name__}(use_ema=True)"
+            )
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        self.check_inner(self.inner_optimizer)  # What was set since, too.
+        if variables:  # None at all when Keras loads a model from HDF5.
+            self._find_weights(variables)
+        was_built = self.built
+        super().build(variables)
+        if not was_built and step_lengths.adds_up(self.innermost_optimizer):
+            self._memory = self.innermost_optimizer.add_variable(
+                (), name="memory"
+            )
+
+    def _find_weights(self, variables: list[keras.Variable]) -> None:
+        """Finds the weights and their model.
+
+        Raises:
+            ValueError: If none is compiled with it, or there is nothing to do.
+        """
+        model = trained_model.find(self, variables)
+        if not trained_model.is_in(model.optimizer, self):
+            raise ValueError(
+                f"A model must be compiled with `{type(self).__name__}`: in "
+                "its `optimizer` penalties find that no gradient is to be "
+                "taken of them. Call `model.compile(optimizer, ...)` before "
+                "the first gradient is taken, in a loop of your own as well. "
+                f"Received: model {model.name!r}, whose `optimizer` is another"
+            )
+        keys = {self.variable_key(variable) for variable in variables}
+        weights = {
+            key: weight
+            for weight in paths.own_weights(model)
+            if (key := self.variable_key(weight.variable)) in keys
+        }
+        stepped = [each for each in weights.values() if _terms(each)]
+        if not stepped:
+            raise ValueError(
+                "None of the weights that are trained has a penalty with a "
+                "proximal step, such as `L1` or `GroupLasso`, so there is "
+                f"nothing for `{type(self).__name__}` to do. Give some a "
+                "`kernel_regularizer=`, or call "
+                "`l2keras.apply_regularizers(model, ...)`, or compile with "
+                f"`{type(self.inner_optimizer).__name__}` alone. Received: "
+                f"model {model.name!r}"
+            )
+        proximal_warnings.warn_of_normalized(model, stepped)
+        self._model, self._weights = weakref.ref(model), weights
+
+    def around_update(
+        self,
+        update: Callable[[], None],
+        variables: list[keras.Variable],
+        learning_rate: Tensor,
+    ) -> None:
+        """Makes the update, and the proximal steps after it."""
+        update()
+        learning_rate = backends.at_least_float32(
+            ops.convert_to_tensor(learning_rate)
+        )
+        rate = learning_rate
+        if self._memory is not None:
+            backends.update(
+                lambda before, now: step_lengths.added_up(
+                    self.innermost_optimizer, before, now
+                ),
+                [self._memory],
+                [learning_rate],
+            )
+            rate = ops.cast(
+                ops.convert_to_tensor(self._memory), learning_rate.dtype
+            )
+        for variable, terms, thresholds in self._steps(
+            variables, learning_rate, rate
+        ):
+            backends.update(_stepping(terms), [variable], *thresholds)
+
+    def _steps(
+        self, variables: list[Any], learning_rate: Tensor, rate: Tensor
+    ) -> list[tuple[Any, list[ProximalTerm], list[list[Tensor]]]]:
+        """Returns which variables take steps, and with which thresholds."""
+        # What regularizers the weights have may have changed since they were
+        # found, so they are looked at anew.
+        found = [
+            (variable, terms)
+            for variable in variables
+            if (weight := self._weights.get(self.variable_key(variable)))
+            and (
+                terms := [
+                    term for term in _terms(weight) if not term.strength.is_zero
+                ]
+            )
+        ]
+        strengths = iter(
+            strengths_at_update(
+                self._model(),
+                self.iterations,
+                [term.strength for _, terms in found for term in terms],
+            )
+        )
+        steps = []
+        for variable, terms in found:
+            length = step_lengths.step_length(
+                self.innermost_optimizer, variable, learning_rate, rate
+            )
+            thresholds = [[multiplied(next(strengths), length)] for _ in terms]
+            steps.append((variable, terms, thresholds))
+        return steps
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Ends training, as Keras's optimizers do."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+        if not self._was_checked and self.built:
+            self._was_checked = True
+            self._warn_of_short_steps()
+
+    def _warn_of_short_steps(self) -> None:
+        counter = optimizer_hooks.counter(self.innermost_optimizer)
+        if sys.exc_info()[0] is not None or not trainer_hooks.is_readable(
+            counter.variable
+        ):
+            return  # Training has failed, which has reasons of its own.
+        updates = counter.number()
+        rate = step_lengths.mean_rate(self.innermost_optimizer, updates)
+        steps = self._steps(
+            [weight.variable for weight in self._weights.values()], rate, rate
+        )
+        for variable, terms, thresholds in steps:
+            proximal_warnings.warn_if_nothing_is_zero(
+                self._weights[self.variable_key(variable)].path,
+                ops.convert_to_tensor(variable),
+                functools.partial(_stepped_at_once, terms, thresholds),
+                updates,
+            )
+
+
+def _terms(weight: Weight) -> list[ProximalTerm]:
+    """Returns the terms of a weight's regularizer that have proximal steps.
+
+    Raises:
+        ValueError: If there is no step for the sum of them.
+    """
+    try:
+        return proximal_terms(weight.variable.regularizer)
+    except ValueError as error:
+        raise ValueError(f"Weight {weight.path!r}: {error}") from None
+
+
+def _stepping(terms: list[ProximalTerm]) -> Callable[..., Tensor]:
+    """Returns a function from weights and thresholds to the next weights."""
+
+    def step(weights: Tensor, *thresholds: Tensor) -> Tensor:
+        wide = backends.at_least_float32(weights)
+        for term, threshold in zip(terms, thresholds, strict=True):
+            wide = term.step(wide, ops.cast(threshold, wide.dtype))
+        return ops.cast(wide, weights.dtype)
+
+    return step
+
+
+def _stepped_at_once(
+    terms: list[ProximalTerm],
+    thresholds: list[list[Tensor]],
+    weights: Tensor,
+    times: float,
+) -> Tensor:
+    """Returns weights after so many steps, taken as one."""
+    return _stepping(terms)(weights, *(each * times for (each,) in thresholds))

@@ -1,0 +1,78 @@
+"""What strengths are while an optimizer updates the weights.
+
+The optimizer knows the step. But scales, and a step that was set by hand, are
+states that a model carries, and on JAX an update is handed the values of the
+optimizer's variables and of the weights alone.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from l2keras._keras import backends
+from l2keras._keras.call_stack import running_model
+from l2keras._keras.carried_state import State
+from l2keras._types import Tensor
+from l2keras.strengths import step as steps
+from l2keras.strengths.strength import Strength
+
+
+def strengths_at_update(
+    model: keras.Model | None, counted: Tensor, strengths: Sequence[Strength]
+) -> list[Tensor | float]:
+    """Returns what strengths are in an update, as they were in the penalties.
+
+    Args:
+        model: The model that is trained, `None` if there is none any more.
+        counted: The optimizer's iterations before the update.
+        strengths: The strengths.
+    """
+    by_hand = None if model is None else steps.set_by_hand(model)
+    states: list[State] = [] if by_hand is None else [by_hand]
+    states += [each for strength in strengths for each in strength.states]
+    # Read here: inside, variables of the optimizer have no values on JAX.
+    counted = ops.convert_to_tensor(counted)
+    step = ops.cast(counted, "float32")
+    with _readable(states):
+        if by_hand is not None:
+            set_to, since = ops.unstack(ops.convert_to_tensor(by_hand.state), 2)
+            is_held = ops.equal(ops.cast(counted, since.dtype), since)
+            step = ops.where(is_held, ops.cast(set_to, "float32"), step)
+        return [strength.at(step) for strength in strengths]
+
+
+@contextlib.contextmanager
+def _readable(states: list[State]) -> Iterator[None]:
+    """Has states have their values inside, in compiled code too."""
+    if not states or keras.backend.backend() != "jax":
+        yield  # They are read by reference.
+        return
+    running = running_model()
+    if (
+        running is not None
+        and running.step == "train_step"
+        and isinstance(running.state, tuple | list)
+        and len(running.state) == 4
+    ):
+        mapping = list(
+            zip(
+                running.model.non_trainable_variables,
+                running.state[1],
+                strict=True,
+            )
+        )
+    elif backends.is_tracing():
+        mapping = [(each.state, _asked_of_host(each)) for each in states]
+    else:
+        yield
+        return
+    with keras.StatelessScope(state_mapping=mapping):
+        yield
+
+
+def _asked_of_host(state: State) -> Tensor:
+    dtype = state.state.dtype
+    return backends.ask_host(lambda: np.asarray(state.read(), dtype))

@@ -1,0 +1,158 @@
+"""At full batch, training ends where scikit-learn's solvers do."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from helpers import number
+from keras import ops
+
+from l2keras import L1, L1L2, GroupLasso, Proximal
+
+datasets = pytest.importorskip("sklearn.datasets")
+linear_model = pytest.importorskip("sklearn.linear_model")
+
+optimizers = keras.optimizers
+ROWS = 178  # As many as there are wines: the problems are solved at once.
+
+
+def standardized(values):
+    return (values - values.mean(0)) / values.std(0)
+
+
+def diabetes():
+    x, y = datasets.load_diabetes(return_X_y=True)
+    return standardized(x[:ROWS]), standardized(y[:ROWS, None])
+
+
+def wine():
+    x, y = datasets.load_wine(return_X_y=True)
+    return standardized(x), standardized(np.eye(3)[y])
+
+
+def cancer():
+    x, y = datasets.load_breast_cancer(return_X_y=True)
+    return standardized(x[:ROWS, ::3]), y[:ROWS, None]
+
+
+EXACT = {"fit_intercept": False, "tol": 1e-12, "max_iter": 100_000}
+
+# A row: the data, the loss and what it is multiplied by, the regularizer, and
+# the solver. scikit-learn halves the mean of the squares, and takes the mean
+# over rows only; Keras's is over all numbers. And it multiplies the data loss
+# of a logistic regression by `C`, and sums it.
+PROBLEMS = {
+    "Lasso": (
+        diabetes,
+        ("mse", 1.0),
+        L1(0.2),
+        linear_model.Lasso(0.1, **EXACT),
+    ),
+    "Lasso, Keras's own": (
+        diabetes,
+        ("mse", 1.0),
+        keras.regularizers.L1(0.2),
+        linear_model.Lasso(0.1, **EXACT),
+    ),
+    "ElasticNet": (
+        diabetes,
+        ("mse", 1.0),
+        L1L2(0.12, 0.08),
+        linear_model.ElasticNet(0.14, l1_ratio=0.06 / 0.14, **EXACT),
+    ),
+    "MultiTaskLasso": (
+        wine,
+        ("mse", 3.0),
+        GroupLasso(0.4, axis=0),
+        linear_model.MultiTaskLasso(0.2, **EXACT),
+    ),
+    "LogisticRegression": (
+        cancer,
+        ("binary_crossentropy", 12.0),
+        L1(0.36),
+        linear_model.LogisticRegression(
+            C=1 / (0.03 * ROWS),
+            l1_ratio=1.0,
+            solver="saga",
+            fit_intercept=False,
+            tol=1e-9,
+            max_iter=100_000,
+        ),
+    ),
+}
+STEPS = 500
+OPTIMIZERS = {
+    "SGD": lambda: optimizers.SGD(0.2),
+    "momentum": lambda: optimizers.SGD(0.05, momentum=0.9),
+    "Adam": lambda: optimizers.Adam(
+        optimizers.schedules.CosineDecay(0.1, STEPS)
+    ),
+}
+
+
+@functools.cache
+def solved(name):
+    data, _, _, solver = PROBLEMS[name]
+    x, y = data()
+    found = solver.fit(x, y if y.shape[1] > 1 else y[:, 0]).coef_
+    return x, y, np.atleast_2d(found).T
+
+
+def model_of_all():
+    """Returns a model that has a layer for each of the problems."""
+    keras.utils.set_random_seed(0)
+    inputs, outputs = [], []
+    for name, (_, (loss, _), regularizer, _) in PROBLEMS.items():
+        x, y, _ = solved(name)
+        inputs.append(keras.Input((x.shape[1],)))
+        layer = keras.layers.Dense(
+            y.shape[1],
+            use_bias=False,
+            activation=None if loss == "mse" else "sigmoid",
+            kernel_regularizer=regularizer,
+        )
+        outputs.append(layer(inputs[-1]))
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.filterwarnings("ignore:Objective did not converge")
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_ends_where_the_solvers_do(optimizer):
+    model = model_of_all()
+    losses, weights = zip(*(row[1] for row in PROBLEMS.values()), strict=True)
+    model.compile(
+        Proximal(OPTIMIZERS[optimizer]()),
+        loss=list(losses),
+        loss_weights=list(weights),
+    )
+    # One epoch of as many full batches: between epochs Keras takes its time.
+    xs, ys = (
+        [np.tile(solved(name)[place], (STEPS, 1)) for name in PROBLEMS]
+        for place in (0, 1)
+    )
+    model.fit(xs, ys, batch_size=ROWS, shuffle=False, verbose=0)
+    for name, found in zip(PROBLEMS, model.get_weights(), strict=True):
+        x, y, expected = solved(name)
+        assert 0 < np.mean(expected == 0) < 1
+        np.testing.assert_array_equal(found == 0, expected == 0, name)
+        if name != "LogisticRegression":
+            np.testing.assert_allclose(
+                found, expected, rtol=0, atol=1e-5, err_msg=name
+            )
+            continue
+
+        def objective(weights, x=x, y=y):
+            margins = (2 * y - 1) * (x @ weights)
+            penalty = 0.03 * np.abs(weights).sum()
+            return np.logaddexp(0, -margins).mean() + penalty
+
+        assert abs(objective(found) - objective(expected)) <= 1e-5
+    # What is reported is what was made least, penalties included.
+    assert number(sum(model.losses)) == pytest.approx(
+        sum(
+            number(row[2](ops.array(solved(name)[2], "float32")))
+            for name, row in PROBLEMS.items()
+        ),
+        rel=1e-4,
+    )

@@ -1,0 +1,274 @@
+"""Where a proximal step ends, nothing is to be gained by going elsewhere."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from regularizer_rows import small_model
+
+import l2keras
+from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule, Regularizer, Sum
+from l2keras.regularizers.proximal_terms import proximal_terms
+from l2keras.strengths import step as steps
+
+
+def stepped(regularizer, weights, threshold):
+    """Returns the weights after the steps of a regularizer."""
+    weights = ops.array(weights)
+    if isinstance(threshold, np.ndarray):
+        threshold = ops.array(threshold)
+    for term in proximal_terms(regularizer):
+        weights = term.step(weights, threshold * term.strength.number())
+    return ops.convert_to_numpy(weights).astype("float64")
+
+
+# A row: how to make the regularizer, and its penalty in NumPy.
+OPERATORS = {
+    "L1": (L1(1.0), lambda u: np.abs(u).sum()),
+    "Keras's L1": (keras.regularizers.L1(1.0), lambda u: np.abs(u).sum()),
+    # The smooth part has no step.
+    "L1L2": (L1L2(0.5, 3.0), lambda u: 0.5 * np.abs(u).sum()),
+    "Keras's L1L2": (
+        keras.regularizers.L1L2(0.5, 3.0),
+        lambda u: 0.5 * np.abs(u).sum(),
+    ),
+    "units": (
+        GroupLasso(2.0),
+        lambda u: 2.0 * np.sqrt((u**2).sum((0, 1))).sum(),
+    ),
+    "inputs": (
+        GroupLasso(8.0, axis=1),
+        lambda u: 8.0 * np.sqrt((u**2).sum((0, 2))).sum(),
+    ),
+    "pairs of axes": (
+        GroupLasso(1.0, axis=[0, -1]),
+        lambda u: np.sqrt((u**2).sum(1)).sum(),
+    ),
+    "elements": (
+        GroupLasso(1.0, axis=[0, 1, 2]),
+        lambda u: np.abs(u).sum(),
+    ),
+    "by size": (
+        GroupLasso(0.5, scale_by_size=True),
+        lambda u: 0.5 * 12**0.5 * np.sqrt((u**2).sum((0, 1))).sum(),
+    ),
+    "L1 and groups": (
+        GroupLasso(1.0) + L1(0.25) + keras.regularizers.L1(0.25),
+        lambda u: np.sqrt((u**2).sum((0, 1))).sum() + 0.5 * np.abs(u).sum(),
+    ),
+}
+
+
+def drawn(spread, seed=0):
+    """Returns weights in groups of several sizes, and their thresholds."""
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(size=(3, 4, 20))
+    for shape in ((1, 4, 1), (1, 1, 20)):
+        weights *= 10 ** rng.uniform(-2, 0.5, size=shape)
+    t = 0.4
+    if spread:
+        t = (t * 10 ** (spread * rng.normal(size=weights.shape))).astype("f4")
+    return weights.astype("float32"), t
+
+
+@pytest.mark.parametrize("spread", [0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    ("regularizer", "penalty"), OPERATORS.values(), ids=OPERATORS
+)
+def test_a_step_ends_where_nothing_is_to_be_gained(
+    regularizer, penalty, spread
+):
+    weights, t = drawn(spread)
+    after = stepped(regularizer, weights, t)
+    # Thresholds so far apart leave a large group some weight.
+    assert (after == 0).any() or spread == 1.0
+    assert (after != 0).any()
+    rng = np.random.default_rng(2)
+    t = np.broadcast_to(t, weights.shape).astype("float64")
+
+    def cost(u):
+        return ((u - weights) ** 2 / (2 * t)).sum() + penalty(u)
+
+    # Around it in all directions, and along each axis: the cost is convex.
+    single = np.eye(weights.size).reshape(-1, *weights.shape)
+    for way in [*rng.normal(size=(200, *weights.shape)), *single, *-single]:
+        for length in (1e-4, 1e-2):
+            moved = length * way * np.sqrt(t)
+            slack = 1e-6 * np.abs(weights * moved / t).sum()
+            assert cost(after + moved) >= cost(after) - slack
+
+
+def by_bisection(weights, t):
+    """Returns the step of the groups along the last axis, in float64."""
+    weights, t = weights.astype("float64"), t.astype("float64")
+    low = np.zeros(weights.shape[-1])
+    high = np.sqrt((weights**2).sum((0, 1)))
+    for _ in range(100):
+        middle = (low + high) / 2
+        is_above = ((weights / (middle + t)) ** 2).sum((0, 1)) > 1
+        low, high = (
+            np.where(is_above, middle, low),
+            np.where(is_above, high, middle),
+        )
+    some = ((weights / t) ** 2).sum((0, 1)) > 1
+    return np.where(some, weights * low / (low + t), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("spread", "atol"), [(0.1, 1e-6), (0.5, 1e-6), (1.0, 1e-5), (2.0, 1e-3)]
+)
+def test_the_norm_of_a_group_is_found(spread, atol):
+    for seed in range(20):
+        weights, t = drawn(spread, seed)
+        after = stepped(GroupLasso(1.0), weights, t)
+        expected = by_bisection(weights, t)
+        np.testing.assert_array_equal(after == 0, expected == 0)
+        largest = np.abs(weights).max((0, 1))
+        assert (np.abs(after - expected) <= atol * largest).all()
+
+
+@pytest.mark.parametrize("threshold", ["number", "tensor", "tensors"])
+@pytest.mark.parametrize("regularizer", [L1(1.0), GroupLasso(1.0)], ids=repr)
+def test_no_threshold_moves_nothing_and_a_large_one_all(regularizer, threshold):
+    weights, _ = drawn(0)
+    weights[0, 0, 0] = 0.0
+    weights[..., 1] = 0.0
+
+    def after(t):
+        given = {
+            "number": t,
+            "tensor": ops.array(t, "float32"),
+            "tensors": ops.full(weights.shape, t, "float32"),
+        }
+        return stepped(regularizer, weights, given[threshold])
+
+    np.testing.assert_allclose(after(0.0), weights, rtol=1e-6)
+    for large in (1e3, 1e10, 1e30):
+        np.testing.assert_array_equal(after(large), np.zeros(weights.shape))
+
+
+def test_groups_of_an_axis_that_is_not_there_are_refused():
+    with pytest.raises(ValueError, match="needs weights that have axis 2"):
+        GroupLasso(axis=2).proximal(ops.ones((3, 4)), 0.1)
+
+
+# Which regularizers have a step -----------------------------------------------
+
+
+class Doubled(L1):
+    """Another penalty than that of L1, whose step it inherits."""
+
+    def penalty(self, weights):
+        return 2 * super().penalty(weights)
+
+
+class Called(L1):
+    def __call__(self, weights):
+        return 2 * super().__call__(weights)
+
+
+class Named(L1):
+    """The same penalty."""
+
+
+class Box(Regularizer):
+    """A penalty with a step of its own."""
+
+    def penalty(self, weights):
+        return ops.sum(ops.maximum(ops.abs(weights) - 1, 0.0))
+
+    def proximal(self, weights, threshold):
+        return ops.where(ops.abs(weights) > 1, weights - threshold, weights)
+
+
+class OwnL1(keras.regularizers.L1):
+    """Somebody's own, which may return anything."""
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "number"),
+    [
+        (None, 0),
+        (L1(), 1),
+        (Named(), 1),
+        (Box(), 1),
+        (L2(), 0),
+        (Doubled(), 0),
+        (Called(), 0),
+        (OwnL1(0.1), 0),
+        (keras.regularizers.L2(), 0),
+        (L1L2(0.1, 0.1), 1),
+        (L1(LinearSchedule(0.0, 1.0, steps=5)), 1),
+        (Sum([L2(), L1(), GroupLasso(), Named()]), 3),
+        (Sum([Box(), L2(), L1L2(l2=0.5)]), 2),
+    ],
+    ids=repr,
+)
+def test_a_step_belongs_to_the_penalty_it_was_written_with(regularizer, number):
+    assert len(proximal_terms(regularizer)) == number
+
+
+def test_a_penalty_without_a_step_says_so():
+    assert not L2().has_proximal
+    with pytest.raises(NotImplementedError) as caught:
+        L2().proximal(ops.ones((2, 2)), 0.1)
+    assert str(caught.value) == (
+        "Class `L2` must define `proximal(self, weights, threshold)`, the "
+        "proximal step of its penalty, to take one."
+    )
+
+
+REFUSED = {
+    "groups of two kinds": (
+        GroupLasso(0.1) + GroupLasso(0.2, axis=0),
+        "A weight must not be in groups of two kinds, which overlap: there is "
+        "no proximal step for both at once. Keep one of them. Received: "
+        "GroupLasso(strength=0.1, axis=-1, scale_by_size=False) + "
+        "GroupLasso(strength=0.2, axis=0, scale_by_size=False)",
+    ),
+    "a step of one's own after L1": (
+        L1(0.1) + Box(0.2),
+        "The proximal step of a sum is known for `L1` and one `GroupLasso` "
+        "only. Write a regularizer with the penalty and the proximal step of "
+        "the sum, or keep one of them. Received: L1(l1=0.1) + "
+        "Box(strength=0.2)",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "message"), REFUSED.values(), ids=REFUSED
+)
+def test_sums_whose_step_nobody_knows_are_refused(regularizer, message):
+    with pytest.raises(ValueError, match="proximal step") as caught:
+        proximal_terms(regularizer)
+    assert str(caught.value) == message
+
+
+def test_the_strength_of_a_step_has_all_scales_and_schedules():
+    both = Sum([L1(LinearSchedule(0.0, 1.0, steps=10)), L2(0.5)])
+    both.set_scale(0.5)
+    (term,) = proximal_terms(both)
+    with steps.given(ops.array(4)):
+        assert term.strength.number() == pytest.approx(0.2)
+    keras_own = Sum([keras.regularizers.L1(0.5)])
+    keras_own.set_scale(0.25)
+    (term,) = proximal_terms(keras_own)
+    assert term.strength.number() == pytest.approx(0.125)
+
+
+# The gradient, where no steps are taken ---------------------------------------
+
+
+def test_the_gradient_of_l1_at_zero_is_zero():
+    model = small_model(L1(0.5))
+    kernel = model.layers[0].kernel
+    kernel.assign([[0.0, 1.0, -2.0, 0.0]] * 3)
+    model.layers[0].bias.assign(np.zeros(4))
+    # No data loss reaches the weights.
+    model.compile(keras.optimizers.SGD(0.5), lambda y, y_pred: 0.0 * y_pred)
+    model.fit(np.ones((2, 3)), np.ones((2, 4)), verbose=0)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(kernel), [[0.0, 0.75, -1.75, 0.0]] * 3
+    )
+    assert l2keras.L1(0.5)(ops.array([-0.0, -2.0])) == 1.0
