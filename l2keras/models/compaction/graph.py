@@ -101,6 +101,16 @@ class Graph:
             self._weights[id(layer)] = weights
         return weights
 
+    def rows_read(self, channels: Channels) -> int:
+        """Returns how many numbers of an input an `Embedding` can look up."""
+        rows = [
+            len(call.weights["embeddings"])
+            for call in self.calls
+            if any(each is channels for each in call.inputs)
+            and "embeddings" in call.weights
+        ]
+        return min(rows, default=2)
+
     def _follow(
         self, model: Any, function: Any, given: list[Channels], place: str
     ) -> list[Channels]:

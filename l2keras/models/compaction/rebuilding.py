@@ -62,7 +62,7 @@ class _Rebuilding:
         return self._pairs[id(operation)][1]
 
     def _operation(self, operation: Any) -> Any:
-        config = operation.get_config()
+        config = _config(operation)
         rule = self._rules.get(id(operation))
         if rule is not None:
             config.update(self._made[id(operation)].config)
@@ -75,7 +75,15 @@ class _Rebuilding:
                 }
                 self._initializers[id(operation)] = initializers
                 config.update(dict.fromkeys(initializers, _NumpyZeros()))
-        return type(operation).from_config(config)
+        try:
+            return type(operation).from_config(config)
+        except Exception as error:  # Of other people's code, whatever it is.
+            raise ValueError(
+                f"Layer {operation.name!r} of type "
+                f"`{type(operation).__name__}` must be such that Keras can "
+                "make it anew from its config, as it does when the model is "
+                f"loaded: {error}"
+            ) from error
 
     def _set_weights(self, old: Any, new: Any) -> None:
         if id(old) in self._made:
@@ -170,6 +178,16 @@ class _Rebuilding:
             cls = type(model)
         layers = [self._again(layer) for layer in model.layers]
         return cls([tensor, *layers], name=model.name)
+
+
+def _config(operation: Any) -> dict[str, Any]:
+    try:
+        return operation.get_config()
+    except NotImplementedError as error:
+        raise ValueError(
+            f"Layer {operation.name!r} of type `{type(operation).__name__}` "
+            f"must have a config, to be made anew. {error}"
+        ) from error
 
 
 def _copy_state(old: Any, new: Any) -> None:
