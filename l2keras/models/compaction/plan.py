@@ -49,6 +49,7 @@ class _Reader:
         self.made = None if made is None else roots[made]
         self.values = same_or_nan([call.input.values for call in calls])
         kernel = rule.kernel(self.layer, calls[0].weights)
+        self._can_add = rule.can_add(calls[0].weights)
         self._connects = (kernel != 0).any(0)
         self._asked: tuple[bytes, Array] | None = None
 
@@ -77,7 +78,7 @@ class _Reader:
                 return reads & np.isnan(self.values), constant
             return reads & ((self.values != 0)), np.zeros_like(reads)
         must = reads & np.isnan(self.values)
-        if not self.rule.can_add(self.layer):
+        if not self._can_add:
             must |= constant
         return must, np.zeros_like(reads)
 

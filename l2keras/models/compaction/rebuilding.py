@@ -10,6 +10,7 @@ import numpy as np
 from l2keras._keras import graphs, layer_tree
 from l2keras.models.compaction.plan import Made, Plan
 from l2keras.models.compaction.rules import Recurrent
+from l2keras.models.saving import objects
 from l2keras.regularizers import describing
 
 
@@ -66,6 +67,8 @@ class _Rebuilding:
         rule = self._rules.get(id(operation))
         if rule is not None:
             config.update(self._made[id(operation)].config)
+            for inside in objects(config):  # In `Bidirectional`.
+                inside.pop("build_config", None)  # The shape it was built for.
             # Those of other layers have shapes for which they were called.
             if not isinstance(rule, Recurrent):
                 initializers = {

@@ -75,7 +75,7 @@ class CompactionReport:
             for name, unread in self.unread_inputs.items()
             if unread
         ] + [
-            f"- Left alone: {path}, since {reason}"
+            f"- Left alone: {path}: {reason}"
             for path, reason in self.left_alone.items()
         ]
 
@@ -92,6 +92,10 @@ def report_of(plan: Plan, change: float | None = None) -> CompactionReport:
     graph = plan.graph
     widths = {}
     left_alone = dict(graph.left_alone)
+    for call in graph.calls:
+        returned = all(each in graph.outputs for each in call.outputs)
+        if returned and not call.keeps_inputs and call.keeps_outputs:
+            left_alone.pop(call.path, None)  # They are outputs anyway.
     sizes = {id(v): int(np.prod(v.shape)) for v in _variables(plan)}
     before = sum(sizes.values())
     after = before
@@ -107,8 +111,8 @@ def report_of(plan: Plan, change: float | None = None) -> CompactionReport:
         if off.any() and call.path not in left_alone:
             reasons = {plan.reason(slot) for slot in made.slots[off].tolist()}
             left_alone[call.path] = (
-                f"{int(off.sum())} that are off, the same for every example, "
-                f"must stay: {'; '.join(sorted(reasons))}"
+                f"{int(off.sum())} of {len(off)} are off, but "
+                f"{'; '.join(sorted(reasons))}"
             )
     names = {
         name: np.flatnonzero(~plan.read[channels.slots]).tolist()

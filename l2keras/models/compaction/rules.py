@@ -333,7 +333,7 @@ class Reading(Rule):
         """Tells whether it sees zeros around what it is given."""
         return False
 
-    def can_add(self, layer: Any) -> bool:
+    def can_add(self, weights: dict[str, Array]) -> bool:
         """Tells whether it can add a constant to what it makes."""
         return True
 
@@ -505,9 +505,9 @@ class Recurrent(Reading):
         kernels = [w for n, w in weights.items() if n.startswith("kernel")]
         return np.concatenate(kernels, axis=1)[None]
 
-    def can_add(self, layer: Any) -> bool:
+    def can_add(self, weights: dict[str, Array]) -> bool:
         # To give it a bias may cost more weights than it saves.
-        return bool(getattr(layer, "layer", layer).use_bias)
+        return "bias" in weights
 
     def add(self, weights: dict[str, Array], constant: Array) -> None:
         names = [name for name in weights if name.startswith("bias")]
