@@ -6,6 +6,7 @@ from l2keras.models.audit import WeightPenalty, penalties, summary
 from l2keras.models.compaction.compact import compact
 from l2keras.models.compaction.report import CompactionReport
 from l2keras.models.scales import set_scale
+from l2keras.models.sparsity import sparsity
 from l2keras.models.steps import set_step
 from l2keras.models.strip import strip_regularizers
 from l2keras.optimizers.conversions import (
@@ -58,6 +59,7 @@ __all__ = [
     "reference",
     "set_scale",
     "set_step",
+    "sparsity",
     "strip_regularizers",
     "summary",
     "tune_strength",

@@ -12,8 +12,9 @@ from keras import layers, ops
 ACTIVATIONS = ["relu", "tanh", "sigmoid", "gelu", "elu", "softplus", "linear"]
 
 
+# What comes first is what hypothesis tries first.
 def width(draw):
-    return draw(st.integers(2, 6))
+    return draw(st.sampled_from([5, 4, 3, 6, 2]))
 
 
 def activation(draw):
@@ -21,7 +22,7 @@ def activation(draw):
 
 
 def yes(draw):
-    return draw(st.booleans())
+    return draw(st.sampled_from([True, False]))
 
 
 def padding(draw):
@@ -271,9 +272,7 @@ def several_inputs(draw):
     x, y = (
         layers.Dense(size, activation=activation(draw))(x) for _ in range(2)
     )
-    merge = draw(
-        st.sampled_from([layers.Multiply, layers.Minimum, layers.Add])
-    )
+    merge = draw(st.sampled_from([layers.Multiply, layers.Minimum, layers.Add]))
     x = merge()([x, y])
     x = dense(draw)(x)
     model = keras.Model(

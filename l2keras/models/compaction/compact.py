@@ -37,10 +37,11 @@ def compact(
 
     Args:
         model: A built Keras model, sequential or functional.
-        threshold: Finite number >= 0. Factors (kernels, embeddings, the gamma of
-            a normalization) of at most this size count as zero. Those that stay
-            are not changed. Above 0 the outputs are not the same: the report
-            says by how much they changed on random inputs. Defaults to `0.0`.
+        threshold: Finite number >= 0. Factors (kernels, embeddings, the gamma
+            of a normalization) of at most this size count as zero. Those that
+            stay are not changed. Above 0 the outputs are not the same: the
+            report says by how much they changed on random inputs. Defaults to
+            `0.0`.
         drop_inputs: Whether the smaller model is not even given what it does
             not read: call it on `x[..., report.inputs[name]]`. Each input keeps
             at least one index. Defaults to `False`.

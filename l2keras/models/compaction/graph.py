@@ -86,7 +86,9 @@ class Graph:
                 name = f"{variable.name}_{number}"
             array = ops.convert_to_numpy(variable)
             # NumPy itself has no bfloat16.
-            found[name] = array.astype("float32") if array.dtype.kind == "V" else array
+            found[name] = (
+                array.astype("float32") if array.dtype.kind == "V" else array
+            )
         return found
 
     def rounded(self, layer: Any) -> dict[str, Array]:

@@ -35,9 +35,7 @@ class Made:
 class _Reader:
     """A layer that reads channels, with what is known of those it is given."""
 
-    def __init__(
-        self, calls: list[Call], rule: Reading, roots: Array
-    ) -> None:
+    def __init__(self, calls: list[Call], rule: Reading, roots: Array) -> None:
         self.rule, self.layer, self.path = (
             rule,
             calls[0].layer,
@@ -76,7 +74,7 @@ class _Reader:
         if self.rule.pads(self.layer):
             if self.rule.stands_in:
                 return reads & np.isnan(self.values), constant
-            return reads & ((self.values != 0)), np.zeros_like(reads)
+            return reads & (self.values != 0), np.zeros_like(reads)
         must = reads & np.isnan(self.values)
         if not self._can_add:
             must |= constant
@@ -102,6 +100,7 @@ class Plan:
     def __init__(self, graph: Graph, drop_inputs: bool = False) -> None:
         self.graph = graph
         self._roots = graph.slots.roots()
+        self._made: dict[int, Made] = {}
         self._by_layer: dict[int, list[tuple[Call, Rule]]] = {}
         for call, rule in zip(graph.calls, graph.rules, strict=True):
             if rule is not None:
@@ -144,6 +143,12 @@ class Plan:
 
     def made(self, call: Call, rule: Rule) -> Made:
         """Returns what becomes of a layer."""
+        key = id(call.layer)
+        if key not in self._made:
+            self._made[key] = self._make(call, rule)
+        return self._made[key]
+
+    def _make(self, call: Call, rule: Rule) -> Made:
         weights = self.graph.weights(call.layer)
         config: dict[str, Any] = {}
         made = self.keeps(call.outputs[0])

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from l2keras._keras import graphs, layer_tree
-from l2keras.models.compaction.plan import Made, Plan
+from l2keras.models.compaction.plan import Plan
 from l2keras.models.compaction.rules import Recurrent
 from l2keras.models.saving import objects
 from l2keras.regularizers import describing
@@ -158,10 +158,10 @@ class _Rebuilding:
                 continue
             args, kwargs = node.fill_in(tensors)
             returned = self._again(node.operation)(*args, **kwargs)
-            for tensor, new in zip(
+            for tensor, again in zip(
                 node.outputs, keras.tree.flatten(returned), strict=True
             ):
-                tensors[id(tensor)] = new
+                tensors[id(tensor)] = again
 
         def new(tensor: Any) -> Any:
             return tensors[id(tensor)]

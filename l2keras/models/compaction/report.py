@@ -1,6 +1,8 @@
 """What was done to a model, in numbers and in words."""
 
 import dataclasses
+import math
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +59,7 @@ class CompactionReport:
             table.add_row(path, f"{before:,}", f"{after:,}")
         with console.capture() as captured:
             console.print(table)
-            for line in (*self._totals(), *self._remarks()):
+            for line in (*self._totals(), *remarks(self)):
                 console.print(line)
         return _tables.text(captured.get())
 
@@ -69,15 +71,17 @@ class CompactionReport:
             lines.append(f"Outputs changed by {self.change:.2g} of the largest")
         return lines
 
-    def _remarks(self) -> list[str]:
-        return [
-            f"- Nothing reads of {name!r}: {_listed(unread)}"
-            for name, unread in self.unread_inputs.items()
-            if unread
-        ] + [
-            f"- Left alone: {path}: {reason}"
-            for path, reason in self.left_alone.items()
-        ]
+
+def remarks(report: CompactionReport) -> list[str]:
+    """Returns what nothing reads, and what is left alone, line by line."""
+    return [
+        f"- Nothing reads of {name!r}: {_listed(unread)}"
+        for name, unread in report.unread_inputs.items()
+        if unread
+    ] + [
+        f"- Left alone: {path}: {reason}"
+        for path, reason in report.left_alone.items()
+    ]
 
 
 def saved(numbers: tuple[int, int]) -> str:
@@ -89,63 +93,70 @@ def saved(numbers: tuple[int, int]) -> str:
 
 def report_of(plan: Plan, change: float | None = None) -> CompactionReport:
     """Returns what a plan does to a model."""
-    graph = plan.graph
-    widths = {}
-    left_alone = dict(graph.left_alone)
-    for call in graph.calls:
-        returned = all(each in graph.outputs for each in call.outputs)
-        if returned and not call.keeps_inputs and call.keeps_outputs:
-            left_alone.pop(call.path, None)  # They are outputs anyway.
-    sizes = {id(v): int(np.prod(v.shape)) for v in _variables(plan)}
-    before = sum(sizes.values())
-    after = before
-    for call, rule in plan.layers():
-        after -= sum(sizes[id(v)] for v in call.layer.weights)
-        after += sum(array.size for array in plan.made(call, rule).weights)
-        if not makes_channels(rule):
-            continue
-        made = call.outputs[0]
-        kept = plan.keeps(made)
-        widths[call.path] = len(kept), int(kept.sum())
-        off = kept & ~np.isnan(made.values)
-        if off.any() and call.path not in left_alone:
-            reasons = {plan.reason(slot) for slot in made.slots[off].tolist()}
-            left_alone[call.path] = (
-                f"{int(off.sum())} of {len(off)} are off, but "
-                f"{'; '.join(sorted(reasons))}"
-            )
-    names = {
-        name: np.flatnonzero(~plan.read[channels.slots]).tolist()
-        for name, channels in graph.inputs.items()
-    }
     return CompactionReport(
-        widths=widths,
-        unread_inputs=names,
+        widths={
+            call.path: (len(kept), int(kept.sum()))
+            for call, rule in plan.layers()
+            if makes_channels(rule)
+            for kept in [plan.keeps(call.outputs[0])]
+        },
+        unread_inputs={
+            name: np.flatnonzero(~plan.read[channels.slots]).tolist()
+            for name, channels in plan.graph.inputs.items()
+        },
         inputs={
             name: np.flatnonzero(plan.keeps(channels)).tolist()
-            for name, channels in graph.inputs.items()
+            for name, channels in plan.graph.inputs.items()
         },
-        left_alone=left_alone,
-        parameters=(before, after),
+        left_alone=_left_alone(plan),
+        parameters=_parameters(plan),
         flops=_flops(plan),
         change=change,
     )
 
 
-def _variables(plan: Plan) -> list:
-    found = {}
+def _left_alone(plan: Plan) -> dict[str, str]:
+    reasons = dict(plan.graph.left_alone)
     for call in plan.graph.calls:
-        for variable in getattr(call.layer, "weights", ()):
-            found[id(variable)] = variable
-    return list(found.values())
+        if not call.keeps_inputs and all(
+            each in plan.graph.outputs for each in call.outputs
+        ):
+            reasons.pop(call.path, None)  # They are outputs anyway.
+    for call, rule in plan.layers():
+        if not makes_channels(rule) or call.path in reasons:
+            continue
+        made = call.outputs[0]
+        off = plan.keeps(made) & ~np.isnan(made.values)
+        if off.any():
+            why = {plan.reason(slot) for slot in made.slots[off].tolist()}
+            reasons[call.path] = (
+                f"{int(off.sum())} of {len(off)} are off, but "
+                f"{'; '.join(sorted(why))}"
+            )
+    return reasons
+
+
+def _parameters(plan: Plan) -> tuple[int, int]:
+    sizes = {
+        id(variable): math.prod(variable.shape)
+        for call in plan.graph.calls
+        for variable in _weights(call.layer)
+    }
+    before = after = sum(sizes.values())
+    for call, rule in plan.layers():
+        after += sum(array.size for array in plan.made(call, rule).weights)
+        after -= sum(sizes[id(each)] for each in call.layer.weights)
+    return before, after
 
 
 def _flops(plan: Plan) -> tuple[int, int] | None:
     """Returns those of one example before and after, `None` if not known."""
-    made = {id(call.layer): plan.made(*each) for each in plan.layers() for call in each[:1]}
+    made = {
+        id(call.layer): plan.made(call, rule) for call, rule in plan.layers()
+    }
     before = after = 0
     for call, rule in zip(plan.graph.calls, plan.graph.rules, strict=True):
-        weights = call.layer.weights if hasattr(call.layer, "weights") else []
+        weights = _weights(call.layer)
         if rule is None:
             if any(len(variable.shape) > 1 for variable in weights):
                 return None
@@ -153,11 +164,20 @@ def _flops(plan: Plan) -> tuple[int, int] | None:
         places = rule.multiplied(call)
         if places is None:
             return None
-        for variable, array in zip(weights, made[id(call.layer)].weights):
+        for variable, array in zip(
+            weights,
+            made[id(call.layer)].weights,
+            strict=False,  # It may get a bias.
+        ):
             if "kernel" in variable.name:
-                before += 2 * places * int(np.prod(variable.shape))
+                before += 2 * places * math.prod(variable.shape)
                 after += 2 * places * array.size
     return before, after
+
+
+def _weights(operation: Any) -> list[Any]:
+    """Returns the weights of a layer; an operation that is none has none."""
+    return list(getattr(operation, "weights", ()))
 
 
 def _listed(numbers: list[int]) -> str:

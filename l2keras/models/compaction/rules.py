@@ -187,31 +187,30 @@ class Rearranging(Rule):
     """`Flatten` and `Reshape`."""
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
-        x, (_, *old), (_, *new) = call.input, call.input.shape, call.shapes[0]
-        if not x.axis or None in old or None in new or not new:
+        x = call.input
+        old, new = _known(x.shape), _known(call.shapes[0])
+        if not (x.axis and old and new):
             raise LeftAlone("its shape is not known")
         order = list(range(len(old)))
         if isinstance(call.layer, layers.Flatten) and _comes_first(call.layer):
             order = [*order[1:], 0]  # It puts them last, whatever they are.
 
         def rearranged(array: Array) -> Array:
-            return x.over(array, tuple(old)).transpose(order).reshape(new)
+            return x.over(array, old).transpose(order).reshape(new)
 
-        labels, values = rearranged(x.slots), rearranged(x.values)
+        labels = rearranged(x.slots)
         axis = _axis_of(labels)
-        by_channel = np.moveaxis(labels, axis, 0).reshape(new[axis], -1)
-        for column in by_channel.T[1:]:
-            if (column != by_channel[:, 0]).any():
-                slots.unite(by_channel[:, 0], column)
-        return [
-            Channels(
-                call.shapes[0],
-                axis + 1,
-                by_channel[:, 0],
-                same_or_nan(list(np.moveaxis(values, axis, 0).reshape(
-                    new[axis], -1).T)),
-            )
-        ]
+        # As (channels, places). What is at any place of one is one slot.
+        labels, values = (
+            np.moveaxis(array, axis, 0).reshape(new[axis], -1)
+            for array in (labels, rearranged(x.values))
+        )
+        first = labels[:, 0]
+        for others in labels.T[1:]:
+            if (others != first).any():
+                slots.unite(first, others)
+        values = same_or_nan(list(values.T))
+        return [Channels(call.shapes[0], axis + 1, first, values)]
 
     def config(self, call: Call, made: int) -> dict[str, Any]:
         if isinstance(call.layer, layers.Flatten):
@@ -531,9 +530,7 @@ class BothWays(Recurrent):
             type(call.layer.forward_layer),
             type(call.layer.backward_layer),
         }
-        if len(kinds) > 1 or not isinstance(
-            RULES.get(kinds.pop()), Recurrent
-        ):
+        if len(kinds) > 1 or not isinstance(RULES.get(kinds.pop()), Recurrent):
             raise LeftAlone("the layer in it is not known")
         return super().follow(call, slots)
 
@@ -590,6 +587,13 @@ def _check_plain(layer: Any) -> None:
         raise LeftAlone("it is quantized")
     if getattr(layer, "lora_enabled", False):
         raise LeftAlone("it has LoRA")
+
+
+def _known(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """Returns a shape without that of the batch; empty if it is not known."""
+    _, *sizes = shape
+    known = tuple(size for size in sizes if size is not None)
+    return known if len(known) == len(sizes) else ()
 
 
 def _places(x: Channels) -> int | None:
@@ -707,9 +711,7 @@ RULES: dict[type, Rule] = {
     **dict.fromkeys(
         _named("SeparableConv1D", "SeparableConv2D"), SeparableConvolution()
     ),
-    **dict.fromkeys(
-        _named("DepthwiseConv1D", "DepthwiseConv2D"), Depthwise()
-    ),
+    **dict.fromkeys(_named("DepthwiseConv1D", "DepthwiseConv2D"), Depthwise()),
     **dict.fromkeys(_named("LSTM", "GRU", "SimpleRNN"), Recurrent()),
     layers.Bidirectional: BothWays(),
 }
