@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from l2keras._keras import graphs
-from l2keras.models.compaction import rules
+from l2keras.models.compaction import kinds
 from l2keras.models.compaction.channels import Array, Channels, Slots
 from l2keras.models.compaction.rules import Call, LeftAlone, Rule
 from l2keras.weights.paths import check_built
@@ -68,9 +68,8 @@ class Graph:
             Channels.varying(tuple(tensor.shape), self.slots)
             for tensor in function.inputs
         ]
-        self.inputs = dict(
-            zip([tensor.name for tensor in function.inputs], given, strict=True)
-        )
+        names = [graphs.input_layer(each).name for each in function.inputs]
+        self.inputs = dict(zip(names, given, strict=True))
         self.outputs = self._follow(model, function, given, "")
         for channels in self.outputs:
             self._keep(channels, "they are outputs of the model")
@@ -155,7 +154,7 @@ class Graph:
         )
         rule: Rule | None = None
         try:
-            rule = rules.rule_of(operation)
+            rule = kinds.rule_of(operation)
             call.weights = self.rounded(operation)
             _check_arguments(node)
             call.outputs = rule.follow(call, self.slots)

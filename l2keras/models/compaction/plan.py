@@ -8,14 +8,8 @@ import numpy as np
 
 from l2keras.models.compaction.channels import Array, Channels, same_or_nan
 from l2keras.models.compaction.graph import Graph
-from l2keras.models.compaction.rules import (
-    READ,
-    Call,
-    Mixing,
-    Reading,
-    Rule,
-    Table,
-)
+from l2keras.models.compaction.reading import Mixing, Reading, Table
+from l2keras.models.compaction.rules import READ, Call, Rule
 
 
 @dataclasses.dataclass

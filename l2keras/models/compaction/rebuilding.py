@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras._keras import graphs, layer_tree
+from l2keras._keras import backends, graphs, layer_tree
 from l2keras.models.compaction.plan import Plan
-from l2keras.models.compaction.rules import Recurrent
+from l2keras.models.compaction.reading import Recurrent
 from l2keras.models.saving import objects
 from l2keras.regularizers import describing
 
@@ -23,7 +23,9 @@ class _NumpyZeros(keras.initializers.Initializer):
     """Stands in for an initializer: JAX would compile it for each shape."""
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        return np.zeros(shape, dtype if dtype != "bfloat16" else "float32")
+        if dtype == "bfloat16":  # NumPy itself has none.
+            return keras.ops.zeros(shape, dtype)
+        return backends.from_numpy(np.zeros(shape, dtype))
 
     def get_config(self) -> dict[str, Any]:
         return {}
@@ -77,6 +79,10 @@ class _Rebuilding:
                     if name.endswith("_initializer")
                 }
                 self._initializers[id(operation)] = initializers
+                function = getattr(operation, "activation", None)
+                if not isinstance(function, keras.layers.Layer | None):
+                    # It need not be one that Keras can find again.
+                    config["activation"] = function
                 config.update(dict.fromkeys(initializers, _NumpyZeros()))
         try:
             return type(operation).from_config(config)
