@@ -70,8 +70,8 @@ def sparsity(
     <BLANKLINE>
      Weight          Shape    Zeros      Off   Compacted
      ───────────────────────────────────────────────────
-     hidden/kernel   (4, 8)   62.5%   5 of 8   (4, 3)
-     output/kernel   (8, 3)    0.0%   0 of 3   (3, 3)
+     hidden/kernel   (4, 8)   62.5%   5 of 8      (4, 3)
+     output/kernel   (8, 3)    0.0%   0 of 3      (3, 3)
     <BLANKLINE>
     Zeros: 20 of 56 weights (35.7%)
     Parameters: 67 -> 27 (2.48x)
