@@ -3,7 +3,10 @@
 from l2keras import reference
 from l2keras.models.apply import AppliedRegularizers, apply_regularizers
 from l2keras.models.audit import WeightPenalty, penalties, summary
+from l2keras.models.compaction.compact import compact
+from l2keras.models.compaction.report import CompactionReport
 from l2keras.models.scales import set_scale
+from l2keras.models.sparsity import sparsity
 from l2keras.models.steps import set_step
 from l2keras.models.strip import strip_regularizers
 from l2keras.optimizers.conversions import (
@@ -35,6 +38,7 @@ __all__ = [
     "L1L2",
     "L2",
     "AppliedRegularizers",
+    "CompactionReport",
     "CosineSchedule",
     "CyclicSchedule",
     "DecoupledWeightDecay",
@@ -49,6 +53,7 @@ __all__ = [
     "TuningResult",
     "WeightPenalty",
     "apply_regularizers",
+    "compact",
     "l2_from_weight_decay",
     "penalties",
     "plot_loss_split",
@@ -56,6 +61,7 @@ __all__ = [
     "reference",
     "set_scale",
     "set_step",
+    "sparsity",
     "strip_regularizers",
     "summary",
     "tune_strength",

@@ -288,6 +288,19 @@ def variable_scope(model: keras.Model) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
+def from_numpy(array: np.ndarray) -> Tensor:
+    """Returns an array as a tensor.
+
+    Where Keras makes the value of a new variable, JAX compiles a program for
+    each shape to take in what is not one of its own arrays.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.device_put(array)
+    return keras.ops.convert_to_tensor(array)
+
+
 def num_replicas(model: keras.Model) -> int:
     """Returns by what Keras divides each replica's loss, on TensorFlow."""
     strategy = getattr(model, "distribute_strategy", None)

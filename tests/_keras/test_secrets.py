@@ -12,6 +12,7 @@ from keras import ops
 from l2keras._keras import (
     backends,
     call_stack,
+    graphs,
     layer_tree,
     optimizer_hooks,
     trainer_hooks,
@@ -195,3 +196,43 @@ def test_compiling_is_told_from_running(compiled):
     if BACKEND != "torch":
         compiled(function)(ops.ones(()))
         assert seen == [False, True]
+
+
+# Graphs -----------------------------------------------------------------------
+
+
+def test_the_graph_of_a_model_is_known():
+    dense = keras.layers.Dense(1, name="dense")
+    model = keras.Sequential([keras.Input((2,)), dense])
+    function = graphs.function_of(model)
+    first, second = graphs.nodes(function)
+    assert graphs.input_layer(function.inputs[0]) is first.operation
+    assert second.operation is dense
+    assert second.inputs == first.outputs == function.inputs
+    assert second.outputs == function.outputs
+    args, kwargs = second.fill_in({id(function.inputs[0]): "filled"})
+    assert (args, kwargs) == (("filled",), {})
+    assert graphs.function_of(dense) is None
+
+
+def test_masks_are_seen_in_a_graph():
+    inputs = keras.Input((3,), dtype="int32")
+    embedding = keras.layers.Embedding(5, 2, mask_zero=True)
+    assert graphs.is_masked(embedding(inputs))
+    assert not graphs.is_masked(inputs)
+
+
+def test_a_method_is_told_from_one_of_keras():
+    class Own(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    assert not graphs.is_of_keras(Own, "call")
+    assert graphs.is_of_keras(Own, "fit")
+
+
+def test_a_tensor_is_made_of_an_array():
+    array = np.arange(3, dtype="float32")
+    tensor = backends.from_numpy(array)
+    assert keras.ops.is_tensor(tensor)
+    np.testing.assert_array_equal(ops.convert_to_numpy(tensor), array)

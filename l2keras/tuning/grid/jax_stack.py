@@ -111,7 +111,7 @@ class JaxStack(Stack):
 
         def run(state: Any, strengths: Tensor, rows: Rows, data: Arrays) -> Any:
             axes: tuple[int, ...] = ()
-            full = rows.full
+            full: Any = rows.full
             if self.is_mapped:
                 axes = len(rows.full), len(strengths)
                 full = jnp.moveaxis(full, 1, 0)  # Batch after batch.

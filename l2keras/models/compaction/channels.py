@@ -1,0 +1,108 @@
+"""Channels by number, through a whole graph.
+
+All channels of all tensors are numbered as slots. What makes channels makes
+slots; what works on each channel apart hands them on; what adds tensors up
+makes two slots one: they go or stay together.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Slots:
+    """Numbers, some of which stand for the same."""
+
+    def __init__(self) -> None:
+        self._parents: list[int] = []
+
+    def new(self, count: int) -> Array:
+        """Returns numbers that were not there before."""
+        first = len(self._parents)
+        self._parents.extend(range(first, first + count))
+        return np.arange(first, first + count)
+
+    def root(self, slot: int) -> int:
+        """Returns the number that stands for all that are the same as one."""
+        while self._parents[slot] != slot:
+            self._parents[slot] = self._parents[self._parents[slot]]
+            slot = self._parents[slot]
+        return slot
+
+    def unite(self, some: Array, others: Array) -> None:
+        """Makes each of some numbers and its counterpart the same."""
+        for one, other in zip(some.tolist(), others.tolist(), strict=True):
+            self._parents[self.root(other)] = self.root(one)
+
+    def roots(self) -> Array:
+        """Returns `root` of each number."""
+        return np.array(
+            [self.root(slot) for slot in range(len(self._parents))], dtype=int
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class Channels:
+    """The channels of a tensor.
+
+    Attributes:
+        shape: The shape of the tensor, the batch's dimension first.
+        axis: The axis whose indices are the channels; 0 if there is none.
+        slots: The slot of each. One may be there several times: to flatten
+            images gives each channel at each place.
+        values: What each channel is for every example and at every place; NaN
+            if it varies.
+    """
+
+    shape: tuple[int | None, ...]
+    axis: int
+    slots: Array
+    values: Array
+
+    @classmethod
+    def varying(
+        cls, shape: tuple[int | None, ...], slots: Slots, axis: int = -1
+    ) -> "Channels":
+        """Returns new channels of which nothing is known."""
+        axis %= max(len(shape), 1)
+        size = shape[axis] if axis else None
+        if size is None:
+            return cls(shape, 0, slots.new(0), np.zeros(0))
+        return cls(shape, axis, slots.new(size), np.full(size, np.nan))
+
+    def over(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """Returns an array of one entry for each channel over a whole shape.
+
+        Args:
+            array: The array.
+            shape: The tensor's, without the batch's dimension.
+        """
+        ones = [1] * len(shape)
+        ones[self.axis - 1] = -1
+        return np.broadcast_to(array.reshape(ones), shape)
+
+    def like(
+        self,
+        shape: tuple[int | None, ...],
+        axis: int | None = None,
+        values: Array | None = None,
+    ) -> "Channels":
+        """Returns the channels of a tensor that has the same ones."""
+        return Channels(
+            shape,
+            self.axis if axis is None else axis,
+            self.slots,
+            self.values if values is None else values,
+        )
+
+
+def same_or_nan(arrays: list[Array]) -> Array:
+    """Returns what several arrays agree on, and NaN where they do not."""
+    first, *others = arrays
+    agreed = np.ones(first.shape, bool)
+    for other in others:
+        agreed &= first == other
+    return np.where(agreed, first, np.nan)

@@ -1,0 +1,132 @@
+"""A smaller model with the same outputs."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from l2keras import _validation
+from l2keras._keras import graphs
+from l2keras.models.compaction.graph import Graph
+from l2keras.models.compaction.plan import Plan
+from l2keras.models.compaction.rebuilding import rebuilt
+from l2keras.models.compaction.report import CompactionReport, report_of
+
+
+def compact(
+    model: keras.Model, threshold: float = 0.0, drop_inputs: bool = False
+) -> tuple[Any, CompactionReport]:
+    """Returns a model without what is switched off, and with the same outputs.
+
+    A unit, a filter or a feature goes if all that it could change is multiplied
+    by zero, or if it is the same for every example and can be added to a bias.
+    What it was made of is then read by nobody in turn, and goes as well. It is
+    asked only what is zero and not why, so it is for the groups that
+    `GroupLasso` switched off, and for whatever else made zeros.
+
+    The outputs are the same to rounding. Where that is not sure, channels are
+    left alone, and the report says why: what mixes channels (`softmax` inside,
+    `LayerNormalization`, attention), what l2keras does not know (custom layers,
+    operations that are no layers), units of recurrent layers, groups of
+    convolutions, and channels to which others are added that live.
+
+    Sequential and functional models, with such models inside them, keep their
+    names, regularizers, types and what is frozen. The model that is given is
+    not changed. The smaller one is not compiled.
+
+    Args:
+        model: A built Keras model, sequential or functional.
+        threshold: Finite number >= 0. Factors (kernels, embeddings, the gamma
+            of a normalization) of at most this size count as zero. Those that
+            stay are not changed. Above 0 the outputs are not the same: the
+            report says by how much they changed on random inputs. Defaults to
+            `0.0`.
+        drop_inputs: Whether the smaller model is not even given what it does
+            not read: call it on `x[..., report.inputs[name]]`. Each input keeps
+            at least one index. Defaults to `False`.
+
+    Returns:
+        The smaller model, and a `CompactionReport`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `model` is not built, or neither sequential nor
+            functional, if `threshold` is negative or not finite, or if a layer
+            cannot be made anew from its config.
+
+    Example:
+
+    >>> import keras, numpy as np, l2keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, activation="relu", name="hidden"),
+    ...     keras.layers.Dense(3, name="output"),
+    ... ])
+    >>> kernel, bias = model.layers[0].get_weights()
+    >>> kernel[:, :5] = 0.0  # Five units are off ...
+    >>> model.layers[0].set_weights([kernel, bias + 0.1])  # ... but not zero.
+    >>> small, report = l2keras.compact(model)
+    >>> report.widths
+    {'hidden': (8, 3), 'output': (3, 3)}
+    >>> x = np.ones((2, 4), "float32")
+    >>> np.allclose(small.predict(x, verbose=0), model.predict(x, verbose=0))
+    True
+    """
+    if not isinstance(drop_inputs, bool):
+        raise TypeError(
+            "Argument `drop_inputs` must be a boolean. "
+            f"Received: drop_inputs={drop_inputs!r}"
+        )
+    plan = Plan(
+        Graph(model, _validation.check_number(threshold, "threshold")),
+        drop_inputs,
+    )
+    small = rebuilt(plan, model)
+    report = report_of(plan)
+    if plan.graph.threshold:
+        change = _change(plan, model, small)
+        report = dataclasses.replace(report, change=change)
+    return small, report
+
+
+def _change(plan: Plan, model: Any, small: Any) -> float | None:
+    """Returns by how much outputs changed, as a fraction of the largest.
+
+    `None` if it is not known what inputs look like.
+    """
+    function = graphs.function_of(model)
+    rng = np.random.default_rng(0)
+    given, fewer = [], []
+    for tensor, channels in zip(
+        function.inputs, plan.graph.inputs.values(), strict=True
+    ):
+        shape = tuple(tensor.shape)[1:]
+        if None in shape or tensor.dtype == "string":
+            return None
+        if "int" in tensor.dtype or tensor.dtype == "bool":
+            rows = plan.graph.rows_read(channels)
+            x = rng.integers(0, rows, (32, *shape)).astype(tensor.dtype)
+        else:
+            x = rng.normal(size=(32, *shape)).astype("float32")
+        given.append(x)
+        if channels.axis:
+            x = np.compress(plan.keeps(channels), x, channels.axis)
+        fewer.append(x)
+    before, after = (
+        [
+            np.asarray(each, "float64")
+            for each in keras.tree.flatten(
+                each.predict_on_batch(
+                    keras.tree.pack_sequence_as(function.input, inputs)
+                )
+            )
+        ]
+        for each, inputs in ((model, given), (small, fewer))
+    )
+    largest = max(np.abs(each).max() for each in before)
+    change = max(
+        np.abs(one - other).max()
+        for one, other in zip(before, after, strict=True)
+    )
+    return float(change / largest) if largest else float(change)

@@ -1,0 +1,273 @@
+"""A model as calls of layers, with the channels of all tensors."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from l2keras._keras import graphs
+from l2keras.models.compaction import kinds
+from l2keras.models.compaction.channels import Array, Channels, Slots
+from l2keras.models.compaction.rules import Call, LeftAlone, Rule
+from l2keras.weights.paths import check_built
+
+# Whose small weights count as zero, where any do: those that multiply.
+_FACTORS = (
+    "kernel",
+    "embeddings",
+    "gamma",
+    "depthwise_kernel",
+    "pointwise_kernel",
+)
+
+
+class Graph:
+    """The calls of layers in a model, those of models inside it among them.
+
+    Args:
+        model: A built sequential or functional model.
+        threshold: Weights of which size count as zero.
+
+    Attributes:
+        calls: In an order in which they can be made.
+        inputs: The channels of the model's inputs, by name.
+        outputs: The channels of its outputs.
+        slots: What numbers the channels.
+        rules: The rule of each call, `None` where it is left alone.
+        left_alone: Why, by the layer's path.
+        entries: For each model inside and the model itself, by `id`: the
+            channels that its own input layers are given.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is not built, or neither sequential nor functional.
+    """
+
+    def __init__(self, model: keras.Model, threshold: float = 0.0) -> None:
+        check_built(model)
+        function = graphs.function_of(model)
+        if function is None:
+            raise ValueError(
+                "Only a sequential or functional model, whose graph is known, "
+                f"can be compacted. Received: model={model.name!r}, which has "
+                f"the `call` of its class `{type(model).__name__}`. Compact "
+                "the functional models in it, or build it as one."
+            )
+        self.threshold = threshold
+        # A mask made in one model is there in others, where no graph shows it.
+        self._is_masked = _has_masks(function)
+        self.calls: list[Call] = []
+        self.rules: list[Rule | None] = []
+        self.left_alone: dict[str, str] = {}
+        self.slots = Slots()
+        self.kept: dict[int, str] = {}  # Slots, and why they stay.
+        self.entries: dict[int, list[list[Channels]]] = {}
+        self._weights: dict[int, dict[str, Array]] = {}
+        given = [
+            Channels.varying(tuple(tensor.shape), self.slots)
+            for tensor in function.inputs
+        ]
+        names = [graphs.input_layer(each).name for each in function.inputs]
+        self.inputs = dict(zip(names, given, strict=True))
+        self.outputs = self._follow(model, function, given, "")
+        for channels in self.outputs:
+            self._keep(channels, "they are outputs of the model")
+        self._unite_calls()
+
+    def weights(self, layer: Any) -> dict[str, Array]:
+        """Returns a layer's weights by name, small ones as they are."""
+        found: dict[str, Array] = {}
+        for variable in layer.weights:
+            name, number = variable.name, 1
+            while name in found:  # Those of `Bidirectional`.
+                number += 1
+                name = f"{variable.name}_{number}"
+            array = ops.convert_to_numpy(variable)
+            # NumPy itself has no bfloat16.
+            found[name] = (
+                array.astype("float32") if array.dtype.kind == "V" else array
+            )
+        return found
+
+    def rounded(self, layer: Any) -> dict[str, Array]:
+        """Returns them where small ones count as zero."""
+        weights = self._weights.get(id(layer))
+        if weights is None:
+            weights = self.weights(layer)
+            if self.threshold:
+                for name in set(weights) & set(_FACTORS):
+                    small = np.abs(weights[name]) <= self.threshold
+                    weights[name] = np.where(small, 0, weights[name])
+            self._weights[id(layer)] = weights
+        return weights
+
+    def rows_read(self, channels: Channels) -> int:
+        """Returns how many numbers of an input an `Embedding` can look up."""
+        rows = [
+            len(call.weights["embeddings"])
+            for call in self.calls
+            if any(each is channels for each in call.inputs)
+            and "embeddings" in call.weights
+        ]
+        return min(rows, default=2)
+
+    def _follow(
+        self, model: Any, function: Any, given: list[Channels], place: str
+    ) -> list[Channels]:
+        """Makes the calls in a model, and returns what its outputs have."""
+        self.entries.setdefault(id(model), []).append(given)
+        tensors = {
+            id(tensor): channels
+            for tensor, channels in zip(function.inputs, given, strict=True)
+        }
+        for node in graphs.nodes(function):
+            if all(id(tensor) in tensors for tensor in node.outputs):
+                continue  # An input.
+            if any(id(tensor) not in tensors for tensor in node.inputs):
+                continue  # Keras does not run it either.
+            outputs = self._called(node, tensors, place)
+            for tensor, channels in zip(node.outputs, outputs, strict=True):
+                tensors[id(tensor)] = channels
+        return [tensors[id(tensor)] for tensor in function.outputs]
+
+    def _called(
+        self, node: graphs.Node, tensors: dict[int, Channels], place: str
+    ) -> list[Channels]:
+        """Returns the channels of what a node of the graph returns."""
+        operation, path = node.operation, f"{place}{node.operation.name}"
+        arguments = keras.tree.flatten(node.args)
+        given = [tensors[id(t)] for t in node.inputs if _is_in(t, arguments)]
+        for tensor in node.inputs:  # Masks, and what else there may be.
+            if not _is_in(tensor, arguments):
+                self._keep(tensors[id(tensor)], f"{path} is given them")
+        inside = graphs.function_of(operation)
+        if inside is not None and _fits(node, inside):
+            return self._follow(operation, inside, given, f"{path}/")
+        call = Call(
+            layer=operation,
+            path=path,
+            inputs=given,
+            shapes=[tuple(tensor.shape) for tensor in node.outputs],
+            weights={},
+            is_masked=self._is_masked,
+        )
+        rule: Rule | None = None
+        try:
+            rule = kinds.rule_of(operation)
+            call.weights = self.rounded(operation)
+            _check_arguments(node)
+            call.outputs = rule.follow(call, self.slots)
+        except LeftAlone as reason:
+            rule = None
+            call.reads = False
+            call.keeps_inputs = call.keeps_outputs = str(reason)
+            call.outputs = [
+                Channels.varying(shape, self.slots) for shape in call.shapes
+            ]
+        self.calls.append(call)
+        self.rules.append(rule)
+        if getattr(operation, "activity_regularizer", None) is not None:
+            call.keeps_outputs = "its activity pays a penalty"
+        self._keep_around(call)
+        return call.outputs
+
+    def _keep_around(self, call: Call) -> None:
+        if call.keeps_inputs:
+            for channels in call.inputs:
+                self._keep(channels, f"{call.path} reads them all")
+        if call.keeps_outputs:
+            for channels in call.outputs:
+                self._keep(channels, call.keeps_outputs)
+        for reason in (call.keeps_inputs, call.keeps_outputs):
+            if reason:
+                self.left_alone.setdefault(call.path, reason)
+
+    def _keep(self, channels: Channels, why: str) -> None:
+        for slot in channels.slots.tolist():
+            self.kept.setdefault(slot, why)
+
+    def _unite_calls(self) -> None:
+        """Makes the channels of a layer's several calls the same."""
+        by_layer: dict[int, list[Call]] = {}
+        for call, rule in zip(self.calls, self.rules, strict=True):
+            if rule is None or rule.has_widths:
+                by_layer.setdefault(id(call.layer), []).append(call)
+        for calls in by_layer.values():
+            self._unite(
+                [[*call.inputs, *call.outputs] for call in calls],
+                [calls[0].path],
+            )
+        for entries in self.entries.values():
+            self._unite(entries, [])
+
+    def _unite(self, several: list[list[Channels]], paths: list[str]) -> None:
+        first, *others = several
+        alike = all(
+            [(x.axis, len(x.slots)) for x in first]
+            == [(x.axis, len(x.slots)) for x in other]
+            for other in others
+        )
+        if not alike:
+            why = "it is called on several kinds of tensors"
+            self.left_alone.update(dict.fromkeys(paths, why))
+            for each in several:
+                for channels in each:
+                    self._keep(channels, why)
+            return
+        for other in others:
+            for one, another in zip(first, other, strict=True):
+                self.slots.unite(one.slots, another.slots)
+
+
+def _has_masks(function: Any) -> bool:
+    """Tells whether a mask is made in a functional model, or in one in it."""
+    for node in graphs.nodes(function):
+        if any(graphs.is_masked(tensor) for tensor in node.outputs):
+            return True
+        inside = graphs.function_of(node.operation)
+        if inside is not None and _has_masks(inside):
+            return True
+    return False
+
+
+def _is_in(tensor: Any, tensors: list[Any]) -> bool:
+    return any(each is tensor for each in tensors)
+
+
+def _check_arguments(node: graphs.Node) -> None:
+    """Raises `LeftAlone` if a layer is called with more than its inputs."""
+    others = {
+        name: value
+        for name, value in node.kwargs.items()
+        # `training=False` is how it is followed here.
+        if not (name == "training" and not value) and name != "mask"
+    }
+    if len(node.args) != 1 or others:
+        raise LeftAlone("it is called with more than its inputs")
+
+
+def _fits(node: graphs.Node, inside: Any) -> bool:
+    """Tells whether a model inside can be followed for what it is called on.
+
+    It may change tensors before it runs, and run otherwise in training.
+    """
+    try:
+        _check_arguments(node)
+    except LeftAlone:
+        return False
+    given = keras.tree.flatten(node.args[0])
+    return (
+        isinstance(node.args[0], dict) == isinstance(inside.input, dict)
+        and len(given) == len(inside.inputs)
+        and all(
+            len(tensor.shape) == len(own.shape)
+            and all(
+                size in (own_size, None) or own_size is None
+                for size, own_size in zip(
+                    tensor.shape[1:], own.shape[1:], strict=True
+                )
+            )
+            for tensor, own in zip(given, inside.inputs, strict=True)
+        )
+    )

@@ -1,0 +1,272 @@
+"""Layers that hand channels on, each channel apart."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from l2keras.models.compaction import elementwise
+from l2keras.models.compaction.channels import (
+    Array,
+    Channels,
+    Slots,
+    same_or_nan,
+)
+from l2keras.models.compaction.elementwise import Function
+from l2keras.models.compaction.rules import (
+    MADE,
+    READ,
+    Axes,
+    Call,
+    LeftAlone,
+    Rule,
+    channel_axis,
+    comes_first,
+    finite,
+    known,
+    places,
+)
+
+
+class Elementwise(Rule):
+    """Works on each element alone, or does nothing in evaluation.
+
+    Args:
+        function: Function from the layer to what it computes, in NumPy.
+    """
+
+    has_widths = False
+
+    def __init__(self, function: Callable[[Any], Function | None]) -> None:
+        self.function = function
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        function = self.function(call.layer)
+        if function is None:
+            raise LeftAlone("it may mix channels")
+        values = finite(function(np.nan_to_num(call.input.values)))
+        values = np.where(np.isnan(call.input.values), np.nan, values)
+        return [call.input.like(call.shapes[0], values=values)]
+
+
+class Slopes(Rule):
+    """`PReLU`, whose slopes may differ from place to place."""
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        if not call.input.axis:
+            raise LeftAlone("its shape is not known")
+        values = np.where(call.input.values >= 0, call.input.values, np.nan)
+        return [call.input.like(call.shapes[0], values=values)]
+
+    def axes_of(self, call: Call, name: str) -> Axes:
+        axis = call.input.axis - 1
+        shared = call.weights[name].shape[axis] < len(call.input.slots)
+        return {} if shared else {axis: MADE}
+
+
+class Normalization(Rule):
+    """`BatchNormalization`, which in evaluation is a line for each channel."""
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x, weights = call.input, call.weights
+        if x.axis != _the_axis(call.layer.axis) % len(x.shape):
+            raise LeftAlone("its axis is not that of the channels")
+        slope = weights.get("gamma", 1.0) / np.sqrt(
+            np.asarray(weights["moving_variance"], float) + call.layer.epsilon
+        )
+        offset = weights.get("beta", 0.0) - weights["moving_mean"] * slope
+        values = np.nan_to_num(x.values) * slope + offset
+        unknown = np.isnan(x.values) & (slope != 0)
+        if getattr(call.layer, "renorm", False):
+            unknown = np.ones_like(unknown)
+        values = finite(np.where(unknown, np.nan, values))
+        return [x.like(call.shapes[0], values=values)]
+
+    def axes_of(self, call: Call, name: str) -> Axes:
+        return {0: MADE}
+
+
+class Spatial(Rule):
+    """Pools, pads, crops or repeats along the axes that are not channels.
+
+    Args:
+        keeps_values: Function from the layer that tells whether a channel that
+            is the same everywhere stays so. One of zeros always does.
+    """
+
+    has_widths = False
+
+    def __init__(
+        self, keeps_values: Callable[[Any], bool] = lambda layer: True
+    ) -> None:
+        self.keeps_values = keeps_values
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x, shape = call.input, call.shapes[0]
+        if x.axis != channel_axis(call.layer, x):
+            raise LeftAlone("it works along the axis of the channels")
+        values = x.values
+        if call.is_masked or not self.keeps_values(call.layer):
+            values = np.where(values == 0, values, np.nan)
+        axis = 1 if comes_first(call.layer) else len(shape) - 1
+        return [x.like(shape, axis, values)]
+
+
+class Rearranging(Rule):
+    """`Flatten` and `Reshape`."""
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x = call.input
+        old, new = known(x.shape), known(call.shapes[0])
+        if not (x.axis and old and new):
+            raise LeftAlone("its shape is not known")
+        order = list(range(len(old)))
+        if isinstance(call.layer, layers.Flatten) and comes_first(call.layer):
+            order = [*order[1:], 0]  # It puts them last, whatever they are.
+
+        def rearranged(array: Array) -> Array:
+            return x.over(array, old).transpose(order).reshape(new)
+
+        labels = rearranged(x.slots)
+        axis = _axis_of(labels)
+        # As (channels, places). What is at any place of one is one slot.
+        labels, values = (
+            np.moveaxis(array, axis, 0).reshape(new[axis], -1)
+            for array in (labels, rearranged(x.values))
+        )
+        first = labels[:, 0]
+        for others in labels.T[1:]:
+            if (others != first).any():
+                slots.unite(first, others)
+        values = same_or_nan(list(values.T))
+        return [Channels(call.shapes[0], axis + 1, first, values)]
+
+    def config(self, call: Call, made: int) -> dict[str, Any]:
+        if isinstance(call.layer, layers.Flatten):
+            return {}
+        _, *shape = call.outputs[0].shape
+        shape[call.outputs[0].axis - 1] = made
+        return {"target_shape": tuple(shape)}
+
+
+class Permuting(Rule):
+    """`Permute`."""
+
+    has_widths = False
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x = call.input
+        axis = [0, *call.layer.dims].index(x.axis)
+        return [x.like(call.shapes[0], axis)]
+
+
+class Repeating(Rule):
+    """`RepeatVector`."""
+
+    has_widths = False
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        return [call.input.like(call.shapes[0], 2)]
+
+
+class Merging(Rule):
+    """Adds tensors up, multiplies them and the like, channel by channel.
+
+    Args:
+        function: What it does to several arrays, in NumPy.
+    """
+
+    has_widths = False
+
+    def __init__(self, function: Callable[[list[Array]], Array]) -> None:
+        self.function = function
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        first, *others = call.inputs
+        for other in others:
+            if (
+                len(other.shape) != len(first.shape)
+                or other.axis != first.axis
+                or len(other.slots) != len(first.slots)
+            ):
+                raise LeftAlone("it repeats one channel for several")
+            slots.unite(first.slots, other.slots)
+        # A mask may put other values in their places.
+        values = np.full(len(first.slots), np.nan)
+        if not call.is_masked:
+            values = finite(self.function([x.values for x in call.inputs]))
+        return [first.like(call.shapes[0], values=values)]
+
+
+class Concatenating(Rule):
+    """`Concatenate`."""
+
+    has_widths = False
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        first, *others = call.inputs
+        axis = first.axis
+        if not axis or any(x.axis != axis for x in others):
+            raise LeftAlone("its inputs have their channels on several axes")
+        if call.layer.axis % len(first.shape) == axis:
+            return [
+                Channels(
+                    call.shapes[0],
+                    axis,
+                    np.concatenate([x.slots for x in call.inputs]),
+                    np.concatenate([x.values for x in call.inputs]),
+                )
+            ]
+        for other in others:
+            slots.unite(first.slots, other.slots)
+        values = same_or_nan([x.values for x in call.inputs])
+        return [first.like(call.shapes[0], values=values)]
+
+
+class Depthwise(Rule):
+    """`DepthwiseConv1D` and `DepthwiseConv2D`: each channel has a kernel."""
+
+    axes = {"kernel": {-2: READ}, "bias": {0: MADE}}
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        layer, x = call.layer, call.input
+        if x.axis != channel_axis(layer, x):
+            raise LeftAlone("it works along the axis of the channels")
+        activation = elementwise.activation(layer.activation)
+        if activation is None:
+            raise LeftAlone("its activation may mix channels")
+        # As (places, channels made), those of one channel side by side.
+        kernel = call.weights["kernel"]
+        times = kernel.shape[-1]
+        kernel = kernel.reshape(-1, kernel.shape[-2] * times)
+        values = np.repeat(x.values, times)
+        padded = layer.padding != "valid" and max(layer.kernel_size) > 1
+        varies = np.isnan(values) | (padded & (values != 0))
+        constant = np.where(varies, 0.0, values) * kernel.sum(0, dtype=float)
+        constant = activation(constant + call.weights.get("bias", 0.0))
+        unknown = varies & (kernel != 0).any(0)
+        return [
+            Channels(
+                call.shapes[0],
+                x.axis,
+                np.repeat(x.slots, times),
+                finite(np.where(unknown, np.nan, constant)),
+            )
+        ]
+
+    def multiplied(self, call: Call) -> int | None:
+        return places(call.outputs[0])
+
+
+def _the_axis(axis: Any) -> int:
+    return axis if isinstance(axis, int) else axis[0]
+
+
+def _axis_of(labels: Array) -> int:
+    """Returns an axis that the labels depend on alone, or else the last."""
+    for axis in reversed(range(labels.ndim)):
+        along = np.moveaxis(labels, axis, -1).reshape(-1, labels.shape[axis])
+        if (along == along[0]).all():
+            return axis
+    return labels.ndim - 1

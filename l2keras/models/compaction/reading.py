@@ -1,0 +1,262 @@
+"""Layers that make channels of others, or of numbers that they look up."""
+
+from typing import Any
+
+import numpy as np
+from keras import layers
+
+from l2keras.models.compaction import elementwise
+from l2keras.models.compaction.channels import Array, Channels, Slots
+from l2keras.models.compaction.rules import (
+    MADE,
+    READ,
+    Axes,
+    Call,
+    LeftAlone,
+    Rule,
+    channel_axis,
+    check_plain,
+    comes_first,
+    finite,
+    places,
+)
+
+RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+
+
+class Table(Rule):
+    """`Embedding`."""
+
+    axes = {"embeddings": {1: MADE}}
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        check_plain(call.layer)
+        call.keeps_inputs = "it looks them up"
+        made = Channels.varying(call.shapes[0], slots)
+        rows = call.weights["embeddings"]
+        made.values = np.where((rows == rows[0]).all(0), rows[0], np.nan)
+        return [made]
+
+    def config(self, call: Call, made: int) -> dict[str, Any]:
+        return {"output_dim": made}
+
+
+class Reading(Rule):
+    """Multiplies the channels that it is given by a kernel.
+
+    Attributes:
+        stands_in: Whether one channel can do for others, by its weights.
+    """
+
+    stands_in = True
+
+    def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
+        """Returns its kernel as (places, channels read, channels made)."""
+        raise NotImplementedError
+
+    def set_kernel(self, weights: dict[str, Array], kernel: Array) -> None:
+        """Puts a kernel of that shape among the weights."""
+        weights["kernel"] = kernel.reshape(weights["kernel"].shape)
+
+    def pads(self, layer: Any) -> bool:
+        """Tells whether it sees zeros around what it is given."""
+        return False
+
+    def can_add(self, weights: dict[str, Array]) -> bool:
+        """Tells whether it can add a constant to what it makes."""
+        return True
+
+    def add(self, weights: dict[str, Array], constant: Array) -> None:
+        """Adds a constant to what it makes."""
+        weights["bias"] = weights.get("bias", 0.0) + constant
+
+    def with_bias(self, layer: Any) -> dict[str, Any]:
+        """Returns what its config says otherwise if it gets a bias."""
+        return {"use_bias": True}
+
+    def reading_axis(self, layer: Any, x: Channels) -> int:
+        return channel_axis(layer, x)
+
+    def is_reading(self, call: Call, axis: int) -> bool:
+        """Tells whether it reads the channels, and keeps them if it does not.
+
+        It may read along another axis than that of the channels.
+        """
+        call.reads = call.input.axis == axis
+        if not call.reads:
+            call.keeps_inputs = "it reads along another axis"
+        return call.reads
+
+
+class Mixing(Reading):
+    """`Dense`, convolutions: each channel made is of all that are read."""
+
+    axes = {"kernel": {-2: READ, -1: MADE}, "bias": {0: MADE}}
+    width = "filters"
+
+    def check(self, call: Call) -> None:
+        """Raises `LeftAlone` if it is not what it seems to be."""
+        check_plain(call.layer)
+
+    def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
+        kernel = weights["kernel"]
+        return kernel.reshape(-1, *kernel.shape[-2:])
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        layer, x = call.layer, call.input
+        self.check(call)
+        first = comes_first(layer)
+        made = Channels.varying(call.shapes[0], slots, 1 if first else -1)
+        kernel = self.kernel(layer, call.weights)
+        # Of channels that cannot be told apart nothing is known.
+        values = np.full(kernel.shape[1], np.nan)
+        if self.is_reading(call, self.reading_axis(layer, x)):
+            values = x.values
+        activation = elementwise.activation(layer.activation)
+        if activation is None:
+            call.keeps_outputs = "its activation may mix channels"
+            return [made]
+        varies = np.isnan(values) | (self.pads(layer) & (values != 0))
+        constant = np.where(varies, 0.0, values) @ kernel.sum(0, dtype=float)
+        constant = activation(constant + call.weights.get("bias", 0.0))
+        unknown = (kernel != 0).any(0)[varies].any(0)
+        made.values = finite(np.where(unknown, np.nan, constant))
+        return [made]
+
+    def config(self, call: Call, made: int) -> dict[str, Any]:
+        return {self.width: made}
+
+    def multiplied(self, call: Call) -> int | None:
+        return places(call.outputs[0])
+
+
+class Units(Mixing):
+    """`Dense`."""
+
+    width = "units"
+
+
+class Einsum(Mixing):
+    """`EinsumDense` where it does what `Dense` does."""
+
+    def check(self, call: Call) -> None:
+        super().check(call)
+        operands, made = call.layer.equation.replace(" ", "").split("->")
+        x, kernel = operands.split(",")
+        if not (
+            len(kernel) == 2
+            and kernel[0] == x[-1]
+            and kernel[1] not in x
+            and made == x[:-1] + kernel[1]
+            and call.layer.bias_axes in (None, kernel[1])
+        ):
+            raise LeftAlone("its equation is not that of a Dense")
+
+    def config(self, call: Call, made: int) -> dict[str, Any]:
+        *others, _ = call.layer.get_config()["output_shape"]
+        return {"output_shape": (*others, made)}
+
+    def with_bias(self, layer: Any) -> dict[str, Any]:
+        return {"bias_axes": layer.equation.replace(" ", "")[-1]}
+
+
+class Convolution(Mixing):
+    """`Conv1D` to `Conv3D`."""
+
+    def check(self, call: Call) -> None:
+        super().check(call)
+        if call.layer.groups > 1:
+            raise LeftAlone("its channels are in groups")
+
+    def pads(self, layer: Any) -> bool:
+        return layer.padding != "valid" and max(layer.kernel_size) > 1
+
+
+class TransposedConvolution(Mixing):
+    """`Conv1DTranspose` to `Conv3DTranspose`."""
+
+    axes = {"kernel": {-2: MADE, -1: READ}, "bias": {0: MADE}}
+
+    def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
+        return super().kernel(layer, weights).swapaxes(1, 2)
+
+    def set_kernel(self, weights: dict[str, Array], kernel: Array) -> None:
+        super().set_kernel(weights, kernel.swapaxes(1, 2))
+
+    def pads(self, layer: Any) -> bool:
+        return True  # What is the same everywhere does not stay so.
+
+    def multiplied(self, call: Call) -> int | None:
+        return places(call.inputs[0])
+
+
+class SeparableConvolution(Convolution):
+    """`SeparableConv1D` and `SeparableConv2D`."""
+
+    axes = {
+        "depthwise_kernel": {-2: READ},
+        "pointwise_kernel": {-2: READ, -1: MADE},
+        "bias": {0: MADE},
+    }
+    stands_in = False
+
+    def check(self, call: Call) -> None:
+        check_plain(call.layer)
+
+    def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
+        depthwise = weights["depthwise_kernel"]
+        depthwise = depthwise.reshape(-1, *depthwise.shape[-2:])
+        pointwise = weights["pointwise_kernel"]
+        made = pointwise.shape[-1]
+        return np.einsum(
+            "pcm,cmo->pco",
+            depthwise,
+            pointwise.reshape(*depthwise.shape[1:], made),
+            dtype=float,
+        )
+
+
+class Recurrent(Reading):
+    """`LSTM`, `GRU`, `SimpleRNN`: of what they read, some may go.
+
+    Their units stay: each reads all others.
+    """
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        self.is_reading(call, 2)
+        call.keeps_outputs = "its units read each other"
+        return [Channels.varying(shape, slots) for shape in call.shapes]
+
+    def axes_of(self, call: Call, name: str) -> Axes:
+        return {0: READ} if name.startswith("kernel") else {}
+
+    def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
+        kernels = [w for n, w in weights.items() if n.startswith("kernel")]
+        return np.concatenate(kernels, axis=1)[None]
+
+    def can_add(self, weights: dict[str, Array]) -> bool:
+        # To give it a bias may cost more weights than it saves.
+        return "bias" in weights
+
+    def add(self, weights: dict[str, Array], constant: Array) -> None:
+        names = [name for name in weights if name.startswith("bias")]
+        for name, part in zip(
+            names, np.split(constant, len(names)), strict=True
+        ):
+            bias = weights[name]
+            if bias.ndim == 2:  # Of `GRU`: that of inputs, that of states.
+                part = np.stack([part, np.zeros_like(part)])
+            weights[name] = bias + part
+
+    def multiplied(self, call: Call) -> int | None:
+        return call.input.shape[1]
+
+
+class BothWays(Recurrent):
+    """`Bidirectional` around one of these."""
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        one, other = call.layer.forward_layer, call.layer.backward_layer
+        if type(one) is not type(other) or type(one) not in RECURRENT:
+            raise LeftAlone("the layer in it is not known")
+        return super().follow(call, slots)

@@ -1,0 +1,223 @@
+"""A model made anew, by a plan."""
+
+import copy
+import tempfile
+from typing import Any
+
+import keras
+import numpy as np
+
+from l2keras._keras import backends, graphs, layer_tree
+from l2keras.models.compaction.plan import Plan
+from l2keras.models.compaction.reading import Recurrent
+from l2keras.models.saving import objects
+from l2keras.regularizers import describing
+
+
+def rebuilt(plan: Plan, model: keras.Model) -> Any:
+    """Returns a new model without the channels that go."""
+    return _Rebuilding(plan).of(model)
+
+
+class _NumpyZeros(keras.initializers.Initializer):
+    """Stands in for an initializer: JAX would compile it for each shape."""
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        if dtype == "bfloat16":  # NumPy itself has none.
+            return keras.ops.zeros(shape, dtype)
+        return backends.from_numpy(np.zeros(shape, dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
+class _Rebuilding:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._rules = {id(call.layer): rule for call, rule in plan.layers()}
+        self._made = {
+            id(call.layer): plan.made(call, rule)
+            for call, rule in plan.layers()
+        }
+        # By the `id` of an old layer: the old one, and what was made of it.
+        self._pairs: dict[int, tuple[Any, Any]] = {}
+        self._initializers: dict[int, dict[str, Any]] = {}
+
+    def of(self, model: Any) -> Any:
+        small = self._again(model)
+        pairs = list(self._pairs.values())
+        for old, new in pairs:
+            self._set_weights(old, new)
+        for old, new in pairs:
+            if isinstance(old, keras.layers.Layer):
+                self._pair_inside(old, new)
+        self._restore_settings(model)
+        return small
+
+    def _again(self, operation: Any) -> Any:
+        """Returns the new one of a layer, a model or an operation."""
+        if id(operation) not in self._pairs:
+            if id(operation) in self._plan.graph.entries:
+                again = self._model(operation)
+            else:
+                again = self._operation(operation)
+            self._pairs[id(operation)] = operation, again
+        return self._pairs[id(operation)][1]
+
+    def _operation(self, operation: Any) -> Any:
+        config = _config(operation)
+        rule = self._rules.get(id(operation))
+        if rule is not None:
+            config.update(self._made[id(operation)].config)
+            for inside in objects(config):  # In `Bidirectional`.
+                inside.pop("build_config", None)  # The shape it was built for.
+            # Those of other layers have shapes for which they were called.
+            if not isinstance(rule, Recurrent):
+                initializers = {
+                    name: value
+                    for name, value in config.items()
+                    if name.endswith("_initializer")
+                }
+                self._initializers[id(operation)] = initializers
+                function = getattr(operation, "activation", None)
+                if not isinstance(function, keras.layers.Layer | None):
+                    # It need not be one that Keras can find again.
+                    config["activation"] = function
+                config.update(dict.fromkeys(initializers, _NumpyZeros()))
+        try:
+            return type(operation).from_config(config)
+        except Exception as error:  # Of other people's code, whatever it is.
+            raise ValueError(
+                f"Layer {operation.name!r} of type "
+                f"`{type(operation).__name__}` must be such that Keras can "
+                "make it anew from its config, as it does when the model is "
+                f"loaded: {error}"
+            ) from error
+
+    def _set_weights(self, old: Any, new: Any) -> None:
+        if id(old) in self._made:
+            arrays = self._made[id(old)].weights
+            for variable, array in zip(new.weights, arrays, strict=True):
+                variable.assign(array)
+            for name, value in self._initializers.get(id(old), {}).items():
+                setattr(new, name, keras.initializers.get(value))
+        elif not isinstance(old, keras.layers.Layer):
+            return
+        elif id(old) not in self._plan.graph.entries:
+            _copy_state(old, new)
+
+    def _pair_inside(self, old: Any, new: Any) -> None:
+        """Notes what the layers inside a layer have become."""
+        if id(old) not in self._plan.graph.entries:
+            for (_, one), (_, other) in zip(
+                layer_tree.layers_by_path(old),
+                layer_tree.layers_by_path(new),
+                strict=True,
+            ):
+                self._pairs.setdefault(id(one), (one, other))
+
+    def _restore_settings(self, model: Any) -> None:
+        """Has the new layers trained, and penalized, as the old ones are."""
+        pairs = [
+            self._pairs[id(layer)]
+            for _, layer in layer_tree.layers_by_path(model)
+            if id(layer) in self._pairs
+        ]
+        for old, new in pairs:  # From the outside, since it goes inward.
+            if new.trainable != old.trainable:
+                new.trainable = old.trainable
+        for old, new in pairs:
+            for variable, made in zip(
+                layer_tree.own_variables(old),
+                layer_tree.own_variables(new),
+                strict=False,  # It may have got a bias.
+            ):
+                if made.trainable != variable.trainable:
+                    made.trainable = variable.trainable
+                regularizer = variable.regularizer
+                if not describing.same(made.regularizer, regularizer):
+                    made.regularizer = copy.deepcopy(regularizer)
+
+    def _model(self, model: Any) -> Any:
+        function = graphs.function_of(model)
+        tensors = {}
+        for tensor, channels in zip(
+            function.inputs, self._plan.graph.entries[id(model)][0], strict=True
+        ):
+            layer = graphs.input_layer(tensor)
+            config = layer.get_config()
+            shape = list(config["batch_shape"])
+            if channels.axis and shape[channels.axis] is not None:
+                kept = self._plan.keeps(channels)
+                shape[channels.axis] = int(kept.sum())
+            again = keras.layers.InputLayer.from_config(
+                {**config, "batch_shape": tuple(shape)}
+            )
+            self._pairs[id(layer)] = layer, again
+            tensors[id(tensor)] = again.output
+        if isinstance(model, keras.Sequential):
+            return self._sequential(model, *tensors.values())
+        for node in graphs.nodes(function):
+            if all(id(tensor) in tensors for tensor in node.outputs):
+                continue
+            if any(id(tensor) not in tensors for tensor in node.inputs):
+                continue
+            args, kwargs = node.fill_in(tensors)
+            returned = self._again(node.operation)(*args, **kwargs)
+            for tensor, again in zip(
+                node.outputs, keras.tree.flatten(returned), strict=True
+            ):
+                tensors[id(tensor)] = again
+
+        def new(tensor: Any) -> Any:
+            return tensors[id(tensor)]
+
+        inputs, outputs = (
+            keras.tree.map_structure(new, each)
+            for each in (model.input, model.output)
+        )
+        cls = keras.Model
+        if graphs.is_of_keras(type(model), "__init__"):
+            cls = type(model)
+        return cls(inputs=inputs, outputs=outputs, name=model.name)
+
+    def _sequential(self, model: Any, tensor: Any) -> Any:
+        cls: Any = keras.Sequential
+        if graphs.is_of_keras(type(model), "__init__"):
+            cls = type(model)
+        layers = [self._again(layer) for layer in model.layers]
+        return cls([tensor, *layers], name=model.name)
+
+
+def _config(operation: Any) -> dict[str, Any]:
+    try:
+        return operation.get_config()
+    except NotImplementedError as error:
+        raise ValueError(
+            f"Layer {operation.name!r} of type `{type(operation).__name__}` "
+            f"must have a config, to be made anew. {error}"
+        ) from error
+
+
+def _copy_state(old: Any, new: Any) -> None:
+    """Gives a layer the weights of another, and what else it has learned."""
+    if len(old.weights) != len(new.weights):
+        raise ValueError(
+            f"Layer {old.name!r} must have as many weights when it is made "
+            f"anew by `from_config`. It has {len(old.weights)}, and the new "
+            f"one {len(new.weights)}. Its `get_config` must say all that "
+            "decides on them."
+        )
+    for variable, made in zip(old.weights, new.weights, strict=True):
+        made.assign(keras.ops.convert_to_numpy(variable))
+    for (_, one), (_, other) in zip(
+        layer_tree.layers_by_path(old),
+        layer_tree.layers_by_path(new),
+        strict=True,
+    ):
+        if hasattr(one, "save_assets"):  # A vocabulary.
+            with tempfile.TemporaryDirectory() as folder:
+                one.save_assets(folder)
+                other.load_assets(folder)
+        if hasattr(other, "finalize_state"):  # Of what was adapted.
+            other.finalize_state()

@@ -1,0 +1,185 @@
+"""What was done to a model, in numbers and in words."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from l2keras import _tables
+from l2keras.models.compaction.plan import Plan, makes_channels
+
+
+@dataclasses.dataclass(frozen=True)
+class CompactionReport:
+    """What `compact` did to a model. Prints as a table.
+
+    Attributes:
+        widths: By the path of a layer that has units, filters or an embedding:
+            how many there were, and how many there are.
+        unread_inputs: By the name of an input: the indices of its last axis
+            that the outputs do not depend on.
+        inputs: By the name of an input: the indices that the smaller model is
+            given. All, unless `drop_inputs` was asked for.
+        left_alone: By the path of a layer: why channels stay that are off, or
+            that it is not known how to take away.
+        parameters: How many there were, and how many there are.
+        flops: Floating-point operations for one example, before and after: two
+            for each multiplication by a weight of a kernel, at each place.
+            `None` if a layer is not known, or a shape.
+        change: The largest change of an output, as a fraction of the largest
+            output. `None` where the threshold is 0, so that there is none but
+            rounding, or where no inputs could be made up to measure it on.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, kernel_initializer="zeros", name="hidden"),
+    ...     keras.layers.Dense(3, name="output"),
+    ... ])
+    >>> _, report = l2keras.compact(model)
+    >>> report.widths["hidden"], report.parameters
+    ((8, 1), (67, 11))
+    """
+
+    widths: dict[str, tuple[int, int]]
+    unread_inputs: dict[str, list[int]]
+    inputs: dict[str, list[int]]
+    left_alone: dict[str, str]
+    parameters: tuple[int, int]
+    flops: tuple[int, int] | None
+    change: float | None
+
+    def __str__(self) -> str:
+        console = _tables.console(100)
+        table = _tables.table(left=["Layer"], right=["Width", "Compacted"])
+        for path, (before, after) in self.widths.items():
+            table.add_row(path, f"{before:,}", f"{after:,}")
+        with console.capture() as captured:
+            console.print(table)
+            for line in (*self._totals(), *remarks(self)):
+                console.print(line)
+        return _tables.text(captured.get())
+
+    def _totals(self) -> list[str]:
+        lines = [f"Parameters: {saved(self.parameters)}"]
+        if self.flops is not None:
+            lines.append(f"FLOPs: {saved(self.flops)}")
+        if self.change is not None:
+            lines.append(f"Outputs changed by {self.change:.2g} of the largest")
+        return lines
+
+
+def remarks(report: CompactionReport) -> list[str]:
+    """Returns what nothing reads, and what is left alone, line by line."""
+    return [
+        f"- Nothing reads of {name!r}: {_listed(unread)}"
+        for name, unread in report.unread_inputs.items()
+        if unread
+    ] + [
+        f"- Left alone: {path}: {reason}"
+        for path, reason in report.left_alone.items()
+    ]
+
+
+def saved(numbers: tuple[int, int]) -> str:
+    """Returns a number before and after in words."""
+    before, after = numbers
+    times = f" ({before / after:.3g}x)" if 0 < after < before else ""
+    return f"{before:,} -> {after:,}{times}"
+
+
+def report_of(plan: Plan, change: float | None = None) -> CompactionReport:
+    """Returns what a plan does to a model."""
+    return CompactionReport(
+        widths={
+            call.path: (len(kept), int(kept.sum()))
+            for call, rule in plan.layers()
+            if makes_channels(rule)
+            for kept in [plan.keeps(call.outputs[0])]
+        },
+        unread_inputs={
+            name: np.flatnonzero(~plan.read[channels.slots]).tolist()
+            for name, channels in plan.graph.inputs.items()
+        },
+        inputs={
+            name: np.flatnonzero(plan.keeps(channels)).tolist()
+            for name, channels in plan.graph.inputs.items()
+        },
+        left_alone=_left_alone(plan),
+        parameters=_parameters(plan),
+        flops=_flops(plan),
+        change=change,
+    )
+
+
+def _left_alone(plan: Plan) -> dict[str, str]:
+    reasons = dict(plan.graph.left_alone)
+    for call in plan.graph.calls:
+        if not call.keeps_inputs and all(
+            each in plan.graph.outputs for each in call.outputs
+        ):
+            reasons.pop(call.path, None)  # They are outputs anyway.
+    for call, rule in plan.layers():
+        if not makes_channels(rule) or call.path in reasons:
+            continue
+        made = call.outputs[0]
+        off = plan.keeps(made) & ~np.isnan(made.values)
+        if off.any():
+            why = {plan.reason(slot) for slot in made.slots[off].tolist()}
+            reasons[call.path] = (
+                f"{int(off.sum())} of {len(off)} are off, but "
+                f"{'; '.join(sorted(why))}"
+            )
+    return reasons
+
+
+def _parameters(plan: Plan) -> tuple[int, int]:
+    sizes = {
+        id(variable): math.prod(variable.shape)
+        for call in plan.graph.calls
+        for variable in _weights(call.layer)
+    }
+    before = after = sum(sizes.values())
+    for call, rule in plan.layers():
+        after += sum(array.size for array in plan.made(call, rule).weights)
+        after -= sum(sizes[id(each)] for each in call.layer.weights)
+    return before, after
+
+
+def _flops(plan: Plan) -> tuple[int, int] | None:
+    """Returns those of one example before and after, `None` if not known."""
+    made = {
+        id(call.layer): plan.made(call, rule) for call, rule in plan.layers()
+    }
+    before = after = 0
+    for call, rule in zip(plan.graph.calls, plan.graph.rules, strict=True):
+        weights = _weights(call.layer)
+        if rule is None:
+            if any(len(variable.shape) > 1 for variable in weights):
+                return None
+            continue
+        places = rule.multiplied(call)
+        if places is None:
+            return None
+        for variable, array in zip(
+            weights,
+            made[id(call.layer)].weights,
+            strict=False,  # It may get a bias.
+        ):
+            if "kernel" in variable.name:
+                before += 2 * places * math.prod(variable.shape)
+                after += 2 * places * array.size
+    return before, after
+
+
+def _weights(operation: Any) -> list[Any]:
+    """Returns the weights of a layer; an operation that is none has none."""
+    return list(getattr(operation, "weights", ()))
+
+
+def _listed(numbers: list[int]) -> str:
+    more = f" and {len(numbers) - 10} more" if len(numbers) > 11 else ""
+    return ", ".join(map(str, numbers[:10] if more else numbers)) + more

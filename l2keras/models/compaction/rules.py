@@ -1,0 +1,122 @@
+"""What a kind of layer does to channels, in general."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from l2keras.models.compaction.channels import Array, Channels, Slots
+
+
+class LeftAlone(Exception):  # noqa: N818, since it is no error.
+    """Says why the channels around a layer must stay."""
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """One call of a layer in a graph.
+
+    Attributes:
+        layer: The layer.
+        path: Its path in the model.
+        inputs: The channels of the tensors that it is called on.
+        shapes: The shapes of those that it returns.
+        weights: Its weights by name, where small ones count as zero.
+        is_masked: Whether a mask comes with an input.
+        outputs: The channels of the tensors that it returns.
+        reads: Whether to ask, channel by channel, which inputs are read.
+        keeps_inputs: Why all of its inputs stay, if they do.
+        keeps_outputs: Why all of its outputs stay, if they do.
+    """
+
+    layer: Any
+    path: str
+    inputs: list[Channels]
+    shapes: list[tuple[int | None, ...]]
+    weights: dict[str, Array]
+    is_masked: bool
+    outputs: list[Channels] = dataclasses.field(default_factory=list)
+    reads: bool = False
+    keeps_inputs: str = ""
+    keeps_outputs: str = ""
+
+    @property
+    def input(self) -> Channels:
+        if len(self.inputs) != 1:
+            raise LeftAlone("it is called on several tensors")
+        return self.inputs[0]
+
+
+# The channels along an axis of a weight.
+READ, MADE = "read", "made"
+Axes = dict[int, str]
+
+
+class Rule:
+    """What a kind of layer does to channels, and how its weights have them.
+
+    Attributes:
+        has_widths: Whether the layer says in its config or by its weights how
+            many channels there are, so that all its calls must agree.
+        axes: By the names of its weights, which axes are of which channels.
+    """
+
+    has_widths = True
+    axes: dict[str, Axes] = {}
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        """Returns the channels of what a call returns.
+
+        Raises:
+            LeftAlone: If all channels must stay.
+        """
+        raise NotImplementedError
+
+    def axes_of(self, call: Call, name: str) -> Axes:
+        """Returns which axes of a weight are of which channels."""
+        return self.axes.get(name, {})
+
+    def config(self, call: Call, made: int) -> dict[str, Any]:
+        """Returns what a config says otherwise for so many output channels."""
+        return {}
+
+    def multiplied(self, call: Call) -> int | None:
+        """Returns at how many places of an example its kernels multiply."""
+        return 0
+
+
+def comes_first(layer: Any) -> bool:
+    """Tells whether a layer has the channels before the places."""
+    return getattr(layer, "data_format", None) == "channels_first"
+
+
+def channel_axis(layer: Any, x: Channels) -> int:
+    """Returns which axis of a tensor is that of channels to a layer."""
+    return 1 if comes_first(layer) else len(x.shape) - 1
+
+
+def check_plain(layer: Any) -> None:
+    """Raises `LeftAlone` if a layer's weights are not what its class says."""
+    if getattr(layer, "quantization_mode", None):
+        raise LeftAlone("it is quantized")
+    if getattr(layer, "lora_enabled", False):
+        raise LeftAlone("it has LoRA")
+
+
+def known(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """Returns a shape without that of the batch; empty if it is not known."""
+    _, *sizes = shape
+    known = tuple(size for size in sizes if size is not None)
+    return known if len(known) == len(sizes) else ()
+
+
+def places(x: Channels) -> int | None:
+    """Returns how many places a tensor has, the channels left out."""
+    sizes = [n for i, n in enumerate(x.shape) if i not in (0, x.axis)]
+    known = [size for size in sizes if size is not None]
+    return int(np.prod(known)) if len(known) == len(sizes) else None
+
+
+def finite(values: Array) -> Array:
+    """Returns values, and NaN, not known, for those that are not finite."""
+    return np.where(np.isfinite(values), values, np.nan)

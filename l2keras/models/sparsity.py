@@ -1,0 +1,175 @@
+"""How sparse a model is: zeros, groups that are off, and what that saves."""
+
+import math
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import rich.table
+
+from l2keras import _tables, _validation
+from l2keras._keras import graphs
+from l2keras.models.compaction.graph import Graph
+from l2keras.models.compaction.plan import Plan
+from l2keras.models.compaction.report import remarks, report_of, saved
+from l2keras.regularizers.base import terms_of
+from l2keras.regularizers.grouped import GroupLasso
+from l2keras.weights import kinds
+from l2keras.weights.paths import Weight
+from l2keras.weights.survey import Survey
+
+
+def sparsity(
+    model: keras.Model,
+    threshold: float = 0.0,
+    line_length: int | None = None,
+    print_fn: Callable[[str], Any] | None = None,
+) -> None:
+    """Prints a table of what is zero in a model, and what `compact` would save.
+
+    The table has the kernels, the embeddings, and whatever else has a
+    regularizer: the share of the weights that are zero; how many groups are
+    off, all zero; and the shape that `compact` would leave. Groups are those of
+    the weight's `GroupLasso`, if it has one, and else its units or filters:
+    the indices of its last axis. Below are totals, and what `compact` would
+    leave alone, and why.
+
+    Zeros alone make no model of Keras smaller or faster. Groups that are off
+    do, once `compact` has taken them away.
+
+    Args:
+        model: A built Keras model. Of those that are neither sequential nor
+            functional, it is not known what `compact` would save.
+        threshold: Finite number >= 0. Weights of at most this size count as
+            zero. Defaults to `0.0`.
+        line_length: Width in characters. Defaults to that of the terminal, or
+            to 100 where there is none.
+        print_fn: Function that is called with the whole text instead of
+            printing it.
+
+    Raises:
+        TypeError: If `model` is not a Keras model, or `threshold` no number.
+        ValueError: If it is not built, or `threshold` is negative or not
+            finite.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)),
+    ...     keras.layers.Dense(8, name="hidden"),
+    ...     keras.layers.Dense(3, name="output"),
+    ... ], name="small")
+    >>> kernel, bias = model.layers[0].get_weights()
+    >>> kernel[:, :5] = 0.0
+    >>> model.layers[0].set_weights([kernel, bias])
+    >>> l2keras.sparsity(model, line_length=80)
+    Sparsity of "small"
+    <BLANKLINE>
+     Weight          Shape    Zeros      Off   Compacted
+     ───────────────────────────────────────────────────
+     hidden/kernel   (4, 8)   62.5%   5 of 8      (4, 3)
+     output/kernel   (8, 3)    0.0%   0 of 3      (3, 3)
+    <BLANKLINE>
+    Zeros: 20 of 56 weights (35.7%)
+    Parameters: 67 -> 27 (2.48x)
+    FLOPs: 112 -> 42 (2.67x)
+    """
+    survey = Survey.of(model)
+    threshold = _validation.check_number(threshold, "threshold")
+    plan = None
+    if graphs.function_of(model) is not None:
+        plan = Plan(Graph(model, threshold))
+    console = _tables.console(
+        line_length or shutil.get_terminal_size((100, 24)).columns
+    )
+    with console.capture() as captured:
+        console.print(f'Sparsity of "{model.name}"')
+        table, zeros, weights = _table(survey, plan, threshold)
+        console.print(table)
+        share = zeros / weights if weights else 0.0
+        console.print(f"Zeros: {zeros:,} of {weights:,} weights ({share:.1%})")
+        for line in _savings(model, plan):
+            console.print(line)
+    (print_fn or print)(_tables.text(captured.get()))
+
+
+def _table(
+    survey: Survey, plan: Plan | None, threshold: float
+) -> tuple[rich.table.Table, int, int]:
+    """Returns the table, and how many of the weights in it are zero."""
+    made = _shapes(plan)
+    table = _tables.table(
+        left=["Weight", "Shape"], right=["Zeros", "Off", "Compacted"]
+    )
+    zeros = weights = 0
+    for weight in survey.weights:
+        if not _is_shown(weight):
+            continue
+        array = keras.ops.convert_to_numpy(weight.variable)
+        zero = np.abs(array) <= threshold
+        zeros += int(zero.sum())
+        weights += zero.size
+        off, groups = _groups_off(weight, zero)
+        table.add_row(
+            weight.path,
+            str(zero.shape),
+            f"{zero.mean():.1%}" if zero.size else "",
+            f"{off:,} of {groups:,}",
+            str(made.get(id(weight.variable), zero.shape))
+            if plan is not None
+            else "",
+        )
+    return table, zeros, weights
+
+
+def _is_shown(weight: Weight) -> bool:
+    return (
+        kinds.is_kernel(weight)
+        or kinds.is_embedding(weight)
+        or weight.variable.regularizer is not None
+    )
+
+
+def _groups_off(weight: Weight, zero: Any) -> tuple[int, int]:
+    """Returns how many groups of a weight are zero, and how many there are."""
+    axes = [-1]
+    for term in terms_of(weight.variable.regularizer):
+        if isinstance(term.regularizer, GroupLasso):
+            axis = term.regularizer.axis
+            axes = axis if isinstance(axis, list) else [axis]
+            break
+    kept = {axis % max(zero.ndim, 1) for axis in axes}
+    rest = tuple(axis for axis in range(zero.ndim) if axis not in kept)
+    off = zero.all(axis=rest)
+    return int(off.sum()), math.prod(off.shape)
+
+
+def _shapes(plan: Plan | None) -> dict[int, tuple[int, ...]]:
+    """Returns the shapes that weights would have, by `id`."""
+    if plan is None:
+        return {}
+    return {
+        id(variable): array.shape
+        for call, rule in plan.layers()
+        for variable, array in zip(
+            call.layer.weights,
+            plan.made(call, rule).weights,
+            strict=False,  # It may get a bias.
+        )
+    }
+
+
+def _savings(model: Any, plan: Plan | None) -> list[str]:
+    if plan is None:
+        return [
+            "What `compact` would save is not known: "
+            f"`{type(model).__name__}` is neither sequential nor functional"
+        ]
+    report = report_of(plan)
+    lines = [f"Parameters: {saved(report.parameters)}"]
+    if report.flops is not None:
+        lines.append(f"FLOPs: {saved(report.flops)}")
+    return lines + remarks(report)

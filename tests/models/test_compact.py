@@ -1,0 +1,504 @@
+"""What compact takes away, and what it leaves alone and why."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+from architectures import computed, examples
+from helpers import BACKEND
+from keras import layers, ops
+from zoo import Custom, sequential
+
+import l2keras
+from l2keras.models.compaction import elementwise
+
+
+def off(layer, units, bias=0.5, axis=-1):
+    """Switches off the first units of a layer, whose biases stay."""
+    for variable in layer.weights:
+        array = np.array(keras.ops.convert_to_numpy(variable))
+        if "kernel" in variable.name or "embeddings" in variable.name:
+            np.moveaxis(array, axis, 0)[:units] = 0.0
+        elif "bias" in variable.name:
+            array[...] = bias
+        variable.assign(array)
+    return layer
+
+
+def made(*hidden, shape=(4,), units=3):
+    """Returns a sequential model with a last layer."""
+    return sequential(shape, *hidden, layers.Dense(units, name="last"))
+
+
+def dense_relu():
+    model = made(layers.Dense(6, activation="relu", name="a"))
+    off(model.layers[0], 4)
+    return model
+
+
+def unread():
+    model = made(layers.Dense(6, name="a"), layers.Dense(5, name="b"))
+    off(model.layers[1], 2, axis=0)
+    return model
+
+
+def without_bias():
+    model = sequential(
+        (4,),
+        layers.Dense(6, name="a"),
+        layers.Dense(3, use_bias=False, name="last"),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+def all_off():
+    model = made(layers.Dense(6, name="a"), layers.Dense(5, name="b"))
+    off(model.layers[0], 6)
+    return model
+
+
+def convolution(padding, value):
+    model = made(
+        layers.Conv2D(6, 3, name="a"),
+        layers.Conv2D(5, 3, padding=padding, name="b"),
+        layers.GlobalAveragePooling2D(),
+        shape=(7, 7, 2),
+    )
+    off(model.layers[0], 4, bias=value)
+    return model
+
+
+def normalized():
+    model = made(
+        layers.Dense(6, name="a"),
+        layers.BatchNormalization(name="norm"),
+        layers.ReLU(),
+    )
+    gamma, beta, *moving = model.layers[1].get_weights()
+    gamma[:4], beta[:] = 0.0, 0.5
+    model.layers[1].set_weights([gamma, beta, *moving])
+    return model
+
+
+def residual(partner_is_off):
+    inputs = keras.Input((4,))
+    a = layers.Dense(6, name="a")
+    b = layers.Dense(6, name="b")
+    x = a(inputs)
+    x = layers.Add()([x, b(x)])
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    off(a, 4)
+    if partner_is_off:
+        off(b, 4)
+    return model
+
+
+def multiplied():
+    inputs = keras.Input((4,))
+    gate = layers.Dense(6, name="gate")
+    x = layers.Dense(6, name="a")(inputs)
+    x = layers.Multiply()([x, gate(inputs)])
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    off(gate, 4, bias=0.0)
+    return model
+
+
+def flattened():
+    model = made(
+        layers.Conv2D(6, 3, activation="relu", name="a"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        shape=(7, 7, 2),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+def reshaped():
+    model = made(
+        layers.Dense(12, name="a"),
+        layers.Reshape((2, 6)),
+        layers.Conv1D(3, 2, name="b"),
+        layers.Flatten(),
+    )
+    # The last two of each six units.
+    kernel, bias = model.layers[0].get_weights()
+    kernel.reshape(4, 2, 6)[:, :, 4:] = 0.0
+    model.layers[0].set_weights([kernel, bias])
+    return model
+
+
+def depthwise():
+    model = made(
+        layers.Conv2D(6, 3, name="a"),
+        layers.DepthwiseConv2D(2, depth_multiplier=2, name="deep"),
+        layers.SeparableConv2D(5, 2, name="b"),
+        layers.Flatten(),
+        shape=(7, 7, 2),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+def transposed():
+    model = made(
+        layers.Conv2DTranspose(6, 3, name="a"),
+        layers.Conv2DTranspose(5, 3, name="b"),
+        layers.Flatten(),
+        shape=(3, 3, 2),
+    )
+    off(model.layers[0], 4, axis=-2, bias=0.5)
+    return model
+
+
+def recurrent():
+    model = made(
+        layers.Embedding(7, 6, name="a"),
+        layers.Bidirectional(layers.LSTM(5, return_sequences=True)),
+        layers.GRU(4, name="b"),
+        shape=(3,),
+    )
+    off(model.layers[0], 4)
+    off(model.layers[2], 1, axis=0)
+    return model
+
+
+def einsum():
+    model = made(
+        layers.EinsumDense("abc,cd->abd", (3, 6), bias_axes="d", name="a"),
+        layers.EinsumDense("...x,xy->...y", 5, name="b"),
+        layers.Flatten(),
+        shape=(3, 4),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+def permuted():
+    model = made(
+        layers.Dense(6, name="a"),
+        layers.Permute((2, 1)),
+        layers.Flatten(),
+        shape=(3, 4),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+def repeated():
+    model = made(
+        layers.Dense(6, name="a"),
+        layers.RepeatVector(3),
+        layers.LSTM(4, name="b"),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+def nested():
+    inside = made(layers.Dense(6, name="a"), layers.Dense(5, name="b"))
+    inside.name = "inside"
+    off(inside.layers[0], 4)
+    inputs = keras.Input((4,))
+    outputs = layers.Dense(2, name="head")(inside(inputs, training=False))
+    return keras.Model(inputs, outputs)
+
+
+def shared():
+    one, other = keras.Input((4,)), keras.Input((4,))
+    both = layers.Dense(6, activation="relu", name="a")
+    x = layers.Concatenate()([both(one), both(other)])
+    model = keras.Model([one, other], layers.Dense(3, name="last")(x))
+    off(both, 4)
+    return model
+
+
+def concatenated():
+    inputs = keras.Input((4,))
+    a, b = layers.Dense(6, name="a"), layers.Dense(5, name="b")
+    x = layers.Concatenate()([a(inputs), inputs, b(inputs)])
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    off(a, 4)
+    return model
+
+
+def channels_first():
+    model = made(
+        layers.Conv2D(6, 3, data_format="channels_first", name="a"),
+        layers.BatchNormalization(axis=1),
+        layers.Conv2D(5, 3, data_format="channels_first", name="b"),
+        layers.Flatten(data_format="channels_first"),
+        shape=(2, 7, 7),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+# A row: how to make a model, the widths that are left of it, and how many
+# channels are left alone where some are.
+WIDTHS = {
+    "units with biases": (dense_relu, {"a": 2}),
+    "units that nothing reads": (unread, {"a": 4, "b": 5}),
+    "a reader without a bias": (without_bias, {"a": 2}),
+    "all units": (all_off, {"a": 1, "b": 1}),
+    "filters, no padding": (lambda: convolution("valid", 0.5), {"a": 2}),
+    "filters, zeros": (lambda: convolution("same", 0.0), {"a": 2}),
+    # One of the four does for all of them.
+    "filters, padding": (lambda: convolution("same", 0.5), {"a": 3}),
+    "gammas": (normalized, {"a": 2}),
+    "both of what is added": (lambda: residual(True), {"a": 2, "b": 2}),
+    "one of what is added": (lambda: residual(False), {"a": 6, "b": 6}),
+    "one of what is multiplied": (multiplied, {"a": 2, "gate": 2}),
+    "filters, flattened": (flattened, {"a": 2}),
+    "units, reshaped": (reshaped, {"a": 8, "b": 3}),
+    "depthwise": (depthwise, {"a": 2, "b": 5}),
+    "transposed": (transposed, {"a": 3, "b": 5}),
+    "recurrent": (recurrent, {"a": 2}),
+    "EinsumDense": (einsum, {"a": 2, "b": 5}),
+    "permuted": (permuted, {"a": 2}),
+    "repeated": (repeated, {"a": 2}),
+    "a model inside": (nested, {"inside/a": 2, "inside/b": 5}),
+    "shared": (shared, {"a": 2}),
+    "concatenated": (concatenated, {"a": 2, "b": 5}),
+    "channels first": (channels_first, {"a": 2, "b": 5}),
+}
+if BACKEND == "tensorflow":  # Which computes them on GPUs only.
+    del WIDTHS["channels first"]
+
+
+@pytest.mark.parametrize(
+    ("make", "widths"),
+    [pytest.param(*row, id=name) for name, row in WIDTHS.items()],
+)
+def test_what_goes(make, widths):
+    model = make()
+    small, report = l2keras.compact(model)
+    left = {path: after for path, (_, after) in report.widths.items()}
+    assert {path: left[path] for path in widths} == widths
+    x = examples(model)
+    for one, other in zip(computed(model, x), computed(small, x), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def stays(*between, shape=(4,)):
+    """Returns a model whose first layer has four units that are off."""
+    hidden = [layers.Dense(6, name="a"), *between, layers.Flatten()]
+    model = made(*hidden, shape=shape)
+    off(model.layers[0], 4)
+    return model
+
+
+def with_operation():
+    inputs = keras.Input((4,))
+    a = layers.Dense(6, name="a")
+    outputs = layers.Dense(3)(ops.multiply(a(inputs), 2.0))
+    off(a, 4)
+    return keras.Model(inputs, outputs)
+
+
+def with_training():
+    inputs = keras.Input((4,))
+    a = off(layers.Dense(6, name="a"), 4)
+    norm = layers.BatchNormalization(name="norm")
+    x = norm(a(inputs), training=True)
+    off(a, 4)
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def quantized():
+    model = made(layers.Dense(6, name="a"), layers.Dense(5, name="b"))
+    off(model.layers[0], 4)
+    model.layers[1].quantize("int8")
+    return model
+
+
+def groups():
+    return stays(layers.Conv1D(6, 1, groups=2, name="b"), shape=(3, 4))
+
+
+def off_at_the_end():
+    model = made(layers.Dense(4))
+    off(model.layers[-1], 2)
+    return model
+
+
+# A row: how to make a model, and the reason that is given for a layer.
+LEFT_ALONE = {
+    "LayerNormalization": (
+        lambda: stays(layers.LayerNormalization(name="b")),
+        {"b": "LayerNormalization mixes channels, or is not known"},
+    ),
+    "a custom layer": (
+        lambda: stays(Custom(6, name="b")),
+        {"b": "Custom mixes channels, or is not known"},
+    ),
+    "softmax": (
+        lambda: stays(layers.Activation("softmax", name="b")),
+        {"b": "it may mix channels"},
+    ),
+    "softmax of a Dense": (
+        lambda: made(layers.Dense(6, activation="softmax", name="b")),
+        {"b": "its activation may mix channels"},
+    ),
+    "an activation of one's own": (
+        lambda: made(layers.Dense(6, activation=ops.cumsum, name="b")),
+        {"b": "its activation may mix channels"},
+    ),
+    "a penalty on what is computed": (
+        lambda: made(layers.Dense(6, activity_regularizer="l2", name="b")),
+        {"b": "its activity pays a penalty"},
+    ),
+    "an operation": (
+        with_operation,
+        {"multiply": "Multiply is an operation and no layer"},
+    ),
+    "training": (
+        with_training,
+        {"norm": "it is called with more than its inputs"},
+    ),
+    "groups": (groups, {"b": "its channels are in groups"}),
+    "quantized": (quantized, {"b": "it is quantized"}),
+    "one of what is added": (
+        lambda: residual(False),
+        {"a": "4 of 6 are off, but last reads them"},
+    ),
+    "filters, padding": (
+        lambda: convolution("same", 0.5),
+        {"a": "1 of 6 are off, but b pads them, and they are not zero"},
+    ),
+    "all units": (all_off, {"a": "1 of 6 are off, but a layer must have one"}),
+    "outputs": (
+        off_at_the_end,
+        {"last": "2 of 3 are off, but they are outputs of the model"},
+    ),
+}
+
+
+def without_number(path):
+    return re.sub(r"_\d+$", "", path)
+
+
+@pytest.mark.parametrize(
+    ("make", "reasons"),
+    [pytest.param(*row, id=name) for name, row in LEFT_ALONE.items()],
+)
+def test_what_is_left_alone_and_why(make, reasons):
+    _, report = l2keras.compact(make())
+    found = {
+        without_number(path): reason
+        for path, reason in report.left_alone.items()
+        if without_number(path) in reasons
+    }
+    assert found == reasons
+
+
+def input_name(model):
+    return model.inputs[0]._keras_history.operation.name
+
+
+def reads_few():
+    model = made(layers.Dense(6, name="a"), shape=(5,))
+    kernel, bias = model.layers[0].get_weights()
+    kernel[[1, 3]] = 0.0
+    model.layers[0].set_weights([kernel, bias])
+    return model
+
+
+def test_inputs_that_nothing_reads_are_told():
+    model = reads_few()
+    name = input_name(model)
+    small, report = l2keras.compact(model)
+    assert report.unread_inputs == {name: [1, 3]}
+    assert report.inputs == {name: [0, 1, 2, 3, 4]}
+    assert small.input_shape == (None, 5)
+
+
+def test_inputs_that_nothing_reads_can_be_dropped():
+    model = reads_few()
+    name = input_name(model)
+    small, report = l2keras.compact(model, drop_inputs=True)
+    assert report.inputs == {name: [0, 2, 4]}
+    x = examples(model)
+    np.testing.assert_allclose(
+        computed(small, x[..., report.inputs[name]]),
+        computed(model, x),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def nearly_off():
+    model = made(layers.Dense(6, activation="relu", name="a"))
+    kernel, bias = model.layers[0].get_weights()
+    kernel[:, :4] = 1e-3
+    kernel[0, 5] = 1e-3
+    model.layers[0].set_weights([kernel, bias])
+    return model
+
+
+def test_a_threshold_says_what_the_outputs_lose():
+    model = nearly_off()
+    assert l2keras.compact(model)[1].widths["a"] == (6, 6)
+    assert l2keras.compact(model)[1].change is None
+    small, report = l2keras.compact(model, threshold=2e-3)
+    assert report.widths["a"] == (6, 2)
+    assert 1e-6 < report.change < 0.05
+    # What stays is as it was.
+    np.testing.assert_array_equal(
+        small.layers[0].get_weights()[0],
+        model.layers[0].get_weights()[0][:, 4:],
+    )
+    assert "Outputs changed by" in str(report)
+
+
+def test_the_report_prints_as_a_table():
+    model = reads_few()
+    off(model.layers[0], 2)
+    name = input_name(model)
+    _, report = l2keras.compact(model)
+    assert str(report).splitlines() == [
+        "",
+        " Layer   Width   Compacted",
+        " ─────────────────────────",
+        " a           6           4",
+        " last        3           3",
+        "",
+        "Parameters: 57 -> 39 (1.46x)",
+        "FLOPs: 96 -> 64 (1.5x)",
+        f"- Nothing reads of '{name}': 1, 3",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(elementwise.ACTIVATIONS))
+def test_activations_are_those_of_keras(name):
+    function = getattr(keras.activations, name, None)
+    if function is None:
+        pytest.skip("This version of Keras does not have it.")
+    x = np.array([-7.0, -1.5, -0.7, -0.2, 0.0, 0.3, 0.9, 2.0, 8.0])
+    np.testing.assert_allclose(
+        elementwise.activation(function)(x),
+        ops.convert_to_numpy(function(ops.convert_to_tensor(x, "float32"))),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "function"),
+    [
+        (layers.ReLU(1.5, 0.1, 0.5), elementwise.relu),
+        (layers.ReLU(negative_slope=0.1), elementwise.relu),
+        (layers.LeakyReLU(0.4), elementwise.leaky_relu),
+        (layers.ELU(0.6), elementwise.elu),
+    ],
+)
+def test_layers_of_activations_are_those_of_keras(layer, function):
+    x = np.array([-7.0, -0.2, 0.0, 0.3, 0.9, 2.0, 8.0])
+    np.testing.assert_allclose(
+        function(layer)(x),
+        ops.convert_to_numpy(layer(ops.convert_to_tensor(x, "float32"))),
+        rtol=1e-5,
+        atol=1e-6,
+    )

@@ -1,0 +1,89 @@
+"""What holds for `compact` on random models of many kinds.
+
+`L2KERAS_EXAMPLES=500 pytest tests/models/test_compact_properties.py` tries more
+of them than there is time for each time.
+"""
+
+import os
+
+import hypothesis
+import keras
+import numpy as np
+import pytest
+from architectures import (
+    ARCHITECTURES,
+    computed,
+    examples,
+    inputs_of,
+    switch_off,
+)
+from helpers import BACKEND
+from hypothesis import strategies as st
+
+import l2keras
+
+# One or two for each kind of model: JAX compiles each for seconds.
+EACH = 1 if BACKEND == "jax" else 2
+EXAMPLES = int(os.environ.get("L2KERAS_EXAMPLES", EACH * len(ARCHITECTURES)))
+
+
+def assert_same(some, others, rtol=1e-5):
+    for one, other in zip(some, others, strict=True):
+        assert one.shape == other.shape
+        size = max(np.abs(one).max(), 1e-3)
+        np.testing.assert_allclose(other, one, rtol=0, atol=rtol * size)
+
+
+def assert_never_larger(report):
+    assert report.parameters[1] <= report.parameters[0]
+    for before, after in report.widths.values():
+        assert 1 <= after <= before
+    if report.flops is not None:
+        assert report.flops[1] <= report.flops[0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(each, id=each.__name__) for each in ARCHITECTURES],
+)
+@hypothesis.settings(
+    max_examples=-(-EXAMPLES // len(ARCHITECTURES)),
+    deadline=None,
+    database=None,
+    phases=[hypothesis.Phase.generate],  # To shrink one takes minutes.
+    derandomize="L2KERAS_EXAMPLES" not in os.environ,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+@hypothesis.given(
+    data=st.data(),
+    seed=st.integers(0, 1000),
+    share=st.sampled_from([0.5, 0.3, 0.8, 0.95, 0.0]),
+    drop_inputs=st.sampled_from([True, False]),
+)
+def test_random_models(make, data, seed, share, drop_inputs):
+    keras.utils.clear_session(free_memory=False)
+    model = switch_off(make(data.draw), seed, share)
+    x = examples(model, seed)
+    before = computed(model, x)
+    small, report = l2keras.compact(model, drop_inputs=drop_inputs)
+    assert small.count_params() == report.parameters[1]
+    assert model.count_params() == report.parameters[0]
+    assert_never_larger(report)
+    assert_same(computed(model, x), before, rtol=0)  # It is not changed.
+    fewer = dict(zip(report.inputs, keras.tree.flatten(x), strict=True))
+    if drop_inputs:
+        fewer = {
+            name: each[..., report.inputs[name]] for name, each in fewer.items()
+        }
+    fewer = keras.tree.pack_sequence_as(inputs_of(small), list(fewer.values()))
+    assert_same(before, computed(small, fewer))
+
+    again, second = l2keras.compact(small, drop_inputs=drop_inputs)
+    assert {after for _, after in second.widths.values()} == {
+        after for _, after in report.widths.values()
+    }
+    assert second.parameters == (report.parameters[1],) * 2
+    for one, other in zip(
+        small.get_weights(), again.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)

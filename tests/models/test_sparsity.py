@@ -1,0 +1,78 @@
+"""The table of what is zero."""
+
+import re
+
+import keras
+import numpy as np
+from audited import sequential
+from keras import layers
+from zoo import subclassed
+
+import l2keras
+
+
+def printed(model, **arguments):
+    texts = []
+    l2keras.sparsity(model, line_length=100, print_fn=texts.append, **arguments)
+    (text,) = texts
+    return text.splitlines()
+
+
+def model_with_zeros():
+    model = sequential(
+        layers.Dense(
+            6, kernel_regularizer=l2keras.GroupLasso(0.1, axis=0), name="a"
+        ),
+        layers.BatchNormalization(name="norm"),
+        layers.Dense(5, bias_regularizer="l2", name="b"),
+        layers.Dense(3, name="last"),
+    )
+    kernel, bias = model.layers[0].get_weights()
+    kernel[1] = 0.0
+    model.layers[0].set_weights([kernel, bias])
+    kernel, bias = model.layers[2].get_weights()
+    kernel[:, :2] = 1e-4
+    model.layers[2].set_weights([kernel, bias])
+    return model
+
+
+def test_the_table():
+    *table, unread = printed(model_with_zeros())
+    assert re.fullmatch(r"- Nothing reads of 'input_layer\w*': 1", unread)
+    assert table == [
+        'Sparsity of "small"',
+        "",
+        " Weight        Shape     Zeros      Off   Compacted",
+        " ──────────────────────────────────────────────────",
+        " a/kernel      (4, 6)    25.0%   1 of 4      (4, 6)",
+        " b/kernel      (6, 5)     0.0%   0 of 5      (6, 5)",
+        " b/bias        (5,)     100.0%   5 of 5        (5,)",
+        " last/kernel   (5, 3)     0.0%   0 of 3      (5, 3)",
+        "",
+        "Zeros: 11 of 74 weights (14.9%)",
+        "Parameters: 107 -> 107",
+        "FLOPs: 138 -> 138",
+    ]
+
+
+def test_small_weights_may_count_as_zero():
+    lines = printed(model_with_zeros(), threshold=1e-3)
+    assert " b/kernel      (6, 5)    40.0%   2 of 5      (6, 3)" in lines
+    assert "Parameters: 107 -> 87 (1.23x)" in lines
+
+
+def test_what_is_not_known_of_other_models():
+    lines = printed(subclassed())
+    assert any("hidden/kernel" in line for line in lines)
+    assert lines[-1] == (
+        "What `compact` would save is not known: `Own` is neither sequential "
+        "nor functional"
+    )
+    assert "Parameters" not in "".join(lines)
+
+
+def test_it_prints_by_itself(capsys):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    l2keras.sparsity(model)
+    assert capsys.readouterr().out.startswith("Sparsity of ")
+    np.testing.assert_array_equal(model.layers[0].get_weights()[1], [0.0])
