@@ -202,7 +202,7 @@ class OwnL1(keras.regularizers.L1):
         (Sum([L2(), L1(), GroupLasso(), Named()]), 3),
         (Sum([Box(), L2(), L1L2(l2=0.5)]), 2),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_step_belongs_to_the_penalty_it_was_written_with(regularizer, number):
     assert len(proximal_terms(regularizer)) == number
