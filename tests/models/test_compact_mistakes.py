@@ -23,12 +23,14 @@ def test_a_model_must_be_a_model(function):
 
 
 def test_the_graph_must_be_known():
+    model = subclassed()
     with pytest.raises(ValueError, match="Only a sequential") as raised:
-        l2keras.compact(subclassed())
+        l2keras.compact(model)
     assert str(raised.value) == (
         "Only a sequential or functional model, whose graph is known, can be "
-        "compacted. Received: model='own', which has the `call` of its class "
-        "`Own`. Compact the functional models in it, or build it as one."
+        f"compacted. Received: model={model.name!r}, which has the `call` of "
+        "its class `Own`. Compact the functional models in it, or build it as "
+        "one."
     )
 
 
