@@ -254,6 +254,8 @@ class Proximal(OptimizerWrapper):
             [weight.variable for weight in self._weights.values()], rate, rate
         )
         for variable, terms, thresholds in steps:
+            if not any(float(ops.max(each)) for (each,) in thresholds):
+                continue  # A schedule has it do nothing for now.
             proximal_warnings.warn_if_nothing_is_zero(
                 self._weights[self.variable_key(variable)].path,
                 ops.convert_to_tensor(variable),

@@ -15,6 +15,8 @@ from l2keras._keras import (
     graphs,
     layer_tree,
     optimizer_hooks,
+    optimizer_slots,
+    own_penalties,
     trainer_hooks,
 )
 from l2keras._keras.carried_state import State
@@ -236,3 +238,74 @@ def test_a_tensor_is_made_of_an_array():
     tensor = backends.from_numpy(array)
     assert keras.ops.is_tensor(tensor)
     np.testing.assert_array_equal(ops.convert_to_numpy(tensor), array)
+
+
+# Proximal steps ---------------------------------------------------------------
+
+
+def test_slots_are_found_by_the_weights_they_are_of():
+    model = compiled_model(keras.optimizers.Nadam(beta_2=0.5))
+    kernel, bias = model.trainable_variables
+    model.optimizer.build([kernel, bias])
+    gradients = [2 * ops.ones(kernel.shape), 4 * ops.ones(bias.shape)]
+    model.optimizer.apply(gradients, [kernel, bias])
+    for variable, velocity in ((kernel, 2.0), (bias, 8.0)):
+        found = optimizer_slots.slot(model.optimizer, "velocities", variable)
+        np.testing.assert_allclose(ops.convert_to_numpy(found), velocity)
+    product = optimizer_slots.product_of_momentums(model.optimizer)
+    np.testing.assert_allclose(number(product), 0.9 * (1 - 0.5 * 0.96))
+
+
+def test_the_schedule_of_a_learning_rate_is_found():
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    found = optimizer_slots.learning_rate_schedule
+    assert found(keras.optimizers.SGD(schedule)) is schedule
+    assert found(keras.optimizers.SGD(0.1)) is None
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="Since Keras 3.15."
+)
+def test_a_variable_leads_to_the_optimizers_that_update_it():
+    model = compiled_model()
+    kernel, bias = model.trainable_variables
+    one, other = keras.optimizers.SGD(), keras.optimizers.Adam()
+    several = keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(one, {".*bias": other})
+    )
+    for variable, own in ((kernel, one), (bias, other)):
+        found = optimizer_hooks.optimizers_of(several, variable)
+        assert [id(each) for each in found] == [id(several), id(own)]
+
+
+def test_a_regularizer_is_handed_the_variable_or_its_value():
+    found = []
+
+    class Watching(keras.regularizers.Regularizer):
+        def __call__(self, weights):
+            found.append(layer_tree.variable_of(model, weights))
+            return 0.0 * ops.sum(weights)
+
+    dense = keras.layers.Dense(
+        1, kernel_regularizer=Watching(), activity_regularizer=Watching()
+    )
+    model = keras.Sequential([keras.Input((2,)), dense])
+    model.compile("sgd", "mse")
+    found.clear()
+    model.fit(X, Y, verbose=0)
+    assert {id(each) for each in found} == {id(None), id(dense.kernel)}
+
+
+def test_what_keras_regularizers_return_can_be_replaced(monkeypatch):
+    for name in ("L1", "L1L2"):
+        kind = getattr(keras.regularizers, name)
+        original = getattr(kind.__call__, "__wrapped__", kind.__call__)
+        monkeypatch.setattr(kind, "__call__", original)
+    own_penalties.replace(lambda call, own, x: 2 * call(own, x))
+    own_penalties.replace(lambda call, own, x: 0 * call(own, x))  # Once only.
+    weights = ops.ones((3,))
+    for regularizer in (
+        keras.regularizers.L1(0.5),
+        keras.regularizers.L1L2(0.25, 0.25),
+    ):
+        np.testing.assert_allclose(number(regularizer(weights)), 2 * 1.5)

@@ -47,11 +47,6 @@ CASES = {
     "alone": [
         (decay, False, None),
         (lambda: decay(cautious=True), True, None),
-        (
-            lambda: proximal(keras.optimizers.SGD(0.1, momentum=0.9)),
-            False,
-            penalties,
-        ),
         (lambda: proximal(keras.optimizers.Adam(0.02)), True, penalties),
     ],
     "nested": [
