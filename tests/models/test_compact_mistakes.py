@@ -27,8 +27,8 @@ def test_the_graph_must_be_known():
         l2keras.compact(subclassed())
     assert str(raised.value) == (
         "Only a sequential or functional model, whose graph is known, can be "
-        "compacted. Received: model='own', which has the `call` of its class "
-        "`Own`. Compact the functional models in it, or build it as one."
+        "compacted. Received: model='own' of class `Own`. Compact the "
+        "functional models in it, or build it as one."
     )
 
 
@@ -39,7 +39,7 @@ class Called(keras.Model):
 
 def test_a_graph_must_be_what_runs():
     inputs = keras.Input((4,))
-    with pytest.raises(ValueError, match="the `call` of its class `Called`"):
+    with pytest.raises(ValueError, match="of class `Called`"):
         l2keras.compact(Called(inputs, layers.Dense(3)(inputs)))
 
 
