@@ -358,6 +358,10 @@ LEFT_ALONE = {
         with_training,
         {"norm": "it is called with more than its inputs"},
     ),
+    "noise of a shape": (
+        lambda: stays(layers.Dropout(0.5, noise_shape=(None, 6), name="b")),
+        {"b": "its noise has a shape of its own"},
+    ),
     "groups": (groups, {"b": "its channels are in groups"}),
     "quantized": (quantized, {"b": "it is quantized"}),
     "one of what is added": (
@@ -451,6 +455,15 @@ def test_a_threshold_says_what_the_outputs_lose():
         model.layers[0].get_weights()[0][:, 4:],
     )
     assert "Outputs changed by" in str(report)
+
+
+def test_a_threshold_says_where_that_is_not_known():
+    model = sequential(
+        (None, 4), layers.Dense(6), layers.GRU(3), layers.Dense(2)
+    )
+    _, report = l2keras.compact(model, threshold=1e-9)
+    assert report.change is None
+    assert "By how much outputs changed is not known" in str(report)
 
 
 def test_the_report_prints_as_a_table():

@@ -107,11 +107,15 @@ def test_the_step_of_schedules_is_kept():
 
 
 def test_it_trains_saves_and_reloads(tmp_path):
-    small, _ = l2keras.compact(settled())
+    model = settled()
+    given = [np.array(each) for each in model.get_weights()]
+    small, _ = l2keras.compact(model)
     small.compile("adam", "mse")
     x, y = examples(small, count=16), np.ones((16, 3))
     losses = small.fit(x, y, epochs=2, verbose=0).history["loss"]
     assert np.all(np.isfinite(losses))
+    for one, other in zip(given, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(other, one)  # Nothing is shared.
     before = computed(small, x)
     small.save(tmp_path / "small.keras")
     again = keras.saving.load_model(tmp_path / "small.keras")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from l2keras import _validation
-from l2keras._keras import graphs
+from l2keras._keras import backends, graphs
 from l2keras.models.compaction.graph import Graph
 from l2keras.models.compaction.plan import Plan
 from l2keras.models.compaction.rebuilding import rebuilt
@@ -82,7 +82,8 @@ def compact(
         Graph(model, _validation.check_number(threshold, "threshold")),
         drop_inputs,
     )
-    small = rebuilt(plan, model)
+    with backends.variable_scope(model):
+        small = rebuilt(plan, model)
     report = report_of(plan)
     if plan.graph.threshold:
         change = _change(plan, model, small)

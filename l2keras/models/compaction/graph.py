@@ -50,9 +50,9 @@ class Graph:
         if function is None:
             raise ValueError(
                 "Only a sequential or functional model, whose graph is known, "
-                f"can be compacted. Received: model={model.name!r}, which has "
-                f"the `call` of its class `{type(model).__name__}`. Compact "
-                "the functional models in it, or build it as one."
+                f"can be compacted. Received: model={model.name!r} of class "
+                f"`{type(model).__name__}`. Compact the functional models in "
+                "it, or build it as one."
             )
         self.threshold = threshold
         # A mask made in one model is there in others, where no graph shows it.
@@ -157,7 +157,8 @@ class Graph:
             rule = kinds.rule_of(operation)
             call.weights = self.rounded(operation)
             _check_arguments(node)
-            call.outputs = rule.follow(call, self.slots)
+            with np.errstate(all="ignore"):  # What overflows is not known.
+                call.outputs = rule.follow(call, self.slots)
         except LeftAlone as reason:
             rule = None
             call.reads = False

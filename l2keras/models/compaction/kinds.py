@@ -48,6 +48,12 @@ def _identity(layer: Any) -> Function:
     return lambda x: x
 
 
+def _dropout(layer: Any) -> Function:
+    if getattr(layer, "noise_shape", None) is not None:
+        raise LeftAlone("its noise has a shape of its own")
+    return _identity(layer)
+
+
 def _rescaling(layer: layers.Rescaling) -> Function | None:
     if np.ndim(layer.scale) or np.ndim(layer.offset):
         return None
@@ -71,8 +77,6 @@ RULES: dict[type, Rule] = {
     layers.Rescaling: Elementwise(_rescaling),
     **dict.fromkeys(
         _named(
-            "AlphaDropout",
-            "Dropout",
             "GaussianDropout",
             "GaussianNoise",
             "Identity",
@@ -82,6 +86,8 @@ RULES: dict[type, Rule] = {
         ),
         Elementwise(_identity),
     ),
+    layers.AlphaDropout: Elementwise(_dropout),
+    layers.Dropout: Elementwise(_dropout),
     layers.BatchNormalization: Normalization(),
     **dict.fromkeys(
         _named(

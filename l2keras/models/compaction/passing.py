@@ -136,10 +136,10 @@ class Rearranging(Rule):
             for array in (labels, rearranged(x.values))
         )
         first = labels[:, 0]
-        for others in labels.T[1:]:
-            if (others != first).any():
-                slots.unite(first, others)
-        values = same_or_nan(list(values.T))
+        for others in labels.T[(first != labels.T).any(1)]:
+            slots.unite(first, others)
+        same = (values == values[:, :1]).all(1)
+        values = np.where(same, values[:, 0], np.nan)
         return [Channels(call.shapes[0], axis + 1, first, values)]
 
     def config(self, call: Call, made: int) -> dict[str, Any]:
@@ -167,6 +167,8 @@ class Repeating(Rule):
     has_widths = False
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        if not call.input.axis:
+            raise LeftAlone("its shape is not known")
         return [call.input.like(call.shapes[0], 2)]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from l2keras.models.compaction.channels import Array, Channels, same_or_nan
 from l2keras.models.compaction.graph import Graph
-from l2keras.models.compaction.reading import Mixing, Reading, Table
+from l2keras.models.compaction.reading import Mixing, Reading, Table, through
 from l2keras.models.compaction.rules import READ, Call, Rule
 
 
@@ -222,21 +222,27 @@ class Plan:
         goes &= (reader.values != 0) & ~np.isnan(reader.values)
         if not goes.any():
             return
-        rule = reader.rule
-        kernel = rule.kernel(reader.layer, weights).astype(float)
+        rule, values = reader.rule, np.where(goes, reader.values, 0.0)
+        kernel = rule.kernel(reader.layer, weights)
         if rule.pads(reader.layer):
             _, constant = reader.splits(self.needed)
             stays = constant & self.needed[reader.read]
             one = int(np.argmax(np.where(stays, np.abs(reader.values), -1)))
-            factors = np.where(goes, reader.values, 0) / reader.values[one]
-            kernel[:, one] += np.einsum("c,pco->po", factors, kernel)
+            moved = np.einsum(
+                "c,pco->po",
+                values[goes] / reader.values[one],
+                kernel[:, goes],
+                dtype=float,
+            )
+            kernel = kernel.copy()
+            kernel[:, one] += moved
             rule.set_kernel(weights, kernel)
             return
-        constant = np.where(goes, reader.values, 0) @ kernel.sum(0)
+        added = through(kernel, values)
         if reader.made is not None:
-            constant[~self.needed[reader.made]] = 0
-        if constant.any():
-            rule.add(weights, constant)
+            added[~self.needed[reader.made]] = 0
+        if added.any():
+            rule.add(weights, added)
 
 
 def makes_channels(rule: Rule) -> bool:

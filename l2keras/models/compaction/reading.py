@@ -117,7 +117,7 @@ class Mixing(Reading):
             call.keeps_outputs = "its activation may mix channels"
             return [made]
         varies = np.isnan(values) | (self.pads(layer) & (values != 0))
-        constant = np.where(varies, 0.0, values) @ kernel.sum(0, dtype=float)
+        constant = through(kernel, np.where(varies, 0.0, values))
         constant = activation(constant + call.weights.get("bias", 0.0))
         unknown = (kernel != 0).any(0)[varies].any(0)
         made.values = finite(np.where(unknown, np.nan, constant))
@@ -260,3 +260,12 @@ class BothWays(Recurrent):
         if type(one) is not type(other) or type(one) not in RECURRENT:
             raise LeftAlone("the layer in it is not known")
         return super().follow(call, slots)
+
+
+def through(kernel: Array, constants: Array) -> Array:
+    """Returns what a kernel makes of channels that are the same everywhere.
+
+    In float64, and of those alone that are not zero: a kernel may be large.
+    """
+    some = constants != 0
+    return constants[some] @ kernel[:, some].sum(0, dtype=float)

@@ -27,9 +27,11 @@ class CompactionReport:
         flops: Floating-point operations for one example, before and after: two
             for each multiplication by a weight of a kernel, at each place.
             `None` if a layer is not known, or a shape.
-        change: The largest change of an output, as a fraction of the largest
-            output. `None` where the threshold is 0, so that there is none but
-            rounding, or where no inputs could be made up to measure it on.
+        threshold: Of which size weights counted as zero.
+        change: Where the threshold is above 0, the largest change of an output
+            on random inputs, as a fraction of the largest output. `None` where
+            it is 0, so that there is none but rounding, or where inputs could
+            not be made up, since a size is not known.
 
     Example:
 
@@ -50,6 +52,7 @@ class CompactionReport:
     left_alone: dict[str, str]
     parameters: tuple[int, int]
     flops: tuple[int, int] | None
+    threshold: float
     change: float | None
 
     def __str__(self) -> str:
@@ -69,6 +72,8 @@ class CompactionReport:
             lines.append(f"FLOPs: {saved(self.flops)}")
         if self.change is not None:
             lines.append(f"Outputs changed by {self.change:.2g} of the largest")
+        elif self.threshold:
+            lines.append("By how much outputs changed is not known")
         return lines
 
 
@@ -91,8 +96,13 @@ def saved(numbers: tuple[int, int]) -> str:
     return f"{before:,} -> {after:,}{times}"
 
 
-def report_of(plan: Plan, change: float | None = None) -> CompactionReport:
-    """Returns what a plan does to a model."""
+def report_of(plan: Plan) -> CompactionReport:
+    """Returns what a plan does to a model, the change of outputs left out."""
+    inputs = {
+        name: channels
+        for name, channels in plan.graph.inputs.items()
+        if channels.axis
+    }
     return CompactionReport(
         widths={
             call.path: (len(kept), int(kept.sum()))
@@ -102,16 +112,17 @@ def report_of(plan: Plan, change: float | None = None) -> CompactionReport:
         },
         unread_inputs={
             name: np.flatnonzero(~plan.read[channels.slots]).tolist()
-            for name, channels in plan.graph.inputs.items()
+            for name, channels in inputs.items()
         },
         inputs={
             name: np.flatnonzero(plan.keeps(channels)).tolist()
-            for name, channels in plan.graph.inputs.items()
+            for name, channels in inputs.items()
         },
         left_alone=_left_alone(plan),
         parameters=_parameters(plan),
         flops=_flops(plan),
-        change=change,
+        threshold=plan.graph.threshold,
+        change=None,
     )
 
 
