@@ -172,7 +172,9 @@ class Proximal(OptimizerWrapper):
                 f"`{type(self.inner_optimizer).__name__}` alone. Received: "
                 f"model {model.name!r}"
             )
-        proximal_warnings.warn_of_normalized(model, stepped)
+        proximal_warnings.warn_of_normalized(
+            model, [each for each in stepped if _terms_at_work(each)]
+        )
         self._model, self._weights = weakref.ref(model), weights
 
     def around_update(
@@ -213,11 +215,7 @@ class Proximal(OptimizerWrapper):
             (variable, terms)
             for variable in variables
             if (weight := self._weights.get(self.variable_key(variable)))
-            and (
-                terms := [
-                    term for term in _terms(weight) if not term.strength.is_zero
-                ]
-            )
+            and (terms := _terms_at_work(weight))
         ]
         strengths = iter(
             strengths_at_update(
@@ -249,9 +247,9 @@ class Proximal(OptimizerWrapper):
         ):
             return  # Training has failed, which has reasons of its own.
         updates = counter.number()
-        rate = step_lengths.mean_rate(self.innermost_optimizer, updates)
         steps = self._steps(
-            [weight.variable for weight in self._weights.values()], rate, rate
+            [weight.variable for weight in self._weights.values()],
+            *step_lengths.mean_rates(self.innermost_optimizer, updates),
         )
         for variable, terms, thresholds in steps:
             if not any(float(ops.max(each)) for (each,) in thresholds):
@@ -274,6 +272,11 @@ def _terms(weight: Weight) -> list[ProximalTerm]:
         return proximal_terms(weight.variable.regularizer)
     except ValueError as error:
         raise ValueError(f"Weight {weight.path!r}: {error}") from None
+
+
+def _terms_at_work(weight: Weight) -> list[ProximalTerm]:
+    """Returns those of them that are not switched off for good."""
+    return [each for each in _terms(weight) if not each.strength.is_zero]
 
 
 def _stepping(terms: list[ProximalTerm]) -> Callable[..., Tensor]:

@@ -45,8 +45,8 @@ def added_up(optimizer: Any, before: Tensor, learning_rate: Tensor) -> Tensor:
     return optimizer.momentum * before + learning_rate
 
 
-def mean_rate(optimizer: Any, updates: int) -> Tensor:
-    """Returns about what the rate was on average in so many updates."""
+def mean_rates(optimizer: Any, updates: int) -> tuple[Tensor, Tensor]:
+    """Returns about what `step_length` was given in so many updates."""
     schedule = learning_rate_schedule(optimizer)
     rates = (
         [optimizer.learning_rate]
@@ -54,8 +54,12 @@ def mean_rate(optimizer: Any, updates: int) -> Tensor:
         else [schedule(updates * share / 16) for share in range(16)]
     )
     mean = sum(float(ops.convert_to_numpy(each)) for each in rates) / len(rates)
-    momentum = getattr(optimizer, "momentum", 0.0)
-    return ops.convert_to_tensor(mean / (1 - momentum), "float32")
+    return (
+        ops.convert_to_tensor(mean, "float32"),
+        ops.convert_to_tensor(
+            mean / (1 - getattr(optimizer, "momentum", 0.0)), "float32"
+        ),
+    )
 
 
 def step_length(

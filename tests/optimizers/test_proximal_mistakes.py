@@ -189,10 +189,11 @@ def test_a_kernel_before_a_batch_normalization_is_warned_of():
     "model",
     [
         lambda: normalized(L2(1.0)),
+        lambda: normalized(l2keras.L1L2(l2=1.0)),
         lambda: normalized(L1(1.0), activation="tanh"),
         lambda: normalized(L1(1.0), between=[keras.layers.Activation("tanh")]),
     ],
-    ids=["smooth", "activation", "layer between"],
+    ids=["smooth", "switched off", "activation", "layer between"],
 )
 def test_other_kernels_are_not(model):
     fit(model(), proximal_sgd(), epochs=1)  # Warnings are errors.

@@ -1,5 +1,7 @@
 """Where a proximal step ends, nothing is to be gained by going elsewhere."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -57,6 +59,18 @@ OPERATORS = {
         lambda u: np.sqrt((u**2).sum((0, 1))).sum() + 0.5 * np.abs(u).sum(),
     ),
 }
+
+
+def test_every_class_with_a_step_is_there():
+    tried = {
+        type(term.regularizer)
+        for regularizer, _ in OPERATORS.values()
+        for term in proximal_terms(regularizer)
+    }
+    for name in l2keras.__all__:
+        value = getattr(l2keras, name)
+        if inspect.isclass(value) and issubclass(value, Regularizer):
+            assert value in tried or not value._has_proximal
 
 
 def drawn(spread, seed=0):
