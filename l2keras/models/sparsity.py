@@ -11,7 +11,7 @@ import rich.table
 
 from l2keras import _tables, _validation
 from l2keras._keras import graphs
-from l2keras.models.compaction.graph import Graph
+from l2keras.models.compaction.graph import Graph, variables_of
 from l2keras.models.compaction.plan import Plan
 from l2keras.models.compaction.report import remarks, report_of, saved
 from l2keras.regularizers.base import terms_of
@@ -152,13 +152,9 @@ def _shapes(plan: Plan | None) -> dict[int, tuple[int, ...]]:
     if plan is None:
         return {}
     return {
-        id(variable): array.shape
+        id(variable): plan.made(call, rule).weights[name].shape
         for call, rule in plan.layers()
-        for variable, array in zip(
-            call.layer.weights,
-            plan.made(call, rule).weights,
-            strict=False,  # It may get a bias.
-        )
+        for name, variable in variables_of(call.layer).items()
     }
 
 

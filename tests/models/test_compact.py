@@ -11,7 +11,6 @@ from keras import layers, ops
 from zoo import Custom, sequential
 
 import l2keras
-from l2keras.models.compaction import elementwise
 
 
 def off(layer, units, bias=0.5, axis=-1):
@@ -50,6 +49,34 @@ def without_bias():
         layers.Dense(3, use_bias=False, name="last"),
     )
     off(model.layers[0], 4)
+    return model
+
+
+def activation_with_weights():
+    activation = layers.PReLU(alpha_initializer="ones")
+    model = sequential(
+        (4,),
+        layers.Dense(6, name="a"),
+        layers.Dense(5, activation, use_bias=False, name="b"),
+        layers.Dense(3),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+def both_ways():
+    model = made(
+        layers.Dense(6, name="a"),
+        layers.Bidirectional(layers.GRU(2, return_sequences=True)),
+        layers.Flatten(),
+        shape=(3, 4),
+    )
+    # A channel that is read one way only stays.
+    (forward, _, _, backward, _, _) = model.layers[1].get_weights()
+    forward[:4], backward[1:5] = 0.0, 0.0
+    weights = model.layers[1].get_weights()
+    weights[0], weights[3] = forward, backward
+    model.layers[1].set_weights(weights)
     return model
 
 
@@ -242,6 +269,11 @@ WIDTHS = {
     "units with biases": (dense_relu, {"a": 2}),
     "units that nothing reads": (unread, {"a": 4, "b": 5}),
     "a reader without a bias": (without_bias, {"a": 2}),
+    "a reader without a bias, whose activation has weights": (
+        activation_with_weights,
+        {"a": 2, "b": 5},
+    ),
+    "read both ways": (both_ways, {"a": 3}),
     "all units": (all_off, {"a": 1, "b": 1}),
     "filters, no padding": (lambda: convolution("valid", 0.5), {"a": 2}),
     "filters, zeros": (lambda: convolution("same", 0.0), {"a": 2}),
@@ -457,6 +489,15 @@ def test_a_threshold_says_what_the_outputs_lose():
     assert "Outputs changed by" in str(report)
 
 
+def test_a_threshold_is_for_all_kernels_of_a_layer():
+    model = both_ways()
+    weights = model.layers[1].get_weights()
+    weights[0][1:4] = weights[3][1:4] = 1e-4
+    model.layers[1].set_weights(weights)
+    _, report = l2keras.compact(model, threshold=1e-3)
+    assert report.widths["a"] == (6, 3)
+
+
 def test_a_threshold_says_where_that_is_not_known():
     model = sequential(
         (None, 4), layers.Dense(6), layers.GRU(3), layers.Dense(2)
@@ -482,36 +523,3 @@ def test_the_report_prints_as_a_table():
         "FLOPs: 96 -> 64 (1.5x)",
         f"- Nothing reads of '{name}': 1, 3",
     ]
-
-
-@pytest.mark.parametrize("name", sorted(elementwise.ACTIVATIONS))
-def test_activations_are_those_of_keras(name):
-    function = getattr(keras.activations, name, None)
-    if function is None:
-        pytest.skip("This version of Keras does not have it.")
-    x = np.array([-7.0, -1.5, -0.7, -0.2, 0.0, 0.3, 0.9, 2.0, 8.0])
-    np.testing.assert_allclose(
-        elementwise.activation(function)(x),
-        ops.convert_to_numpy(function(ops.convert_to_tensor(x, "float32"))),
-        rtol=1e-5,
-        atol=1e-6,
-    )
-
-
-@pytest.mark.parametrize(
-    ("layer", "function"),
-    [
-        (layers.ReLU(1.5, 0.1, 0.5), elementwise.relu),
-        (layers.ReLU(negative_slope=0.1), elementwise.relu),
-        (layers.LeakyReLU(0.4), elementwise.leaky_relu),
-        (layers.ELU(0.6), elementwise.elu),
-    ],
-)
-def test_layers_of_activations_are_those_of_keras(layer, function):
-    x = np.array([-7.0, -0.2, 0.0, 0.3, 0.9, 2.0, 8.0])
-    np.testing.assert_allclose(
-        function(layer)(x),
-        ops.convert_to_numpy(layer(ops.convert_to_tensor(x, "float32"))),
-        rtol=1e-5,
-        atol=1e-6,
-    )

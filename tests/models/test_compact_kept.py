@@ -170,7 +170,11 @@ def test_a_function_that_keras_cannot_find_is_kept():
         return keras.ops.tanh(x) * 2
 
     model = sequential(
-        (4,), layers.Dense(6), layers.Dense(5, softened), layers.Dense(3)
+        (4,),
+        layers.Dense(6),
+        layers.Dense(5, softened),
+        layers.Activation(softened),
+        layers.Dense(3),
     )
     small, _ = l2keras.compact(off(model))
     assert small.layers[1].activation is softened

@@ -1,5 +1,6 @@
 """A model as calls of layers, with the channels of all tensors."""
 
+import re
 from typing import Any
 
 import keras
@@ -20,6 +21,8 @@ _FACTORS = (
     "depthwise_kernel",
     "pointwise_kernel",
 )
+
+_NUMBERED = re.compile(r"_\d+$")
 
 
 class Graph:
@@ -75,30 +78,15 @@ class Graph:
             self._keep(channels, "they are outputs of the model")
         self._unite_calls()
 
-    def weights(self, layer: Any) -> dict[str, Array]:
-        """Returns a layer's weights by name, small ones as they are."""
-        found: dict[str, Array] = {}
-        for variable in layer.weights:
-            name, number = variable.name, 1
-            while name in found:  # Those of `Bidirectional`.
-                number += 1
-                name = f"{variable.name}_{number}"
-            array = ops.convert_to_numpy(variable)
-            # NumPy itself has no bfloat16.
-            found[name] = (
-                array.astype("float32") if array.dtype.kind == "V" else array
-            )
-        return found
-
     def rounded(self, layer: Any) -> dict[str, Array]:
-        """Returns them where small ones count as zero."""
+        """Returns a layer's weights, where small ones count as zero."""
         weights = self._weights.get(id(layer))
         if weights is None:
-            weights = self.weights(layer)
-            if self.threshold:
-                for name in set(weights) & set(_FACTORS):
-                    small = np.abs(weights[name]) <= self.threshold
-                    weights[name] = np.where(small, 0, weights[name])
+            weights = arrays_of(layer)
+            for name, array in weights.items() if self.threshold else ():
+                if _NUMBERED.sub("", name) in _FACTORS:
+                    small = np.abs(array) <= self.threshold
+                    weights[name] = np.where(small, 0, array)
             self._weights[id(layer)] = weights
         return weights
 
@@ -221,6 +209,29 @@ class Graph:
                 self.slots.unite(one.slots, another.slots)
 
 
+def variables_of(layer: Any) -> dict[str, Any]:
+    """Returns the weights of a layer by name; an operation has none."""
+    found: dict[str, Any] = {}
+    for variable in getattr(layer, "weights", ()):
+        name, number = variable.name, 1
+        while name in found:  # Those of `Bidirectional`.
+            number += 1
+            name = f"{variable.name}_{number}"
+        found[name] = variable
+    return found
+
+
+def arrays_of(layer: Any) -> dict[str, Array]:
+    """Returns them as arrays."""
+    arrays = {}
+    for name, variable in variables_of(layer).items():
+        array = ops.convert_to_numpy(variable)
+        if array.dtype.kind == "V":  # NumPy itself has no bfloat16.
+            array = array.astype("float32")
+        arrays[name] = array
+    return arrays
+
+
 def _has_masks(function: Any) -> bool:
     """Tells whether a mask is made in a functional model, or in one in it."""
     for node in graphs.nodes(function):
@@ -242,7 +253,8 @@ def _check_arguments(node: graphs.Node) -> None:
         name: value
         for name, value in node.kwargs.items()
         # `training=False` is how it is followed here.
-        if not (name == "training" and not value) and name != "mask"
+        if not (name == "training" and (value is None or value is False))
+        and name != "mask"
     }
     if len(node.args) != 1 or others:
         raise LeftAlone("it is called with more than its inputs")
@@ -263,6 +275,7 @@ def _fits(node: graphs.Node, inside: Any) -> bool:
         and len(given) == len(inside.inputs)
         and all(
             len(tensor.shape) == len(own.shape)
+            and ("float" in tensor.dtype) == ("float" in own.dtype)
             and all(
                 size in (own_size, None) or own_size is None
                 for size, own_size in zip(

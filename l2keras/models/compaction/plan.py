@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from l2keras.models.compaction.channels import Array, Channels, same_or_nan
-from l2keras.models.compaction.graph import Graph
+from l2keras.models.compaction.graph import Graph, arrays_of
 from l2keras.models.compaction.reading import Mixing, Reading, Table, through
 from l2keras.models.compaction.rules import READ, Call, Rule
 
@@ -18,12 +18,12 @@ class Made:
 
     Attributes:
         config: What its config says otherwise.
-        weights: Its weights, in their order. One more than there were if it
-            gets a bias.
+        weights: Its weights by name. One more than there were if it gets a
+            bias.
     """
 
     config: dict[str, Any]
-    weights: list[Array]
+    weights: dict[str, Array]
 
 
 class _Reader:
@@ -143,7 +143,7 @@ class Plan:
         return self._made[key]
 
     def _make(self, call: Call, rule: Rule) -> Made:
-        weights = self.graph.weights(call.layer)
+        weights = arrays_of(call.layer)
         config: dict[str, Any] = {}
         made = self.keeps(call.outputs[0])
         if isinstance(rule, Reading) and id(call.layer) in self._readers:
@@ -163,7 +163,7 @@ class Plan:
                 times = array.shape[axis] // len(kept)
                 array = np.compress(np.repeat(kept, times), array, axis=axis)
             weights[name] = array
-        return Made(config, list(weights.values()))
+        return Made(config, weights)
 
     def _marked(self, chosen: list[int]) -> Array:
         """Returns what is needed for the outputs, and for some channels."""

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from l2keras._keras import backends, graphs, layer_tree
+from l2keras.models.compaction.graph import variables_of
 from l2keras.models.compaction.plan import Plan
 from l2keras.models.compaction.reading import Recurrent
 from l2keras.models.saving import objects
@@ -41,7 +42,7 @@ class _Rebuilding:
         }
         # By the `id` of an old layer: the old one, and what was made of it.
         self._pairs: dict[int, tuple[Any, Any]] = {}
-        self._initializers: dict[int, dict[str, Any]] = {}
+        self._initializers: dict[int, list[str]] = {}
 
     def of(self, model: Any) -> Any:
         small = self._again(model)
@@ -73,17 +74,17 @@ class _Rebuilding:
                 inside.pop("build_config", None)  # The shape it was built for.
             # Those of other layers have shapes for which they were called.
             if not isinstance(rule, Recurrent):
-                initializers = {
-                    name: value
-                    for name, value in config.items()
-                    if name.endswith("_initializer")
-                }
+                initializers = [
+                    name for name in config if name.endswith("_initializer")
+                ]
                 self._initializers[id(operation)] = initializers
-                function = getattr(operation, "activation", None)
-                if not isinstance(function, keras.layers.Layer | None):
-                    # It need not be one that Keras can find again.
-                    config["activation"] = function
                 config.update(dict.fromkeys(initializers, _NumpyZeros()))
+        if layer_tree.is_of_keras(operation):
+            for name in {"activation", "recurrent_activation"} & set(config):
+                function = getattr(operation, name)
+                # It need not be one that Keras can find again.
+                if not isinstance(function, keras.layers.Layer | None):
+                    config[name] = function
         try:
             return type(operation).from_config(config)
         except Exception as error:  # Of other people's code, whatever it is.
@@ -97,10 +98,10 @@ class _Rebuilding:
     def _set_weights(self, old: Any, new: Any) -> None:
         if id(old) in self._made:
             arrays = self._made[id(old)].weights
-            for variable, array in zip(new.weights, arrays, strict=True):
-                variable.assign(array)
-            for name, value in self._initializers.get(id(old), {}).items():
-                setattr(new, name, keras.initializers.get(value))
+            for name, variable in variables_of(new).items():
+                variable.assign(arrays[name])
+            for name in self._initializers.get(id(old), ()):
+                setattr(new, name, getattr(old, name))
         elif not isinstance(old, keras.layers.Layer):
             return
         elif id(old) not in self._plan.graph.entries:

@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 
 from l2keras import _tables
+from l2keras.models.compaction.graph import variables_of
 from l2keras.models.compaction.plan import Plan, makes_channels
 
 
@@ -151,11 +151,12 @@ def _parameters(plan: Plan) -> tuple[int, int]:
     sizes = {
         id(variable): math.prod(variable.shape)
         for call in plan.graph.calls
-        for variable in _weights(call.layer)
+        for variable in variables_of(call.layer).values()
     }
     before = after = sum(sizes.values())
     for call, rule in plan.layers():
-        after += sum(array.size for array in plan.made(call, rule).weights)
+        arrays = plan.made(call, rule).weights.values()
+        after += sum(array.size for array in arrays)
         after -= sum(sizes[id(each)] for each in call.layer.weights)
     return before, after
 
@@ -167,28 +168,20 @@ def _flops(plan: Plan) -> tuple[int, int] | None:
     }
     before = after = 0
     for call, rule in zip(plan.graph.calls, plan.graph.rules, strict=True):
-        weights = _weights(call.layer)
+        weights = variables_of(call.layer)
         if rule is None:
-            if any(len(variable.shape) > 1 for variable in weights):
+            if any(len(each.shape) > 1 for each in weights.values()):
                 return None
             continue
         places = rule.multiplied(call)
         if places is None:
             return None
-        for variable, array in zip(
-            weights,
-            made[id(call.layer)].weights,
-            strict=False,  # It may get a bias.
-        ):
-            if "kernel" in variable.name:
+        for name, variable in weights.items():
+            if "kernel" in name:
+                array = made[id(call.layer)].weights[name]
                 before += 2 * places * math.prod(variable.shape)
                 after += 2 * places * array.size
     return before, after
-
-
-def _weights(operation: Any) -> list[Any]:
-    """Returns the weights of a layer; an operation that is none has none."""
-    return list(getattr(operation, "weights", ()))
 
 
 def _listed(numbers: list[int]) -> str:
