@@ -40,6 +40,8 @@ def warn_if_nothing_is_zero(
     """Warns if the steps of a training were too short for any zero.
 
     That is, if nothing is zero, nor would be if all steps were taken at once.
+    Weights that are not finite, as where a training diverged, have no zeros for
+    other reasons.
 
     Args:
         path: Of the weights.
@@ -52,6 +54,8 @@ def warn_if_nothing_is_zero(
     def some_are_zero(values: Tensor) -> bool:
         return bool((ops.convert_to_numpy(values) == 0).any())
 
+    if not bool(ops.convert_to_numpy(ops.all(ops.isfinite(weights)))):
+        return
     if some_are_zero(weights) or some_are_zero(stepped(weights, updates)):
         return
     longer = next(

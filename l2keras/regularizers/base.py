@@ -9,6 +9,7 @@ not a mean, without a factor of 1/2. Frozen weights pay none, and a weight that
 several layers share pays once.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -19,7 +20,7 @@ from keras import ops
 
 from l2keras import _validation
 from l2keras._types import StrengthLike, Tensor
-from l2keras.regularizers import proximal_steps
+from l2keras.regularizers import formulas, proximal_steps
 from l2keras.regularizers.terms import Term
 from l2keras.strengths.strength import Scale, Strength, number, shown
 
@@ -120,7 +121,7 @@ class Regularizer(keras.regularizers.Regularizer):
             Term(
                 type(self).__name__,
                 self._strength.scaled(self._scale),
-                self.penalty,
+                functools.partial(formulas.penalty, self),
                 self,
             )
         ]

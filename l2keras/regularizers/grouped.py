@@ -119,11 +119,13 @@ class GroupLasso(Regularizer):
 
         if len(getattr(threshold, "shape", ())) == 0:
             norm = ops.sqrt(total(ops.square(weights)))
-            some = norm > threshold
+            # Asked so that what is not a number stays so: a training that
+            # diverges must not look like one that found zeros.
+            off = norm <= threshold
             return ops.where(
-                some,
-                weights * (1 - threshold / ops.where(some, norm, 1.0)),
+                off,
                 0.0,
+                weights * (1 - threshold / ops.where(off, 1.0, norm)),
             )
         return _group_proximal(weights, threshold, total)
 
@@ -177,7 +179,7 @@ def _group_proximal(
     # are nearly off; and by Jensen's inequality the norm less the thresholds'
     # mean, good for those that are far from it.
     at_zero, s = newton(0.0)
-    some = at_zero > 1
+    off = at_zero <= 1
     s = ops.where(at_zero < _HUGE, s, 0.0)
     squares = ops.square(weights)
     square = ops.maximum(total(squares), _TINY)
@@ -185,4 +187,4 @@ def _group_proximal(
     s = ops.maximum(ops.maximum(s, ops.sqrt(square) - mean), 0.0)
     for _ in range(_NEWTON_STEPS):
         s = s + ops.maximum(newton(s)[1], 0.0)
-    return ops.where(some, weights * (s / (s + thresholds)), 0.0)
+    return ops.where(off, 0.0, weights * (s / (s + thresholds)))

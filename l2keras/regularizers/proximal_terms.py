@@ -7,6 +7,7 @@ Methods for Overlapping Group Lasso*, NeurIPS 2011, show it for one threshold.
 The signs are those of the weights all along, which is what the proof needs.)
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import keras
 from keras import ops
 
 from l2keras._types import Tensor
+from l2keras.regularizers import formulas
 from l2keras.regularizers.base import Regularizer, terms_of
 from l2keras.regularizers.elementwise import L1
 from l2keras.regularizers.grouped import GroupLasso
@@ -64,7 +66,9 @@ def proximal_terms(regularizer: Any) -> list[ProximalTerm]:
         ):
             (first if kind.proximal is L1.proximal else then).append(
                 ProximalTerm(
-                    term.strength, term.regularizer.proximal, term.regularizer
+                    term.strength,
+                    functools.partial(formulas.proximal, term.regularizer),
+                    term.regularizer,
                 )
             )
     _check_sum([each for each in first if not each.strength.is_zero], then)

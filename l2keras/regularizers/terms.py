@@ -15,8 +15,7 @@ class Term(NamedTuple):
         strength: How strongly, with all the scales that apply to it.
         penalty: Function from weights in float32 or float64 to a tensor of
             shape `()`, the penalty at unit strength.
-        regularizer: What the formula is of, `regularizer.penalty` for those of
-            l2keras.
+        regularizer: What the formula is of.
     """
 
     name: str

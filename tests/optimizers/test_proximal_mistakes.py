@@ -239,6 +239,12 @@ def test_a_training_that_fails_is_not_warned_of():
         model.fit(X, Y, verbose=0, callbacks=[Breaks()])
 
 
+def test_a_training_that_diverges_is_not_warned_of():
+    model = linear(GroupLasso(1e-3))
+    fit(model, proximal_sgd(rate=1e6), epochs=10)  # Warnings are errors.
+    assert not np.isfinite(kernel(model)).any()
+
+
 def test_strengths_of_zero_are_neither_refused_nor_warned_of():
     model, plain = linear(L1(0.0)), linear(None)
     fit(model, proximal_sgd())

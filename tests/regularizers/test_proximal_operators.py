@@ -161,6 +161,17 @@ def test_no_threshold_moves_nothing_and_a_large_one_all(regularizer, threshold):
         np.testing.assert_array_equal(after(large), np.zeros(weights.shape))
 
 
+@pytest.mark.parametrize("threshold", ["number", "tensors"])
+@pytest.mark.parametrize("regularizer", [L1(1.0), GroupLasso(1.0)], ids=repr)
+def test_what_is_not_a_number_does_not_become_zero(regularizer, threshold):
+    weights = np.array([[3.0, np.nan, 0.1], [4.0, 1.0, 0.1]], "float32")
+    t = 0.5 if threshold == "number" else np.full((2, 3), 0.5, "float32")
+    after = stepped(regularizer, weights, t)
+    assert np.isnan(after[0, 1])
+    assert np.isfinite(after[:, 0]).all()
+    np.testing.assert_array_equal(after[:, 2], 0.0)
+
+
 def test_groups_of_an_axis_that_is_not_there_are_refused():
     with pytest.raises(ValueError, match="needs weights that have axis 2"):
         GroupLasso(axis=2).proximal(ops.ones((3, 4)), 0.1)

@@ -19,7 +19,7 @@ from regularizer_rows import (
 )
 
 import l2keras
-from l2keras import L2, GroupLasso, Regularizer
+from l2keras import L2, Regularizer
 
 
 def gradient(function, array):
@@ -113,24 +113,11 @@ def test_is_zero_at_zero_and_never_negative(make, truth, strength):
 @each_regularizer
 @each_strength
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_gradient_is_finite_at_zero(make, truth, strength, shape):
+def test_gradient_is_zero_at_zero(make, truth, strength, shape):
+    # Where there is a kink too. On JAX the gradient of `ops.abs` is 1 there,
+    # which would pull each weight that is zero away from it.
     slopes = gradient(build(make, strength), np.zeros(shape, "float32"))
-    assert np.isfinite(slopes).all()
-    # The slopes that a penalty with a kink at zero can have there.
-    assert (np.abs(slopes) <= 6 * STRENGTH).all()
-
-
-@by_hand
-@each_strength
-@pytest.mark.parametrize("axis", [-1, 0, [0, -1]], ids=str)
-@pytest.mark.parametrize("scale_by_size", [False, True])
-def test_gradient_of_a_group_of_zeros_is_zero(strength, axis, scale_by_size):
-    regularizer = build(
-        lambda s: GroupLasso(s, axis=axis, scale_by_size=scale_by_size),
-        strength,
-    )
-    slopes = gradient(regularizer, np.zeros((3, 4), "float32"))
-    np.testing.assert_array_equal(slopes, np.zeros((3, 4)))
+    np.testing.assert_array_equal(slopes, np.zeros(shape))
 
 
 @by_hand

@@ -15,7 +15,7 @@ from regularizer_rows import (
     small_model,
 )
 
-from l2keras import Regularizer
+from l2keras import Proximal, Regularizer
 
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")
@@ -89,3 +89,65 @@ def test_a_subclass_must_define_its_penalty():
         "Class `Regularizer` must define `penalty(self, weights)`, the penalty "
         "at unit strength."
     )
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OfFormula(Regularizer):
+    """Returns what it is told to, whatever the weights are."""
+
+    def __init__(self, penalty=None, proximal=None):
+        super().__init__(0.5)
+        self.returned = {"penalty": penalty, "proximal": proximal}
+
+    def penalty(self, weights):
+        return self.returned["penalty"]
+
+    def proximal(self, weights, threshold):
+        return self.returned["proximal"](weights)
+
+
+@pytest.mark.parametrize("returned", [3.0, 3, np.float64(3), np.float16(3)])
+def test_a_penalty_may_be_any_kind_of_number(returned):
+    value = OfFormula(returned)(ops.ones((2,)))
+    assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    assert number(value) == 1.5
+
+
+def test_a_formula_must_return_something():
+    with pytest.raises(TypeError) as error:
+        OfFormula()(ops.ones((2,)))
+    assert str(error.value) == (
+        "`OfFormula.penalty` must return a number, a tensor of shape `()` such "
+        "as `ops.sum(weights)`. Received: None"
+    )
+
+
+@pytest.mark.parametrize(
+    ("returned", "kind", "message"),
+    [
+        (
+            lambda weights: None,
+            TypeError,
+            "`OfFormula.proximal` must return the weights after the step.",
+        ),
+        (
+            ops.transpose,
+            ValueError,
+            "`OfFormula.proximal` must return the weights after the step, in "
+            "their shape. Received: shape (3, 2) for weights of shape (2, 3)",
+        ),
+    ],
+)
+def test_a_proximal_step_must_return_the_weights(returned, kind, message):
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(
+                3, kernel_regularizer=OfFormula(1.0, proximal=returned)
+            ),
+        ]
+    )
+    model.compile(Proximal(keras.optimizers.SGD(0.1)), "mse")
+    with pytest.raises(kind) as error:
+        model.fit(np.ones((4, 2)), np.ones((4, 3)), verbose=0)
+    assert message in str(error.value)
