@@ -86,6 +86,21 @@ def all_off():
     return model
 
 
+def all_unread():
+    model = made(layers.Dense(6, name="a"), layers.Dense(5, name="b"))
+    off(model.layers[2], 3)
+    return model
+
+
+def all_off_to_others(*readers, shape):
+    """Returns a model whose first layer is off, which one of them reads."""
+    model = made(
+        layers.Dense(6, name="a"), *readers, layers.Flatten(), shape=shape
+    )
+    off(model.layers[0], 6)
+    return model
+
+
 def convolution(padding, value):
     model = made(
         layers.Conv2D(6, 3, name="a"),
@@ -275,6 +290,21 @@ WIDTHS = {
     ),
     "read both ways": (both_ways, {"a": 3}),
     "all units": (all_off, {"a": 1, "b": 1}),
+    "all units, of which none is read": (all_unread, {"a": 1, "b": 1}),
+    "all units, for a recurrent layer": (
+        lambda: all_off_to_others(layers.LSTM(2), shape=(3, 4)),
+        {"a": 1},
+    ),
+    "all units, for filters by channel": (
+        lambda: all_off_to_others(layers.SeparableConv1D(2, 2), shape=(3, 4)),
+        {"a": 1},
+    ),
+    "all units, for filters that pad": (
+        lambda: all_off_to_others(
+            layers.Conv1D(2, 3, padding="same", name="b"), shape=(5, 4)
+        ),
+        {"a": 1, "b": 2},
+    ),
     "filters, no padding": (lambda: convolution("valid", 0.5), {"a": 2}),
     "filters, zeros": (lambda: convolution("same", 0.0), {"a": 2}),
     # One of the four does for all of them.

@@ -232,6 +232,7 @@ def test_the_nesting_of_inputs_and_outputs_is_kept():
         np.testing.assert_allclose(after[name], before[name], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     BACKEND == "jax", reason="To make the network, JAX compiles for 15 s."
 )

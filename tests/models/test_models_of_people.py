@@ -22,6 +22,7 @@ import l2keras
 L2 = l2keras.L2(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     BACKEND == "jax", reason="JAX takes half a minute to build them."
 )

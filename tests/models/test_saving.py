@@ -114,6 +114,7 @@ def test_a_subclassed_model_goes_on_too(tmp_path):
     assert_same_weights(model, again)
 
 
+@pytest.mark.slow
 def test_a_new_process_needs_only_the_import(tmp_path):
     schedule = l2keras.JoinedSchedule(
         [l2keras.CosineSchedule(0.0, 0.1, steps=3), rising_schedule()], [3]

@@ -65,6 +65,7 @@ def serving_model(regularizer):
     return model
 
 
+@pytest.mark.slow
 def test_a_stripped_model_is_loaded_where_there_is_keras_alone(tmp_path):
     models = {
         "bare": serving_model(l2keras.L2(rising_schedule())),

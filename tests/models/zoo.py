@@ -559,18 +559,13 @@ def described(model):
     }
 
 
-# Programs that tests run are files: `programs/NAME.py`.
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 def start_program(name, *arguments):
-    return start_python(_text(name), *arguments)
+    return start_python(PROGRAMS / f"{name}.py", *arguments)
 
 
 def run_program(name, *arguments):
     """Returns what it prints, when it has ended as it should."""
-    return run_python(_text(name), *arguments)
-
-
-def _text(name):
-    file = Path(__file__).parent / "programs" / f"{name}.py"
-    return file.read_text(encoding="utf-8")
+    return run_python(PROGRAMS / f"{name}.py", *arguments)

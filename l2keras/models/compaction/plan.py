@@ -80,14 +80,16 @@ class Plan:
 
     A channel is needed if the model returns it, or if something that is needed
     is made of it and there is no way around. It is found from the outputs
-    backward; the rest goes.
+    backward; the rest goes. Where nothing of a tensor is needed one channel
+    stays, which nobody listens to, so that it needs nothing either.
 
     Args:
         graph: The model.
         drop_inputs: Whether inputs may go too.
 
     Attributes:
-        needed: Of each slot, whether it stays.
+        needed: Of each slot, whether it must be what it was.
+        stays: Of each slot, whether it stays.
         why: Of slots that stay, why.
     """
 
@@ -120,11 +122,13 @@ class Plan:
                 self._base[roots] = True
                 for root in roots.tolist():
                     self.why.setdefault(root, "they are inputs of the model")
-        self.needed = self._solved()[self._roots]
+        needed = self._solved()
+        self.needed = needed[self._roots]
+        self.stays = self._filled(needed)[self._roots]
 
     def keeps(self, channels: Channels) -> Array:
         """Tells of each channel whether it stays."""
-        return self.needed[channels.slots]
+        return self.stays[channels.slots]
 
     def reason(self, slot: int) -> str:
         """Returns why a slot stays."""
@@ -146,17 +150,20 @@ class Plan:
         weights = arrays_of(call.layer)
         config: dict[str, Any] = {}
         made = self.keeps(call.outputs[0])
+        read = self.keeps(call.inputs[0])
+        is_heard = np.ones_like(read)
         if isinstance(rule, Reading) and id(call.layer) in self._readers:
             had_bias = "bias" in weights
-            self._fold(self._readers[id(call.layer)], weights)
+            is_heard = ~self._fold(self._readers[id(call.layer)], weights)
             if "bias" in weights and not had_bias:
                 config.update(rule.with_bias(call.layer))
         if not made.all():
             config.update(rule.config(call, int(made.sum())))
-        read = self.keeps(call.inputs[0])
         for name, array in weights.items():
             for axis, which in rule.axes_of(call, name).items():
                 kept = read if which == READ else made
+                if which == READ and not is_heard[kept].all():
+                    array = _silenced(array, axis, is_heard)
                 if kept.all():
                     continue  # Along another axis, perhaps.
                 # Several in a row may be of one channel.
@@ -182,7 +189,7 @@ class Plan:
         return needed
 
     def _solved(self) -> Array:
-        """Returns what is needed where one of some must stay."""
+        """Returns what is needed where one of some must do for the others."""
         chosen: list[int] = []
         while (one := self._unmet(needed := self._marked(chosen))) is not None:
             chosen.append(one)
@@ -194,7 +201,7 @@ class Plan:
         return needed
 
     def _unmet(self, needed: Array) -> int | None:
-        """Returns a channel that must stay because all like it would go."""
+        """Returns a constant that must stay because all like it would go."""
         for reader in reversed(self._readers.values()):
             _, constant = reader.splits(needed)
             slots = reader.read[constant]
@@ -205,23 +212,40 @@ class Plan:
                     slot, f"{reader.path} pads them, and they are not zero"
                 )
                 return slot
-        for call in reversed(self.graph.calls):
-            for channels in (*call.outputs, *call.inputs):
-                slots = self._roots[channels.slots]
-                if len(slots) and not needed[slots].any():
-                    # One that is the same for every example needs nothing.
-                    varies = np.isnan(channels.values)
-                    slot = int(slots[np.argmin(varies)])
-                    self.why.setdefault(slot, "a layer must have one")
-                    return slot
         return None
 
-    def _fold(self, reader: _Reader, weights: dict[str, Array]) -> None:
-        """Puts constants that go into the bias, or into a kernel that stays."""
+    def _filled(self, needed: Array) -> Array:
+        """Returns what stays: what is needed, and one of each tensor."""
+        stays = needed.copy()
+        tensors = [
+            self._roots[channels.slots]
+            for call in reversed(self.graph.calls)
+            for channels in (*call.outputs, *call.inputs)
+            if len(channels.slots)
+        ]
+        added = []
+        for slots in tensors:
+            if not stays[slots].any():
+                stays[slots[0]] = True
+                added.append(slots[0])
+        for slot in added:  # What came later may do for it as well.
+            stays[slot] = False
+            if not all(stays[slots].any() for slots in tensors):
+                stays[slot] = True
+                self.why.setdefault(int(slot), "a layer must have one")
+        return stays
+
+    def _fold(self, reader: _Reader, weights: dict[str, Array]) -> Array:
+        """Puts constants into the bias, or into what is read of another one.
+
+        Returns:
+            Of the channels that are read, which are put there. They need not be
+            read any more.
+        """
         goes = ~self.needed[reader.read] & reader.reads(self.needed)
         goes &= (reader.values != 0) & ~np.isnan(reader.values)
         if not goes.any():
-            return
+            return goes
         rule, values = reader.rule, np.where(goes, reader.values, 0.0)
         kernel = rule.kernel(reader.layer, weights)
         if rule.pads(reader.layer):
@@ -237,12 +261,21 @@ class Plan:
             kernel = kernel.copy()
             kernel[:, one] += moved
             rule.set_kernel(weights, kernel)
-            return
+            return goes
         added = through(kernel, values)
         if reader.made is not None:
             added[~self.needed[reader.made]] = 0
         if added.any():
             rule.add(weights, added)
+        return goes
+
+
+def _silenced(array: Array, axis: int, is_heard: Array) -> Array:
+    """Returns weights with zeros for channels that are not to be heard."""
+    shape = [1] * array.ndim
+    shape[axis] = -1
+    times = array.shape[axis] // len(is_heard)
+    return np.where(np.repeat(is_heard, times).reshape(shape), array, 0)
 
 
 def makes_channels(rule: Rule) -> bool:
