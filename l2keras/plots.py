@@ -150,6 +150,41 @@ def _validated(
     return validated
 
 
+def plot_learning_path(result: Any, ax: "Axes | None" = None) -> "Axes":
+    """Draws strengths over the epochs in which they were learned.
+
+    Args:
+        result: What `l2keras.tune_strengths` returns.
+        ax: Matplotlib axes to draw on. Defaults to new ones.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure_class = _figure_class()
+    if ax is None:
+        ax = figure_class(layout="constrained").subplots()
+    for key, strengths in result.learning_path.items():
+        epochs = range(1, len(strengths) + 1)
+        (line,) = ax.plot(epochs, strengths, label=key)
+        # What was learned is the mean of the second half.
+        ax.axhline(
+            result.learned[key],
+            xmin=0.5,
+            color=line.get_color(),
+            linestyle="--",
+            linewidth=1,
+        )
+    ax.plot([], [], color=_VALIDATION, linestyle="--", label="learned")
+    ax.set_yscale("log")
+    ax.locator_params(axis="x", integer=True)
+    ax.set(xlabel="epoch", ylabel="strength")
+    ax.legend()
+    return ax
+
+
 def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     """Draws the validation loss by strength, as glmnet's users know it.
 

@@ -267,6 +267,12 @@ def assert_splits(logs, prefix="", rtol=1e-6):
     np.testing.assert_allclose(logs[f"{prefix}loss"], parts, rtol=rtol)
 
 
+def devices(number):
+    """Returns the flags of XLA that make so many devices of the processor."""
+    count = f"--xla_force_host_platform_device_count={number}"
+    return f"{os.environ.get('XLA_FLAGS', '')} {count}"
+
+
 def run_python(program, *arguments, **environment):
     """Runs a program in a fresh process; returns what it prints."""
     return outputs([start_python(program, *arguments, **environment)])[0]
@@ -290,16 +296,17 @@ def outputs(processes, timeout=120, returncode=0):
 def start_python(program, *arguments, **environment):
     """Starts a program in a fresh process, on the same backend.
 
-    Code, or the path of a file `programs/...`, which may import what lies in
-    the folder of its tests.
+    It is a file `programs/...`, which may import what lies in the folder of its
+    tests.
     """
-    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    command = ["-c", program]
-    if isinstance(program, Path):
-        command = [str(program)]
-        paths.insert(2, str(program.parent.parent))
+    paths = [
+        str(ROOT),
+        str(ROOT / "tests"),
+        str(program.parent.parent),
+        os.environ.get("PYTHONPATH", ""),
+    ]
     return subprocess.Popen(
-        [sys.executable, *command, *map(str, arguments)],
+        [sys.executable, *map(str, [program, *arguments])],
         env={
             **os.environ,
             "KERAS_BACKEND": BACKEND,

@@ -71,6 +71,7 @@ def drawn_epochs(ax):
     return line.get_xdata().tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("validation_freq", "initial_epoch", "expected"),
     [

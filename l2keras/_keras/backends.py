@@ -421,3 +421,26 @@ def add_to(variable: keras.Variable, row: Tensor, factor: Tensor) -> None:
         return
     rows = keras.ops.stack([row * factor, row])
     variable.assign(variable.value + rows)
+
+
+@functools.cache
+def limit_threads(number: int) -> None:
+    """Has this process compute with so many threads.
+
+    For a process that has not computed yet: later it has no effect, but on
+    PyTorch.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):  # It has begun to compute.
+            tf.config.threading.set_intra_op_parallelism_threads(number)
+            tf.config.threading.set_inter_op_parallelism_threads(number)
+    elif backend == "jax":
+        # XLA's name for how many cores a process may take for itself.
+        os.environ.setdefault("NPROC", str(number))
+    elif backend == "torch":
+        import torch
+
+        torch.set_num_threads(number)

@@ -7,6 +7,7 @@ import keras
 from l2keras.models.terms import terms
 from l2keras.optimizers import wrapper
 from l2keras.optimizers.weight_decay import DecoupledWeightDecay
+from l2keras.weights.paths import own_weights
 from l2keras.weights.survey import Survey
 
 
@@ -26,6 +27,20 @@ def strengths_in_use(model: keras.Model) -> list[Any]:
     if optimizer is not None:
         strengths += optimizer.decayed(model).values()
     return strengths
+
+
+def decayed_variables(
+    model: keras.Model,
+) -> list[tuple[keras.Variable, Any]]:
+    """Returns what the model's optimizer decays, and the strengths as given."""
+    optimizer = _decoupled_weight_decay(model)
+    if optimizer is None:
+        return []
+    by_path = {weight.path: weight.variable for weight in own_weights(model)}
+    return [
+        (by_path[path], strength)
+        for path, strength in optimizer.decayed(model).items()
+    ]
 
 
 def _decoupled_weight_decay(model: keras.Model) -> DecoupledWeightDecay | None:

@@ -3,7 +3,8 @@
 One class, and a kind of it for each way to come by the number:
 
 - `Strength`, of a number, or of a schedule that reads the optimizer's step;
-- `TunedStrength`, which stands for many while `tune_strength` looks for one.
+- `TunedStrength`, which stands for many while a search looks for one, or
+  learns it.
 
 A further kind says what it is now (`_unscaled`), and which states Keras has to
 carry through compiled steps for it (`states`). Nobody else asks which kind it

@@ -15,7 +15,7 @@ class NoValueError(TypeError):
 
 
 class TunedStrength(Strength):
-    """What `tune_strength` hands to `build_model` in place of a number.
+    """What a search hands to `build_model` in place of a number.
 
     While replicas are trained together it has the value of the replica that is
     being computed, which under compilation is a symbol for all of them. It can
@@ -92,10 +92,17 @@ class TunedStrength(Strength):
 
     def __repr__(self) -> str:
         times = "" if self.factor == 1.0 else f"{self.factor:g} * "
-        return f"{times}<tuned strength>"
+        key = "" if self.cell.key is None else f" {self.cell.key!r}"
+        return f"{times}<tuned strength{key}>"
 
 
 class Cell:
-    """Holds the value that a tuned strength has at the moment."""
+    """Holds the value that a tuned strength has at the moment.
 
-    value: Any = 0.0
+    Args:
+        key: By what `build_model` asks for it, `None` if there is but one.
+    """
+
+    def __init__(self, key: str | None = None) -> None:
+        self.key = key
+        self.value: Any = 0.0

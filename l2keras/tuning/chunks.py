@@ -5,19 +5,19 @@ from typing import NamedTuple
 import keras
 
 from l2keras._keras import backends, layer_tree
-from l2keras.tuning.grid import stackable
+from l2keras.tuning.grid import jax_devices, stackable
 from l2keras.tuning.settings import Settings
 
 
 class Chunk(NamedTuple):
-    """Replicas that are trained together, by their folds and strengths.
+    """Replicas that are trained together, by their folds and candidates.
 
-    The last strength may be repeated, so that all chunks are as large and the
+    The last candidate may be repeated, so that all chunks are as large and the
     same compiled functions serve them.
     """
 
     folds: list[int]
-    strengths: list[int]
+    candidates: list[int]
 
 
 def replicas_at_once(model: keras.Model, settings: Settings) -> int:
@@ -33,7 +33,10 @@ def replicas_at_once(model: keras.Model, settings: Settings) -> int:
     for _, layer in layer_tree.layers_by_path(model):
         for tensor in keras.tree.flatten(getattr(layer, "output", ())):
             numbers += 4 * settings.batch_size * _size(tensor.shape[1:])
-    return max(1, backends.free_memory() // 4 // (4 * max(1, numbers)))
+    memory = backends.free_memory()
+    if not on_cpu:  # Each device has a memory of its own.
+        memory *= max(1, len(jax_devices.devices()))
+    return max(1, memory // 4 // (4 * max(1, numbers)))
 
 
 def _size(shape: tuple[int | None, ...]) -> int:
@@ -49,7 +52,7 @@ def chunks_of(settings: Settings, at_once: int) -> list[Chunk]:
     for index, fold in enumerate(settings.folds):
         size = len(fold.train), len(fold.validation)
         geometries.setdefault(size, []).append(index)
-    number = len(settings.strengths)
+    number = len(settings.candidates)
     pieces = -(-number // at_once)
     length = -(-number // pieces)
     chunks = []
@@ -61,7 +64,7 @@ def chunks_of(settings: Settings, at_once: int) -> list[Chunk]:
         width = min(width, len(folds))
         for first in range(0, len(folds), width):
             for begin in range(0, number, length):
-                strengths = list(range(begin, min(begin + length, number)))
-                strengths += [strengths[-1]] * (length - len(strengths))
-                chunks.append(Chunk(folds[first : first + width], strengths))
+                candidates = list(range(begin, min(begin + length, number)))
+                candidates += [candidates[-1]] * (length - len(candidates))
+                chunks.append(Chunk(folds[first : first + width], candidates))
     return chunks

@@ -28,10 +28,11 @@ def digest_of_arguments(settings: Settings, data: Any) -> str:
         settings.batch_size,
         settings.shuffle,
         settings.seed,
+        settings.keys,
     )
     arrays = keras.tree.flatten([each for each in data if each is not None])
     digest.update(repr(numbers).encode())
-    for each in (settings.strengths, *sum(settings.folds, ()), *arrays):
+    for each in (settings.candidates, *sum(settings.folds, ()), *arrays):
         digest.update(repr((each.shape, each.dtype.name)).encode())
         digest.update(np.ascontiguousarray(each).tobytes())
     return digest.hexdigest()

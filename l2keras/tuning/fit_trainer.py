@@ -1,7 +1,6 @@
 """Trains replicas one after another, by `fit`."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ from l2keras.tuning.fingerprint import digests_of_model
 from l2keras.tuning.grid.replica import to_numpy
 from l2keras.tuning.grid.stack import Means
 from l2keras.tuning.object_walk import Digest
-from l2keras.tuning.settings import Settings
+from l2keras.tuning.settings import BuildModel, Settings
 from l2keras.tuning.trainer import Trainer, check_model, select_rows
 
 
@@ -23,13 +22,21 @@ class FitTrainer(Trainer):
 
     def __init__(
         self,
-        build_model: Callable[[Any], keras.Model],
+        build_model: BuildModel,
         data: Any,
         settings: Settings,
     ) -> None:
         self._build_model = build_model
         self._data = data
         self._settings = settings
+        self._model: Any = None
+
+    def check(self) -> None:
+        """Raises an error, or warns, of models that had better not be searched.
+
+        Raises:
+            ValueError: If they do not use their strength.
+        """
         self._check_strength_is_used()
         if not trainer_hooks.adds_losses_up(self.new_model(0, 0)):
             warnings.warn(
@@ -37,39 +44,41 @@ class FitTrainer(Trainer):
                 "judged by what is left of it without `model.losses`, which is "
                 "the data loss if `compute_loss` adds `sum(self.losses)` to "
                 "it.",
-                stacklevel=4,
+                stacklevel=5,
             )
-        self._model: Any = None
 
-    def new_model(self, fold: int, strength: int) -> keras.Model:
+    def new_model(self, fold: int, candidate: int) -> keras.Model:
         """Returns a replica as it is before training."""
         keras.utils.set_random_seed(self._settings.seed + fold)
-        model = self._build_model(float(self._settings.strengths[strength]))
+        model = self._build_model(self._settings.candidates[candidate].tolist())
         check_model(model)
         rows = self._settings.folds[fold].train[: self._settings.batch_size]
         trainer_hooks.build_for_training(model, select_rows(self._data, rows))
         return model
 
     def digests(self) -> list[Digest]:
-        """Returns what the models come to, for all strengths and for all folds.
+        """Returns what the models come to: for all candidates, for all folds.
 
         Not for all pairs of them, which would take as long as to build all.
         """
-        strengths, folds, _ = self._settings.shape
-        pairs = [(0, strength) for strength in range(strengths)]
+        candidates, folds, _ = self._settings.shape
+        pairs = [(0, candidate) for candidate in range(candidates)]
         pairs += [(fold, 0) for fold in range(1, folds)]
         found = []
-        for fold, strength in pairs:
-            value = self._settings.strengths[strength]
+        for fold, candidate in pairs:
             found += digests_of_model(
-                self.new_model(fold, strength),
-                f"model[strength {value:.4g}, fold {fold}]",
+                self.new_model(fold, candidate),
+                f"model[{self._settings.name_of(candidate)}, fold {fold}]",
             )
         return found
 
+    def digests_of_models(self) -> list[Digest]:
+        """Returns what one of the models comes to."""
+        return digests_of_model(self.new_model(0, 0))
+
     def begin(self, chunk: Chunk) -> None:
-        (fold,), (strength,) = chunk
-        self._model = self.new_model(fold, strength)
+        (fold,), (candidate,) = chunk
+        self._model = self.new_model(fold, candidate)
         self._logger = RegularizationLogger()
         # With `use_ema`, `fit` would put the averages in place of the weights
         # after each epoch, as it is called for each.
@@ -124,7 +133,7 @@ class FitTrainer(Trainer):
         return [*self._model.variables, *self._model.optimizer.variables]
 
     def _check_strength_is_used(self) -> None:
-        if len(self._settings.strengths) < 2:
+        if len(self._settings.candidates) < 2:
             return
         one, other = (
             digests_of_model(self.new_model(0, index)) for index in (0, -1)
@@ -132,8 +141,8 @@ class FitTrainer(Trainer):
         if one == other:
             raise ValueError(
                 "`build_model` must use the strength that it is given. "
-                f"Received: the same model for {self._settings.strengths[0]} "
-                f"as for {self._settings.strengths[-1]}"
+                f"Received: the same model for {self._settings.name_of(0)} "
+                f"as for {self._settings.name_of(-1)}"
             )
 
 

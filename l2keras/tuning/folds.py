@@ -1,6 +1,6 @@
 """Data and folds: what a cross-validation is given, checked and drawn."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -220,6 +220,29 @@ def _check_fold(pair: Any, index: int, rows: int) -> Fold:
             f"rows, the first of them row {both[0]}"
         )
     return Fold(train, validation)
+
+
+def endless_rows(
+    rows: np.ndarray, first: int, last: int, shuffle: bool, seed: Sequence[int]
+) -> np.ndarray:
+    """Returns a piece of an endless series of passes over rows.
+
+    Args:
+        rows: The rows of one pass.
+        first: Where the piece begins.
+        last: Where it ends, which is no part of it.
+        shuffle: Whether each pass has another order.
+        seed: Of these orders.
+    """
+    passes = range(first // len(rows), -(-last // len(rows)))
+    series = [
+        np.random.default_rng([*seed, index]).permutation(rows)
+        if shuffle
+        else rows
+        for index in passes
+    ]
+    skipped = passes.start * len(rows)
+    return np.concatenate(series)[first - skipped : last - skipped]
 
 
 def order_of(

@@ -10,7 +10,7 @@ from l2keras.tuning.grid.stack import Means
 
 
 class LearningCurves(NamedTuple):
-    """Arrays of shape (strengths, folds, epochs), NaN where nothing is yet."""
+    """Arrays of shape (candidates, folds, epochs), NaN where nothing is yet."""
 
     validation_loss: np.ndarray
     train_loss: np.ndarray
@@ -24,8 +24,8 @@ class LearningCurves(NamedTuple):
         self, chunk: Chunk, epoch: int, train: Means, validation: Means
     ) -> None:
         """Writes the means of an epoch to where they belong."""
-        strengths, folds = np.ix_(chunk.strengths, chunk.folds)
-        where = strengths, folds, epoch
+        candidates, folds = np.ix_(chunk.candidates, chunk.folds)
+        where = candidates, folds, epoch
         self.train_loss[where] = train.data_loss.T
         self.validation_loss[where] = validation.data_loss.T
         values = {
@@ -38,14 +38,14 @@ class LearningCurves(NamedTuple):
                 self.metrics[name] = np.full(self.train_loss.shape, np.nan)
             self.metrics[name][where] = each.T
 
-    def forget(self, strength: int, fold: int) -> None:
+    def forget(self, candidate: int, fold: int) -> None:
         """Leaves nothing of a replica."""
         for each in (
             self.validation_loss,
             self.train_loss,
             *self.metrics.values(),
         ):
-            each[strength, fold] = np.nan
+            each[candidate, fold] = np.nan
 
     def _rename(self, names: list[str]) -> list[str]:
         """Returns the names under which the metrics are kept.

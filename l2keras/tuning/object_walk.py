@@ -98,7 +98,7 @@ def _described(value: Any, text: Callable[[Any], str]) -> tuple[Any, Parts]:
     if isinstance(value, keras.Variable):
         return _variable(value)
     if isinstance(value, TunedStrength):
-        return ("tuned strength", value.factor), []
+        return ("tuned strength", value.cell.key, value.factor), []
     if keras.ops.is_tensor(value) and not isinstance(value, keras.KerasTensor):
         if backends.is_symbolic(value):
             return ("tensor", tuple(value.shape), str(value.dtype)), []

@@ -7,6 +7,7 @@ import numpy as np
 from l2keras.tuning.chunks import Chunk
 from l2keras.tuning.learning_curves import LearningCurves
 from l2keras.tuning.settings import Settings
+from l2keras.tuning.tasks import Task
 
 
 class Way(NamedTuple):
@@ -23,26 +24,12 @@ class Way(NamedTuple):
     why_one_by_one: str | None
 
 
-class Unfinished(NamedTuple):
-    """A chunk that was broken off.
-
-    Attributes:
-        chunk: The replicas.
-        epochs: How many epochs they were trained.
-        state: What their trainer can go on from.
-    """
-
-    chunk: Chunk
-    epochs: int
-    state: list[np.ndarray]
-
-
 class Progress:
     """How far a search has come.
 
     Attributes:
         curves: What it found.
-        done: Which replicas are trained to their end: (strengths, folds).
+        done: Which replicas are trained to their end: (candidates, folds).
         way: How they are trained, `None` before the first epoch.
         unfinished: The chunk that was broken off, and is not yet gone on with.
     """
@@ -51,21 +38,21 @@ class Progress:
         self.curves = LearningCurves.of_shape(settings.shape)
         self.done = np.zeros(settings.shape[:2], dtype=bool)
         self.way: Way | None = None
-        self.unfinished: Unfinished | None = None
+        self.unfinished: Task | None = None
 
     def is_done(self, chunk: Chunk) -> bool:
-        return bool(self.done[np.ix_(chunk.strengths, chunk.folds)].all())
+        return bool(self.done[np.ix_(chunk.candidates, chunk.folds)].all())
 
-    def epochs_of(self, chunk: Chunk, way: Way) -> int:
-        """Returns how many epochs of a chunk need not be trained again."""
+    def task_of(self, chunk: Chunk, way: Way) -> Task:
+        """Returns what is to be trained of a chunk."""
         if (
             self.unfinished is None
             or self.way is None
             or self.way.trainer != way.trainer
             or self.unfinished.chunk != chunk
         ):
-            return 0
-        return self.unfinished.epochs
+            return Task(chunk, 0, [])
+        return self.unfinished
 
     def begin(self, way: Way) -> None:
         """Notes that replicas are trained in this way from now on.
@@ -76,17 +63,19 @@ class Progress:
         self.way = way
         if self.unfinished is not None:
             chunk = self.unfinished.chunk
-            for strength in chunk.strengths:
+            for candidate in chunk.candidates:
                 for fold in chunk.folds:
-                    if not self.done[strength, fold]:
-                        self.curves.forget(strength, fold)
+                    if not self.done[candidate, fold]:
+                        self.curves.forget(candidate, fold)
         self.unfinished = None
 
     def go_on(self, way: Way) -> None:
         """Notes that the chunk that was broken off is in training again."""
-        self.way, self.unfinished = way, None
+        self.way = way
 
     def count(self, chunk: Chunk, epochs: int) -> None:
         """Notes how many epochs a chunk was trained."""
+        if self.unfinished is not None and self.unfinished.chunk == chunk:
+            self.unfinished = None
         if epochs == self.curves.train_loss.shape[-1]:
-            self.done[np.ix_(chunk.strengths, chunk.folds)] = True
+            self.done[np.ix_(chunk.candidates, chunk.folds)] = True

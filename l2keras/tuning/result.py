@@ -1,8 +1,6 @@
 """What a search for a strength found."""
 
-import csv
 import dataclasses
-import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,12 +10,13 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-from l2keras import _tables, plots
+from l2keras import plots
+from l2keras.tuning.candidates import CandidateLosses
 from l2keras.tuning.folds import Fold
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TuningResult:
+class TuningResult(CandidateLosses):
     """What `tune_strength` found: every loss of every replica, and the choice.
 
     The losses are data losses, without any penalty: what a strength does to the
@@ -53,28 +52,9 @@ class TuningResult:
     one_by_one: str | None = None
 
     @property
-    def mean_loss(self) -> np.ndarray:
-        """The mean validation loss over the folds, (strengths, epochs)."""
-        return self.validation_loss.mean(axis=1)
-
-    @property
-    def standard_error(self) -> np.ndarray:
-        """The standard error of `mean_loss`, of the same shape."""
-        folds = self.validation_loss.shape[1]
-        # A replica that diverged has no error, and NumPy need not say so.
-        with np.errstate(invalid="ignore", over="ignore"):
-            deviation = self.validation_loss.std(axis=1, ddof=1)
-        return deviation / math.sqrt(folds)
-
-    @property
     def best_strength(self) -> float:
         """The strength whose mean loss is lowest, at its best epoch."""
         return float(self.strengths[self._best[0]])
-
-    @property
-    def best_epoch(self) -> int:
-        """After how many epochs that is: what to hand to `fit(epochs=)`."""
-        return self._best[1] + 1
 
     @property
     def one_standard_error_strength(self) -> float:
@@ -83,67 +63,24 @@ class TuningResult:
         Its mean loss, at its own best epoch, is within one standard error of
         the best (Breiman et al., *Classification and Regression Trees*, 1984,
         section 3.4.3).
+
+        For linear models the rule costs little and gives simpler ones. Networks
+        it costs: their loss on new data was 20 % higher than with
+        `best_strength`, over six small ones in `benchmarks/tune_strengths.py`.
+        What the folds differ in, all strengths share, so the standard error is
+        far wider than what tells two strengths apart; and more of `L2` makes a
+        network no simpler.
         """
         best = self._best
         limit = self.mean_loss[best] + self.standard_error[best]
         within = self._lowest <= limit
         return float(self.strengths[np.flatnonzero(within)[-1]])
 
-    @property
-    def _lowest(self) -> np.ndarray:
-        """The mean loss of each strength at its best epoch."""
-        return self._judged.min(axis=1)
-
-    @property
-    def _judged(self) -> np.ndarray:
-        """The mean loss, with infinity where there is none."""
-        return np.nan_to_num(self.mean_loss, nan=np.inf)
-
-    @property
-    def _best(self) -> tuple[int, int]:
-        losses = self._judged
-        if np.isinf(losses).all():
-            raise ValueError(
-                "There is no strength to choose: none was trained in all folds."
-            )
-        strength, epoch = np.unravel_index(losses.argmin(), losses.shape)
-        return int(strength), int(epoch)
-
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
         """Prints a table with a line for each strength, at its best epoch."""
-        validation = {
-            name: values
-            for name, values in self.metrics.items()
-            if name.startswith("val_")
-        }
-        table = _tables.table(
-            left=[],
-            right=[
-                "Strength",
-                "Epoch",
-                "Loss",
-                "Standard error",
-                "Choice",
-                *validation,
-            ],
-        )
-        for index, strength in enumerate(self.strengths):
-            epoch = int(self._judged[index].argmin())
-            table.add_row(
-                f"{strength:.4g}",
-                str(epoch + 1),
-                f"{self.mean_loss[index, epoch]:.5g}",
-                f"{self.standard_error[index, epoch]:.2g}",
-                self._choice(strength),
-                *(
-                    f"{values[index, :, epoch].mean():.4g}"
-                    for values in validation.values()
-                ),
-            )
-        console = _tables.console(width=100)
-        with console.capture() as captured:
-            console.print(table)
-        (print_fn or print)(_tables.text(captured.get()))
+        strengths = [f"{strength:.4g}" for strength in self.strengths]
+        choices = [self._choice(strength) for strength in self.strengths]
+        (print_fn or print)(self._table({"Strength": strengths}, choices))
 
     def _choice(self, strength: float) -> str:
         choice = []
@@ -153,32 +90,10 @@ class TuningResult:
             choice.append("one standard error")
         return ", ".join(choice)
 
-    def path(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns mean loss and standard error of each strength at its best."""
-        epochs = self._judged.argmin(axis=1)
-        index = np.arange(len(self.strengths)), epochs
-        return self.mean_loss[index], self.standard_error[index]
-
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws them, see `l2keras.plot_strength_path`."""
         return plots.plot_strength_path(self, ax)
 
     def to_csv(self, path: str | pathlib.Path) -> None:
         """Writes a row for each strength, fold and epoch."""
-        columns = {
-            "train_loss": self.train_loss,
-            "validation_loss": self.validation_loss,
-            **self.metrics,
-        }
-        with pathlib.Path(path).open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["strength", "fold", "epoch", *columns])
-            for s, f, e in np.ndindex(self.validation_loss.shape):
-                writer.writerow(
-                    [
-                        self.strengths[s],
-                        f,
-                        e + 1,
-                        *(values[s, f, e] for values in columns.values()),
-                    ]
-                )
+        self._write(path, ["strength"], lambda index: [self.strengths[index]])

@@ -1,6 +1,6 @@
 """Trains replicas as one stack."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -13,11 +13,11 @@ from l2keras.tuning.chunks import Chunk
 from l2keras.tuning.fingerprint import digests_of_model, digests_of_start
 from l2keras.tuning.grid.jax_stack import JaxStack
 from l2keras.tuning.grid.replica import InitialState, Replica
-from l2keras.tuning.grid.stack import Means, Rows, Stack, StackingError, batches
+from l2keras.tuning.grid.stack import Means, Rows, Stack, batches
 from l2keras.tuning.grid.tensorflow_stack import TensorflowStack
 from l2keras.tuning.grid.torch_stack import TorchStack
 from l2keras.tuning.object_walk import Digest
-from l2keras.tuning.settings import Settings
+from l2keras.tuning.settings import BuildModel, Settings
 from l2keras.tuning.trainer import Trainer, check_model, select_rows
 
 _STACKS: dict[str, type[Stack]] = {
@@ -50,10 +50,10 @@ class Prototype(NamedTuple):
 
 
 def build_prototype(
-    build_model: Callable[[Any], keras.Model], data: Any, settings: Settings
+    build_model: BuildModel, data: Any, settings: Settings
 ) -> tuple[Prototype | None, str | None]:
     """Builds a model for each fold; or returns why none can stand for all."""
-    cell = Cell()
+    cells = [Cell(key) for key in settings.keys or [None]]
     starts = []
     model: Any = None
     number = None
@@ -61,17 +61,9 @@ def build_prototype(
     for fold in range(len(settings.folds)):
         keras.utils.set_random_seed(settings.seed + fold)
         try:
-            each = build_model(TunedStrength(cell))
-        except Exception as error:
-            if _is_raised_by_keras_regularizer(error):
-                raise TypeError(
-                    "`build_model` must hand its strength to a regularizer of "
-                    "l2keras, as in `l2keras.L2(strength)`. Keras's own take "
-                    "nothing but a number."
-                ) from error
-            if isinstance(error, NoValueError):
-                return None, "`build_model` asks for the value of the strength"
-            raise
+            each = built(build_model, [TunedStrength(cell) for cell in cells])
+        except NoValueError:
+            return None, "`build_model` asks for the value of the strength"
         check_model(each)
         if len(each.variables) != number:
             random = backends.random_state()
@@ -83,15 +75,28 @@ def build_prototype(
             number = None if draws else len(each.variables)
         if model is None:
             model = each
-            replica = Replica(model, cell, data)
+            replica = Replica(model, cells, data)
         starts.append(InitialState.of(each))
-    if not _uses_strength(model):
-        raise ValueError(
-            "`build_model` must use the strength that it is given. Received: a "
-            "model that has it neither in a regularizer nor in a "
-            "`DecoupledWeightDecay`"
-        )
+    _check_uses(model, cells)
     return Prototype(replica, starts), None
+
+
+def built(build_model: Callable[[Any], Any], strengths: Any) -> Any:
+    """Returns what `build_model` makes of strengths that have no value.
+
+    Raises:
+        TypeError: If it hands one to a regularizer of Keras.
+    """
+    try:
+        return build_model(strengths)
+    except Exception as error:
+        if not _is_raised_by_keras_regularizer(error):
+            raise
+        raise TypeError(
+            "`build_model` must hand its strength to a regularizer of "
+            "l2keras, as in `l2keras.L2(strength)`. Keras's own take "
+            "nothing but a number."
+        ) from error
 
 
 def _is_raised_by_keras_regularizer(error: BaseException) -> bool:
@@ -103,11 +108,30 @@ def _is_raised_by_keras_regularizer(error: BaseException) -> bool:
     return False
 
 
-def _uses_strength(model: keras.Model) -> bool:
-    return any(
-        isinstance(strength, TunedStrength)
+def _check_uses(model: keras.Model, cells: Sequence[Cell]) -> None:
+    """Raises a ValueError unless a model uses the strengths of all cells."""
+    used = [
+        strength.cell
         for strength in strengths_in_use(model)
-    )
+        if isinstance(strength, TunedStrength)
+    ]
+    for cell in cells:
+        if cell in used:
+            continue
+        which = "the strength that it is given"
+        if cell.key is not None:
+            which = f"each strength that it asks for. Not used is {cell.key!r}"
+        raise ValueError(
+            f"`build_model` must use {which}. Received: a model that has it "
+            "neither in a regularizer nor in a `DecoupledWeightDecay`"
+        )
+
+
+def new_stack(prototype: Prototype, data: Any, shape: tuple[int, int]) -> Stack:
+    """Returns a stack of so many folds and candidates."""
+    arrays = keras.tree.flatten([each for each in data if each is not None])
+    stack = _STACKS[keras.backend.backend()]
+    return stack(prototype.replica, arrays, shape)
 
 
 class StackTrainer(Trainer):
@@ -116,32 +140,32 @@ class StackTrainer(Trainer):
     def __init__(
         self, prototype: Prototype, data: Any, settings: Settings
     ) -> None:
-        self._replica, self._starts = prototype
-        self._data = keras.tree.flatten([e for e in data if e is not None])
+        self._prototype = prototype
+        self._data = data
         self._settings = settings
         self._stacks: dict[tuple[int, int], Stack] = {}
         self._stack: Any = None
 
+    def digests_of_models(self) -> list[Digest]:
+        """Returns what the models come to, and their first weights."""
+        return self._prototype.digests()
+
     def begin(self, chunk: Chunk) -> None:
-        shape = len(chunk.folds), len(chunk.strengths)
-        starts = [self._starts[fold] for fold in chunk.folds]
-        strengths = self._settings.strengths[chunk.strengths]
+        shape = len(chunk.folds), len(chunk.candidates)
+        starts = [self._prototype.starts[fold] for fold in chunk.folds]
+        strengths = self._settings.candidates[chunk.candidates]
         is_new = shape not in self._stacks
         if is_new:
-            self._stacks[shape] = _STACKS[keras.backend.backend()](
-                self._replica, self._data, shape
-            )
+            self._stacks[shape] = new_stack(self._prototype, self._data, shape)
         self._stack = self._stacks[shape]
-        self._stack.start(starts, strengths)
-        if is_new and self._stack.is_mapped:
+        if is_new:
             rows = self._rows(chunk, epoch=0)
-            # A replica may diverge at once, of which NumPy would warn.
-            with np.errstate(invalid="ignore", over="ignore"):
-                is_right = self._stack.trains_as_alone(starts, strengths, rows)
-            if not is_right:
-                raise StackingError(
-                    f"{keras.backend.backend()} trains a stack to other weights"
-                )
+            self._stack.start_checked(
+                starts,
+                strengths,
+                lambda: self._stack.trains_as_alone(starts, strengths, rows),
+            )
+        else:
             self._stack.start(starts, strengths)
 
     def epoch(self, chunk: Chunk, epoch: int) -> tuple[Means, Means]:

@@ -8,16 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras import _validation
 from l2keras._keras.random_states import random_states_kept
-from l2keras.tuning.backup import check_folder
-from l2keras.tuning.folds import check_data, draw_folds
+from l2keras.tuning.arguments import check_arguments, check_strengths
+from l2keras.tuning.candidates import warn_of_lost
 from l2keras.tuning.result import TuningResult
 from l2keras.tuning.search import search
-from l2keras.tuning.settings import Settings
-
-# The highest that NumPy takes, and so `keras.utils.set_random_seed`.
-_HIGHEST_SEED = 2**32 - 1
 
 
 def tune_strength(
@@ -34,6 +29,7 @@ def tune_strength(
     shuffle: bool = True,
     seed: int = 0,
     at_once: int | None = None,
+    n_jobs: int | None = None,
     backup_dir: str | pathlib.Path | None = None,
     verbose: int = 1,
 ) -> TuningResult:
@@ -78,7 +74,13 @@ def tune_strength(
             on it: their generators are put back to where they were.
         at_once: How many replicas are trained together. Defaults to as many as
             the memory has room for, or to one where a layer is faster alone;
-            in a search that goes on, to as many as it was begun with.
+            in a search that goes on, to as many as it was begun with. Of
+            `n_jobs` processes each trains so many, or has its share.
+        n_jobs: How many processes train, each some of the replicas, by joblib:
+            -1 for one on each core. Defaults to 1, or to what
+            `joblib.parallel_config` says, by which the workers of dask and ray
+            train too. A search by several processes shows and keeps what is
+            done whenever replicas are trained to their end.
         backup_dir: Folder in which the search is kept while it runs. Called
             again with the same arguments, it goes on where it was broken off.
             It raises an error if `build_model` returns something else by then:
@@ -97,7 +99,10 @@ def tune_strength(
             rise; a fold is not one, or cannot be made of whole `groups`; the
             data differ in length or hold NaN; `seed` is too high; `build_model`
             ignores its strength; or `backup_dir` cannot be written, or has the
-            file of another search, or one that cannot be read.
+            file of another search, or one that cannot be read; or joblib is
+            to work by threads or forks.
+        ImportError: If `n_jobs` needs joblib, and it is not installed.
+        RuntimeError: If a process of `n_jobs` dies, or builds other models.
 
     Example:
 
@@ -119,44 +124,29 @@ def tune_strength(
     >>> result.best_strength
     0.0
     """
-    if not callable(build_model):
-        raise TypeError(
-            "Argument `build_model` must be a function from a strength to a "
-            f"compiled model. Received: build_model={build_model!r}"
-        )
-    if not isinstance(shuffle, bool):
-        raise TypeError(
-            "Argument `shuffle` must be a boolean. "
-            f"Received: shuffle={shuffle!r}"
-        )
-    if verbose not in (0, 1):
-        raise ValueError(
-            "Argument `verbose` must be 1 for a progress bar or 0 for none. "
-            f"Received: verbose={verbose!r}"
-        )
-    values = _check_strengths(strengths)
-    data = check_data(x, y, sample_weight)
-    seed = _validation.check_integer(seed, "seed", minimum=0)
-    settings = Settings(
-        strengths=values,
-        folds=draw_folds(folds, data, groups, seed),
-        epochs=_validation.check_integer(epochs, "epochs", minimum=1),
-        batch_size=_validation.check_integer(
-            batch_size, "batch_size", minimum=1
-        ),
+    values = check_strengths(strengths, "strengths")
+    data, settings = check_arguments(
+        build_model,
+        x,
+        y,
+        sample_weight,
+        folds,
+        groups,
+        candidates=values[:, None],
+        keys=None,
+        epochs=epochs,
+        batch_size=batch_size,
         shuffle=shuffle,
         seed=seed,
-        at_once=None
-        if at_once is None
-        else _validation.check_integer(at_once, "at_once", minimum=1),
-        backup_dir=None if backup_dir is None else pathlib.Path(backup_dir),
+        at_once=at_once,
+        n_jobs=n_jobs,
+        backup_dir=backup_dir,
         verbose=verbose,
     )
-    _check_seed(seed, len(settings.folds))
-    if settings.backup_dir is not None:
-        check_folder(settings.backup_dir)
     with random_states_kept():
-        outcome = search(build_model, data, settings)
+        outcome = search(
+            lambda strengths: build_model(*strengths), data, settings
+        )
     result = TuningResult(
         values, *outcome.curves, settings.folds, outcome.why_one_by_one
     )
@@ -164,53 +154,13 @@ def tune_strength(
     return result
 
 
-def _check_strengths(strengths: Any) -> np.ndarray:
-    message = "Argument `strengths` must be finite numbers >= 0, rising. "
-    values = np.asarray(strengths)
-    if values.ndim != 1 or values.dtype.kind not in "fiu" or not len(values):
-        raise ValueError(f"{message}Received: strengths={strengths!r}")
-    values = values.astype("float64")
-    # Strengths are float32 where they are used.
-    if not (values <= np.finfo("float32").max).all() or (values < 0).any():
-        raise ValueError(f"{message}Received: strengths={strengths!r}")
-    if (np.diff(values) <= 0).any():
-        raise ValueError(
-            f"{message}Sort them, and leave out repetitions: "
-            f"`np.unique(strengths)`. Received: strengths={strengths!r}"
-        )
-    return values
-
-
-def _check_seed(seed: int, folds: int) -> None:
-    """Raises an error unless each fold can have a seed of its own."""
-    highest = _HIGHEST_SEED - (folds - 1)
-    if seed > highest:
-        raise ValueError(
-            f"Argument `seed` must be an integer <= {highest}: each of the "
-            f"{folds} folds has a seed of its own, `seed + fold`, and the "
-            f"highest is {_HIGHEST_SEED}. Received: seed={seed}"
-        )
-
-
 def _warn_of(result: TuningResult, interrupted: bool) -> None:
     """Warns of what makes the choice doubtful."""
-    lost = ~np.isfinite(result.validation_loss[:, :, -1])
-    if interrupted:
-        warnings.warn(
-            f"The search was interrupted: {lost.sum()} of {lost.size} replicas "
-            "were not trained to their end.",
-            stacklevel=3,
-        )
-    elif lost.any():
-        which = ", ".join(
-            f"{s:.4g}" for s in result.strengths[lost.any(axis=1)]
-        )
-        warnings.warn(
-            f"The loss of {lost.sum()} of {lost.size} replicas is not finite, "
-            f"at the strengths {which}. The others are not affected. A lower "
-            "learning rate may help.",
-            stacklevel=3,
-        )
+    warn_of_lost(
+        result,
+        interrupted,
+        lambda index: f"{result.strengths[index]:.4g}",
+    )
     if np.isnan(result.mean_loss).all():
         return
     edges = {result.strengths[-1]: "raise the highest"}

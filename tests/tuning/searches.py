@@ -1,13 +1,12 @@
 """Searches for the tests: models, data, and the plain fits to compare with."""
 
 import contextlib
-import os
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, ROOT, start_python
+from helpers import BACKEND, start_python
 from keras import ops
 
 import l2keras
@@ -340,11 +339,5 @@ def by_fit(strength):
 
 def start_program(name, *arguments, **environment):
     """Starts a program of the folder beside this file, in a fresh process."""
-    here = Path(__file__).parent
-    folders = [str(ROOT), str(here.parent), str(here)]
-    return start_python(
-        (here / "programs" / f"{name}.py").read_text(encoding="utf-8"),
-        *arguments,
-        PYTHONPATH=os.pathsep.join(folders),
-        **environment,
-    )
+    program = Path(__file__).parent / "programs" / f"{name}.py"
+    return start_python(program, *arguments, **environment)

@@ -14,9 +14,9 @@ from searches import (
     tune,
 )
 
-from l2keras.tuning import backup, chunks, stack_trainer
+from l2keras.tuning import backup_file, chunks, stack_trainer
 
-pytestmark = EXPECTED_WARNINGS
+pytestmark = [*EXPECTED_WARNINGS, pytest.mark.slow]
 
 THREE = [0.0, 0.03, 0.3]
 
@@ -24,7 +24,7 @@ THREE = [0.0, 0.03, 0.3]
 @pytest.fixture
 def often(monkeypatch):
     """Has the file written after each epoch."""
-    monkeypatch.setattr(backup, "SECONDS", 0)
+    monkeypatch.setattr(backup_file, "SECONDS", 0)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def trained(monkeypatch):
     train = stack_trainer.StackTrainer.epoch
 
     def epoch(self, chunk, number):
-        calls.append((tuple(chunk.folds), tuple(chunk.strengths), number))
+        calls.append((tuple(chunk.folds), tuple(chunk.candidates), number))
         return train(self, chunk, number)
 
     monkeypatch.setattr(stack_trainer.StackTrainer, "epoch", epoch)
@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(
         raise PermissionError(13, "Permission denied")
 
     # Whoever runs the tests may be allowed to write everywhere.
-    monkeypatch.setattr(backup.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(backup_file.tempfile, "TemporaryFile", refuse)
     asked = []
     with pytest.raises(ValueError, match="Permission denied"):
         tune(asked.append, backup_dir=tmp_path)

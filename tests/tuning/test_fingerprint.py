@@ -21,9 +21,9 @@ from searches import (
 import l2keras
 from l2keras import L1, L2
 from l2keras._keras import trainer_hooks
-from l2keras.tuning import backup, fingerprint
+from l2keras.tuning import backup_file, fingerprint
 
-pytestmark = EXPECTED_WARNINGS
+pytestmark = [*EXPECTED_WARNINGS, pytest.mark.slow]
 
 layers, losses, optimizers = keras.layers, keras.losses, keras.optimizers
 
@@ -372,7 +372,7 @@ def test_a_search_does_not_go_on_with_another_model(
     reason = "`build_model` asks for the value of the strength"
     reason = reason if by_fit else None
     before, after = (as_number(each) for each in CHANGES[name])
-    monkeypatch.setattr(backup, "SECONDS", 0)
+    monkeypatch.setattr(backup_file, "SECONDS", 0)
     options = {"y": TARGETS, "epochs": 2, "backup_dir": tmp_path}
     if not by_fit and BACKEND != "torch":
         options["at_once"] = 1  # What costs least.
@@ -404,7 +404,7 @@ def test_by_fit_every_strength_is_looked_at(monkeypatch, tmp_path):
 
         return build_model
 
-    monkeypatch.setattr(backup, "SECONDS", 0)
+    monkeypatch.setattr(backup_file, "SECONDS", 0)
     options = {"y": TARGETS, "strengths": [0.1, 0.2, 0.3], "epochs": 2}
     with monkeypatch.context() as context:
         interrupt(context, 2, "FitTrainer")

@@ -26,7 +26,7 @@ def untrained(monkeypatch):
     """Leaves the training out, which is not asked for."""
 
     def search(build_model, data, settings):
-        shape = len(settings.strengths), len(settings.folds), settings.epochs
+        shape = len(settings.candidates), len(settings.folds), settings.epochs
         zeros = np.zeros(shape)
         return Outcome(LearningCurves(zeros, zeros, {}), None, False)
 

@@ -52,6 +52,7 @@ def with_counted_names(by_fit):
     return build_model
 
 
+@pytest.mark.slow
 def test_metrics_are_the_same_by_fit_as_in_a_stack():
     targets = (LABELS > 0).astype("float32")[:, None]
     arguments = {"y": [targets, targets], "epochs": 1}

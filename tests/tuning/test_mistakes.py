@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from searches import (
     CHEAP,
+    EAGER,
     EXPECTED_WARNINGS,
     FOLDS,
     LABELS,
@@ -212,8 +213,9 @@ MISTAKES = {
     ),
     "no function": refused(
         TypeError,
-        "Argument `build_model` must be a function from a strength to a "
-        "compiled model. Received: build_model='model'",
+        "Argument `build_model` must be a function from a strength, or a "
+        "dictionary of several, to a compiled model. Received: "
+        "build_model='model'",
         "model",
     ),
     "no model": refused(
@@ -360,6 +362,7 @@ def test_the_highest_seed_is_one():
     assert np.isfinite(result.validation_loss).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operation",
     [
@@ -378,8 +381,13 @@ def test_a_strength_whose_value_is_asked_for_is_a_number(operation):
         operation(strength)
         return L2(strength)
 
+    def build_model(strength):
+        model = net(regularizer=regularizer)(strength)
+        model.run_eagerly = EAGER
+        return model
+
     with pytest.warns(UserWarning, match="asks for the value of the strength"):
-        result = tune(net(regularizer=regularizer), epochs=1)
+        result = tune(build_model, epochs=1)
     assert not np.isnan(result.validation_loss).any()
 
 
@@ -394,7 +402,9 @@ def test_numpy_numbers_multiply_a_strength():
 def test_a_strength_that_a_fit_ignores_is_found():
     def build_model(strength):
         float(strength)
-        return net()(0.1)
+        model = net()(0.1)
+        model.run_eagerly = EAGER
+        return model
 
     with pytest.raises(ValueError, match="must use the strength"):
         l2keras.tune_strength(

@@ -55,7 +55,14 @@ def seed_all(seed):
 
 
 @pytest.mark.parametrize("name", list(GENERATORS))
-@pytest.mark.parametrize("end", ["", "an error", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        pytest.param("an error", marks=pytest.mark.slow),
+        pytest.param("Ctrl-C", marks=pytest.mark.slow),
+    ],
+)
 def test_generators_go_on_where_they_were(name, end):
     draw = GENERATORS[name]
     # All are drawn from in between, so that none is at its beginning.
@@ -83,7 +90,17 @@ def test_generators_go_on_where_they_were(name, end):
     assert draw() == expected
 
 
-@pytest.mark.parametrize("name", list(GENERATORS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Python's and NumPy's are the same on all backends.
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow] if name in ("Python", "NumPy") else [],
+        )
+        for name in GENERATORS
+    ],
+)
 def test_a_search_is_not_noticed_by_what_is_drawn_after_it(name):
     draw = GENERATORS[name]
     seed_all(11)

@@ -20,7 +20,7 @@ model_selection = pytest.importorskip(
     "sklearn.model_selection", reason="scikit-learn is not installed"
 )
 
-pytestmark = EXPECTED_WARNINGS
+pytestmark = [*EXPECTED_WARNINGS, pytest.mark.slow]
 
 
 def test_path_and_choice_are_those_of_ridge_regression():

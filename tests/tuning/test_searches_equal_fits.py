@@ -188,13 +188,19 @@ KINDS = {
     ),
 }
 
-# JAX and TensorFlow compile, for seconds, and these add little to the others.
-ON_TORCH_ONLY = [
+# These add little to the others, or to what `test_stack_optimizers.py` tries.
+SLOW = {
     "a plain net",
     "a batch for all",
     "batches without a rest",
     "SGD with momentum",
+    "AdamW",
+    "Lamb",
+    "a constraint",
+    "a loss that is scaled",
     "a learning rate that falls",
+    "averages of weights",
+    "gradient accumulation",
     "one-hot labels",
     "regression",
     "a metric that is no mean",
@@ -203,15 +209,20 @@ ON_TORCH_ONLY = [
     "a subclassed model",
     "LSTM",
     "LSTM with dropout",
-]
+    # `fit` trains them, which is Keras's.
+    "a train_step of its own",
+    "decay by the optimizer",
+    "a number for a strength",
+}
 
 
 @pytest.mark.parametrize(
     ("build_model", "why", "on", "data", "options"),
     [
-        pytest.param(*row, id=name)
+        pytest.param(
+            *row, id=name, marks=[pytest.mark.slow] if name in SLOW else []
+        )
         for name, row in KINDS.items()
-        if BACKEND == "torch" or name not in ON_TORCH_ONLY
     ],
 )
 def test_replicas_are_trained_as_by_plain_fits(
@@ -247,6 +258,7 @@ def test_replicas_are_trained_as_by_plain_fits(
             )
 
 
+@pytest.mark.slow
 def test_a_compute_loss_of_its_own_is_told_of_where_fit_trains():
     class Both(OwnLoss, OwnStep):
         pass

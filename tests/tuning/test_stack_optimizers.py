@@ -304,28 +304,43 @@ if BACKEND != "jax":  # Whose own `fit` refuses it.
         "SGD was built for other weights",
         NOT_JAX,
     )
-# To compile takes seconds, and these add little to the others.
-ON_TORCH_ONLY = {
-    "names of layers without weight decay",
-    "trained Nesterov",
-    "trained Adam with amsgrad",
-    "trained centered RMSprop",
-    "trained, with a schedule",
-    "trained, then another learning rate",
-    "a subclass with a variable of its own",
-    "a subclass with notes",
-    "a subclass with random numbers of its own",
-}
 # Which replicas that are trained one after another are tried on as well.
 ALONE_TOO = {
     "variables without weight decay",
     "trained, averages of weights",
     "trained, half of the gradients accumulated",
 }
+# These add little to the others.
+SLOW = {
+    "names without weight decay-None",
+    "names of layers without weight decay-None",
+    "variables without weight decay-1",
+    "trained Nesterov-None",
+    "trained Adam with amsgrad-None",
+    "trained Nadam-None",
+    "trained Ftrl-None",
+    "trained centered RMSprop-None",
+    "trained, averages of weights-1",
+    "trained, half of the gradients accumulated-1",
+    "trained, with a schedule-None",
+    "trained, then another learning rate-None",
+    "a learning rate set by a callback-None",
+    "an update that was replaced-None",
+    "a function for a learning rate-None",
+    "a subclass with a variable of its own-None",
+    "a subclass with random numbers of its own-None",
+    "a subclass with notes-None",
+    "trained Lamb-None",
+    "trained with a scaled loss-None",
+}
 CASES = [
-    pytest.param(*(*kind, None, ())[:3], at_once, id=f"{name}-{at_once}")
+    pytest.param(
+        *(*kind, None, ())[:3],
+        at_once,
+        id=f"{name}-{at_once}",
+        marks=[pytest.mark.slow] if f"{name}-{at_once}" in SLOW else [],
+    )
     for name, kind in KINDS.items()
-    if BACKEND == "torch" or name not in ON_TORCH_ONLY
     for at_once in ((None, 1) if name in ALONE_TOO else (None,))
 ]
 

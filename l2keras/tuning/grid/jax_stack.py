@@ -8,6 +8,8 @@ import numpy as np
 from keras import ops
 
 from l2keras._types import Tensor
+from l2keras.tuning.grid.jax_devices import Dealing
+from l2keras.tuning.grid.learner import Learned, Learner
 from l2keras.tuning.grid.replica import Arrays, InitialState, to_numpy
 from l2keras.tuning.grid.stack import Means, Rows, Stack
 
@@ -28,8 +30,17 @@ class JaxStack(Stack):
             ops.convert_to_tensor(to_numpy(variable))
             for variable in model.metrics_variables
         ]
-        self._train = jax.jit(self._pass(training=True))
-        self._evaluate = jax.jit(self._pass(training=False))
+        self._dealing: Dealing | None = None
+        # The folds of one candidate alone are those that strengths are learned
+        # on, which share what they learn.
+        if self.shape[1] > 1:
+            self._dealing = Dealing.of(self.shape)
+        train, evaluate = self._pass(training=True), self._pass(training=False)
+        if self._dealing is not None:
+            train, evaluate = map(self._dealing.mapped, (train, evaluate))
+            self._data = self._dealing.data(self._data)
+        self._train, self._evaluate = jax.jit(train), jax.jit(evaluate)
+        self._learn: Any = None
         self._state: Any = None
 
     def start(
@@ -37,36 +48,71 @@ class JaxStack(Stack):
     ) -> None:
         *values, _ = zip(*initial_states, strict=True)
         # Of trainable and non-trainable variables, and of the optimizer.
-        self._state = tuple(
-            self._stacked(zip(*each, strict=True)) for each in values
-        )
-        self._strengths = self._strength_tensor(strengths)
+        state = tuple(self._stacked(zip(*each, strict=True)) for each in values)
+        self._put(state, self._strength_tensor(strengths))
+
+    def _put(self, state: Any, strengths: Tensor) -> None:
+        """Sets the values of all replicas, and their strengths."""
+        if self._dealing is not None:
+            state = self._dealing.state(state)
+            strengths = self._dealing.strengths(strengths)
+        self._state, self._strengths = state, strengths
 
     def _train_epoch(self, rows: Rows) -> Means:
         self._state, means = self._run(self._train, rows)
-        return self._to_means(*means)
+        return self._means(means)
 
     def evaluate(self, rows: Rows) -> Means:
         _, means = self._run(self._evaluate, rows)
+        return self._means(means)
+
+    def _means(self, means: Any) -> Means:
+        if self._dealing is not None:
+            means = self._dealing.gathered(means)
         return self._to_means(*means)
+
+    def learn(
+        self,
+        learner: Learner,
+        learned: Learned,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+    ) -> Learned:
+        import jax
+
+        if self._learn is None:
+            self._learn = jax.jit(self._learning_pass(learner))
+        self._state, learned = self._learn(
+            self._state, learned, (rows, held_out), self._data
+        )
+        return learned
 
     def state(self) -> list[np.ndarray]:
         import jax
 
-        return [np.asarray(each) for each in jax.tree.leaves(self._state)]
+        # Which does not depend on how many devices there are.
+        state = self._state
+        if self._dealing is not None:
+            state = self._dealing.gathered(state)
+        return [np.asarray(each) for each in jax.tree.leaves(state)]
 
     def restore(self, state: list[np.ndarray]) -> None:
         import jax
 
-        self._state = jax.tree.unflatten(
+        values = jax.tree.unflatten(
             jax.tree.structure(self._state),
             [ops.convert_to_tensor(each) for each in state],
         )
+        if self._dealing is not None:
+            values = self._dealing.state(values)
+        self._state = values
 
     def _run(self, function: Callable[..., Any], rows: Rows) -> Any:
+        strengths = self._strengths
         if not self.is_mapped:
             rows = Rows(rows.full[0], rows.rest[0])
-        return function(self._state, self._strengths, rows, self._data)
+            strengths = strengths[0]
+        return function(self._state, strengths, rows, self._data)
 
     def _mapped(
         self, function: Callable[..., Any], arguments: str
@@ -75,19 +121,19 @@ class JaxStack(Stack):
 
         Args:
             function: Called with what is named, in this order.
-            arguments: `r` for an argument with a value for each replica, `s`
-                for each strength, `f` for each fold, `-` for one that they
+            arguments: `r` for an argument with a value for each replica, `c`
+                for each candidate, `f` for each fold, `-` for one that they
                 share.
         """
         import jax
 
         if not self.is_mapped:
             return function
-        # The strengths of a fold see the same rows: they are mapped apart, so
+        # The candidates of a fold see the same rows: they are mapped apart, so
         # that a batch is not copied for each.
-        strengths = tuple(0 if each in "rs" else None for each in arguments)
+        candidates = tuple(0 if each in "rc" else None for each in arguments)
         folds = tuple(0 if each in "rf" else None for each in arguments)
-        return jax.vmap(jax.vmap(function, strengths), folds)
+        return jax.vmap(jax.vmap(function, candidates), folds)
 
     def _pass(self, training: bool) -> Callable[..., Any]:
         """Returns a function that takes the replicas over all batches once."""
@@ -99,14 +145,14 @@ class JaxStack(Stack):
         def on_rows(
             state: Any,
             metrics: Arrays,
-            strength: Tensor,
+            strengths: Tensor,
             chosen: Tensor,
             data: Arrays,
         ) -> Any:
             batch = [each[chosen] for each in data]
-            return one_batch(state, metrics, strength, batch)
+            return one_batch(state, metrics, strengths, batch)
 
-        all_on_rows = self._mapped(on_rows, "rrsf-")
+        all_on_rows = self._mapped(on_rows, "rrcf-")
         results = self._mapped(self.replica.results, "r")
 
         def run(state: Any, strengths: Tensor, rows: Rows, data: Arrays) -> Any:
@@ -141,8 +187,60 @@ class JaxStack(Stack):
 
         return run
 
+    def _learning_pass(self, learner: Learner) -> Callable[..., Any]:
+        """Returns a function that takes replicas and strengths over batches."""
+        import jax
+        import jax.numpy as jnp
+
+        hypergradient, metrics = learner.hypergradient, self._initial_metrics
+
+        def train_on(
+            state: Any, strengths: Tensor, chosen: Tensor, data: Arrays
+        ) -> Any:
+            batch = [each[chosen] for each in data]
+            return self._train_batch(state, metrics, strengths, batch)[0]
+
+        def signals_of(
+            state: Any, strengths: Tensor, chosen: Tensor, data: Arrays
+        ) -> Tensor:
+            batch = [each[chosen] for each in data]
+            trainable, non_trainable, slots = state
+
+            def data_loss(trainable: Arrays) -> Tensor:
+                state = trainable, non_trainable, slots
+                return self._evaluate_batch(state, metrics, strengths, batch)[2]
+
+            gradients = jax.grad(data_loss)(trainable)
+            slopes = jax.grad(hypergradient.penalty)(
+                hypergradient.copies(trainable)
+            )
+            return hypergradient.signals(gradients, slopes)
+
+        train = self._mapped(train_on, "rcf-")
+        signals = self._mapped(signals_of, "rcf-")
+
+        def run(state: Any, learned: Any, rows: Any, data: Arrays) -> Any:
+            def step(carry: Any, chosen: Any) -> Any:
+                state, learned = carry
+                to_train, to_judge = chosen
+                strengths = learner.strengths(learned)
+                if self.is_mapped:
+                    strengths = strengths[None]  # The only candidate.
+                state = train(state, strengths, to_train, data)
+                moves = signals(state, strengths, to_judge, data)
+                moves = moves.reshape(-1, moves.shape[-1])
+                return (state, learner.moved(learned, moves)), None
+
+            full = [
+                jnp.moveaxis(each, 1, 0) if self.is_mapped else each[0]
+                for each in rows
+            ]
+            return jax.lax.scan(step, (state, learned), tuple(full))[0]
+
+        return run
+
     def _train_batch(
-        self, state: Any, metrics: Arrays, strength: Tensor, batch: Arrays
+        self, state: Any, metrics: Arrays, strengths: Tensor, batch: Arrays
     ) -> Any:
         import jax
 
@@ -154,7 +252,7 @@ class JaxStack(Stack):
                 trainable,
                 non_trainable,
                 metrics,
-                strength,
+                strengths,
                 batch,
                 self._step(slots),
                 training=True,
@@ -170,14 +268,14 @@ class JaxStack(Stack):
         return (trainable, non_trainable, slots), metrics, data_loss
 
     def _evaluate_batch(
-        self, state: Any, metrics: Arrays, strength: Tensor, batch: Arrays
+        self, state: Any, metrics: Arrays, strengths: Tensor, batch: Arrays
     ) -> Any:
         trainable, non_trainable, slots = state
         _, (data_loss, _, metrics) = self.replica.loss(
             trainable,
             non_trainable,
             metrics,
-            strength,
+            strengths,
             batch,
             self._step(slots),
             training=False,

@@ -7,6 +7,7 @@ computed.
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -47,13 +48,15 @@ class Replica:
 
     Args:
         model: A built and compiled model.
-        cell: Holds the strength that the model's regularizers read.
+        cells: Hold the strengths that the model's regularizers read.
         data: Tuple `(x, y, sample_weight)`, each a tree of arrays or `None`.
     """
 
-    def __init__(self, model: keras.Model, cell: Cell, data: Any) -> None:
+    def __init__(
+        self, model: keras.Model, cells: Sequence[Cell], data: Any
+    ) -> None:
         self.model = model
-        self._cell = cell
+        self.cells = cells
         self._structure = data
         self._has_training, self._loss_has_training = (
             "training" in inspect.signature(method).parameters
@@ -65,15 +68,25 @@ class Replica:
         trainable: Arrays,
         non_trainable: Arrays,
         metrics: Arrays,
-        strength: Tensor,
+        strengths: Tensor,
         batch: Arrays,
         step: Tensor,
         training: bool,
     ) -> tuple[Tensor, tuple[Tensor, Arrays, Arrays]]:
-        """Returns loss; and data loss, and the new values of the variables."""
+        """Returns loss; and data loss, and the new values of the variables.
+
+        Args:
+            trainable: Values of the model's variables.
+            non_trainable: The same.
+            metrics: The same.
+            strengths: Of shape (strengths,), in the order of the cells.
+            batch: The rows of the data, as a flat list of arrays.
+            step: The optimizer's iterations.
+            training: Whether it is a step of training.
+        """
         with steps.given(step):  # It is the stack's optimizer that counts.
             return self._loss(
-                trainable, non_trainable, metrics, strength, batch, training
+                trainable, non_trainable, metrics, strengths, batch, training
             )
 
     def _loss(
@@ -81,14 +94,15 @@ class Replica:
         trainable: Arrays,
         non_trainable: Arrays,
         metrics: Arrays,
-        strength: Tensor,
+        strengths: Tensor,
         batch: Arrays,
         training: bool,
     ) -> tuple[Tensor, tuple[Tensor, Arrays, Arrays]]:
         model = self.model
         x, y, sample_weight = self._unflatten(batch)
         options = {"training": training} if self._has_training else {}
-        self._cell.value = strength
+        for index, cell in enumerate(self.cells):
+            cell.value = strengths[index]
         y_pred, non_trainable, losses = model.stateless_call(
             trainable, non_trainable, x, return_losses=True, **options
         )

@@ -6,13 +6,13 @@ have ended with, from the same weights over the same batches. How to map a
 computation over the replicas, each backend has its own way, and a file beside
 this one.
 
-The arrays of a stack have the axes (folds, strengths, ...); the folds of one
+The arrays of a stack have the axes (folds, candidates, ...); the folds of one
 stack have as many rows for training as each other, and as many for validation.
 """
 
 import abc
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -21,6 +21,7 @@ from keras import ops
 
 from l2keras._keras import optimizer_copies
 from l2keras._types import Tensor
+from l2keras.tuning.grid.learner import Learned, Learner
 from l2keras.tuning.grid.replica import (
     Arrays,
     InitialState,
@@ -53,7 +54,7 @@ def batches(rows: np.ndarray, batch_size: int) -> Rows:
 
 
 class Means(NamedTuple):
-    """Means over the batches of a pass, of shape (folds, strengths)."""
+    """Means over the batches of a pass, of shape (folds, candidates)."""
 
     data_loss: np.ndarray
     metrics: dict[str, np.ndarray]
@@ -68,7 +69,7 @@ class Stack(abc.ABC):
     Args:
         replica: What is computed for each.
         data: All rows of the data, as a flat list of arrays.
-        shape: The numbers of folds and of strengths.
+        shape: The numbers of folds and of candidates.
     """
 
     def __init__(
@@ -90,8 +91,37 @@ class Stack(abc.ABC):
 
         Args:
             initial_states: What the replicas of each fold begin with.
-            strengths: Of shape (strengths,).
+            strengths: Of shape (candidates, strengths).
         """
+
+    def start_checked(
+        self,
+        initial_states: Sequence[InitialState],
+        strengths: np.ndarray,
+        is_as_alone: Callable[[], bool],
+    ) -> None:
+        """Does what `start` does, once it is known that the stack is right.
+
+        Args:
+            initial_states: As for `start`.
+            strengths: The same.
+            is_as_alone: Trains from there, and tells whether a replica went
+                where it goes alone.
+
+        Raises:
+            StackingError: If it did not.
+        """
+        self.start(initial_states, strengths)
+        if not self.is_mapped:
+            return
+        # A replica may diverge at once, of which NumPy would warn.
+        with np.errstate(invalid="ignore", over="ignore"):
+            is_right = is_as_alone()
+        if not is_right:
+            raise StackingError(
+                f"{keras.backend.backend()} trains a stack to other weights"
+            )
+        self.start(initial_states, strengths)
 
     def train(self, rows: Rows) -> Means:
         """Trains for an epoch; returns the means over its batches.
@@ -115,6 +145,23 @@ class Stack(abc.ABC):
         """Returns the means over the batches without training."""
 
     @abc.abstractmethod
+    def learn(
+        self,
+        learner: Learner,
+        learned: Learned,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+    ) -> Learned:
+        """Trains for an epoch, under strengths that move after each step.
+
+        Args:
+            learner: How they move.
+            learned: What is known of them before.
+            rows: To train on, integers of shape (folds, steps, batch size).
+            held_out: To judge by, of the same shape but for the last axis.
+        """
+
+    @abc.abstractmethod
     def state(self) -> list[np.ndarray]:
         """Returns all that training changes."""
 
@@ -133,6 +180,17 @@ class Stack(abc.ABC):
         `jax.vmap` and `torch.func.vmap` either map exactly or raise an error,
         so only the stack of TensorFlow has something to look at.
         """
+        return True
+
+    def learns_as_alone(
+        self,
+        initial_states: Sequence[InitialState],
+        strengths: np.ndarray,
+        learner: Learner,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+    ) -> bool:
+        """Tells the same of `learn`, were the strengths to stay."""
         return True
 
     def _check_state_is_in_variables(self, before: dict[str, Any]) -> None:
@@ -172,8 +230,7 @@ class Stack(abc.ABC):
         return self._stacked((value,) * self.shape[0] for value in values)
 
     def _strength_tensor(self, strengths: np.ndarray) -> Tensor:
-        values = strengths.astype("float32")
-        return ops.convert_to_tensor(values if self.is_mapped else values[0])
+        return ops.convert_to_tensor(strengths.astype("float32"))
 
     def _to_means(self, data_loss: Tensor, metrics: dict[str, Tensor]) -> Means:
         def array(value: Tensor) -> np.ndarray:

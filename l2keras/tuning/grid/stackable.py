@@ -62,16 +62,38 @@ def why_not_mapped(
     """
     if keras.backend.backend() == "jax":
         return None  # Optimizers are mapped as well.
-    reason = _why_optimizer_cannot_be_mapped(model, initial_states)
+    reason = _why_optimizer_cannot_be_mapped(
+        model, initial_states
+    ) or _why_weights_cannot_be_mapped(model)
     if reason is not None:
         return reason
-    for weight in paths.weights(model):
-        if weight.variable.constraint is not None:
-            return f"weight {weight.path!r} has a constraint"
     if keras.backend.backend() == "torch":
         for _, layer in layer_tree.layers_by_path(model):
             if layer_tree.draws_random_numbers(layer):
                 return f"layer {layer.name!r} draws random numbers"
+    return None
+
+
+def why_not_learned(
+    model: keras.Model, initial_states: Sequence[InitialState]
+) -> str | None:
+    """Returns why the folds cannot be trained as one stack for learning.
+
+    Random numbers are no reason: there is no `fit` that would draw the same.
+    """
+    reason = why_not_alone(model)
+    if reason is not None or keras.backend.backend() == "jax":
+        return reason
+    return _why_optimizer_cannot_be_mapped(
+        model, initial_states
+    ) or _why_weights_cannot_be_mapped(model)
+
+
+def _why_weights_cannot_be_mapped(model: keras.Model) -> str | None:
+    """Returns which weight cannot have an axis more, if one cannot."""
+    for weight in paths.weights(model):
+        if weight.variable.constraint is not None:
+            return f"weight {weight.path!r} has a constraint"
     return None
 
 
@@ -104,21 +126,15 @@ def _why_optimizer_cannot_be_mapped(
     return None
 
 
-# Layers that cost a stack no more than they cost each replica.
+# Layers with weights that cost a stack no more than they cost each replica.
 _CHEAP_TO_MAP = (
-    keras.layers.Activation,
     keras.layers.BatchNormalization,
     keras.layers.Dense,
-    keras.layers.Dropout,
     keras.layers.EinsumDense,
     keras.layers.Embedding,
-    keras.layers.Flatten,
-    keras.layers.InputLayer,
     keras.layers.LayerNormalization,
     keras.layers.Normalization,
-    keras.layers.ReLU,
-    keras.layers.Rescaling,
-    keras.layers.Reshape,
+    keras.layers.PReLU,
     keras.Model,
 )
 
@@ -127,9 +143,9 @@ def is_cheap_to_map(model: keras.Model) -> bool:
     """Tells whether mapping makes nothing slower.
 
     Convolutions with a kernel for each replica, say, are slower together than
-    one after another on a CPU.
+    one after another on a CPU. Without weights replicas are more rows.
     """
     return all(
-        isinstance(layer, _CHEAP_TO_MAP)
+        not layer.weights or isinstance(layer, _CHEAP_TO_MAP)
         for _, layer in layer_tree.layers_by_path(model)
     )

@@ -8,6 +8,8 @@ from keras import ops
 
 from l2keras._keras import backends
 from l2keras._types import Tensor
+from l2keras.tuning.grid.hypergradient import Hypergradient
+from l2keras.tuning.grid.learner import Learned, Learner
 from l2keras.tuning.grid.replica import Arrays, InitialState
 from l2keras.tuning.grid.stack import Means, Rows, VariableStack
 
@@ -23,6 +25,7 @@ class TensorflowStack(VariableStack):
         import tensorflow as tf
 
         backends.register_bitcast()
+        self._learn: Any = None
         # As in `fit`, AutoGraph does not rewrite what the model computes.
         self._train, self._evaluate = (
             tf.function(self._pass_of(one_batch), autograph=False)
@@ -40,6 +43,37 @@ class TensorflowStack(VariableStack):
     def evaluate(self, rows: Rows) -> Means:
         _, *means = self._run(self._evaluate, rows, rows.full.shape[1])
         return self._to_means(*means)
+
+    def learn(
+        self,
+        learner: Learner,
+        learned: Learned,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+    ) -> Learned:
+        return self._learn_on(learner, learned, rows, held_out, rows.shape[1])
+
+    def _learn_on(
+        self,
+        learner: Learner,
+        learned: Learned,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+        number: int,
+    ) -> Learned:
+        """Does what `learn` does, for that many steps."""
+        import tensorflow as tf
+
+        if self._learn is None:
+            self._learn = tf.function(
+                self._learning_pass(learner), autograph=False
+            )
+        arrays = (tf.constant(each) for each in (rows, held_out, number))
+        with self._values_in_variables():
+            self._non_trainable, learned = self._learn(
+                self._non_trainable, learned, *arrays
+            )
+        return learned
 
     def _run(
         self, function: Callable[..., Any], rows: Rows, number: int
@@ -62,8 +96,32 @@ class TensorflowStack(VariableStack):
         # The last replica, for batches of each size, beside it run eagerly. A
         # learning rate may begin at zero, so one update is not enough.
         number = min(2, rows.full.shape[1])
-        before = initial_states[-1].trainable
         self._train_on(rows, number)
+        return self._is_as_alone(initial_states, strengths, rows, number)
+
+    def learns_as_alone(
+        self,
+        initial_states: Sequence[InitialState],
+        strengths: np.ndarray,
+        learner: Learner,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+    ) -> bool:
+        number = min(2, rows.shape[1])
+        learned = learner.start(strengths[-1], moving=False)
+        self._learn_on(learner, learned, rows, held_out, number)
+        cut = Rows(rows, rows[:, 0, :0])
+        return self._is_as_alone(initial_states, strengths, cut, number)
+
+    def _is_as_alone(
+        self,
+        initial_states: Sequence[InitialState],
+        strengths: np.ndarray,
+        rows: Rows,
+        number: int,
+    ) -> bool:
+        """Tells whether so many steps took the last replica to where it is."""
+        before = initial_states[-1].trainable
         stacked = [value[-1, -1] for value in self.state()[: len(before)]]
         alone = TensorflowStack(self.replica, self._data, (1, 1))
         alone._train = alone._train.python_function
@@ -103,12 +161,12 @@ class TensorflowStack(VariableStack):
 
         if not self.is_mapped:
             batch = [tf.gather(each, chosen[0]) for each in self._data]
-            arguments = trainable, non_trainable, metrics, strengths, batch
+            arguments = trainable, non_trainable, metrics, strengths[0], batch
             return trainable, one(arguments)
         folds, number = self.shape
         chosen = tf.repeat(chosen[:, None], number, axis=1)
         batch = [tf.gather(each, chosen) for each in self._data]
-        strengths = tf.tile(strengths[None], [folds, 1])
+        strengths = tf.tile(strengths[None], [folds, 1, 1])
         results = self._mapped(
             one, (trainable, non_trainable, metrics, strengths, batch)
         )
@@ -117,6 +175,9 @@ class TensorflowStack(VariableStack):
     def _mapped(self, function: Callable[..., Any], arrays: Any) -> Any:
         """Returns what a function returns for the arrays of each replica."""
         import tensorflow as tf
+
+        if not self.is_mapped:
+            return function(arrays)
 
         def merge(array: Tensor) -> Tensor:
             return tf.reshape(array, (-1, *array.shape[2:]))
@@ -148,6 +209,77 @@ class TensorflowStack(VariableStack):
         self._optimizer.apply(gradients, self._trainable)
         data_loss, non_trainable, metrics = rest
         return data_loss, non_trainable, metrics
+
+    def _signals(
+        self,
+        hypergradient: Hypergradient,
+        non_trainable: Arrays,
+        strengths: Tensor,
+        chosen: Tensor,
+    ) -> Tensor:
+        """Returns what moves the strengths, of shape (folds, strengths)."""
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            trainable, (_, (data_loss, *_)) = self._losses(
+                non_trainable,
+                self._initial_metrics,
+                strengths,
+                chosen,
+                training=False,
+            )
+            total = tf.reduce_sum(data_loss)
+        gradients = _dense(tape.gradient(total, trainable), trainable)
+        copies = hypergradient.copies(trainable)
+        copies = [tf.identity(each) for each in copies]
+        with tf.GradientTape() as tape:
+            tape.watch(copies)
+            penalty = self._mapped(hypergradient.penalty, copies)
+            total = tf.reduce_sum(penalty)
+        slopes = _dense(tape.gradient(total, copies), copies)
+        signals = self._mapped(
+            lambda each: hypergradient.signals(*each), (gradients, slopes)
+        )
+        return tf.reshape(signals, (self.shape[0], -1))
+
+    def _learning_pass(self, learner: Learner) -> Callable[..., Any]:
+        """Returns a function that takes replicas and strengths over batches."""
+        import tensorflow as tf
+
+        def run(
+            non_trainable: Arrays,
+            learned: Learned,
+            rows: Tensor,
+            held_out: Tensor,
+            number: Tensor,
+        ) -> Any:
+            def step(
+                index: Tensor, non_trainable: Arrays, learned: Learned
+            ) -> Any:
+                strengths = learner.strengths(learned)[None]
+                _, non_trainable, _ = self._train_batch(
+                    non_trainable,
+                    self._initial_metrics,
+                    strengths,
+                    rows[:, index],
+                )
+                signals = self._signals(
+                    learner.hypergradient,
+                    non_trainable,
+                    strengths,
+                    held_out[:, index],
+                )
+                learned = learner.moved(learned, signals)
+                return index + 1, non_trainable, learned
+
+            _, non_trainable, learned = tf.while_loop(
+                lambda index, *_: index < number,
+                step,
+                (0, non_trainable, learned),
+            )
+            return non_trainable, learned
+
+        return run
 
     def _evaluate_batch(
         self,
@@ -199,12 +331,17 @@ class TensorflowStack(VariableStack):
             if rest.shape[1]:
                 carry = add(rest, *carry)
             non_trainable, metrics, total = carry
-            results = self.replica.results
-            metrics = (
-                self._mapped(results, metrics)
-                if self.is_mapped
-                else results(metrics)
-            )
+            metrics = self._mapped(self.replica.results, metrics)
             return non_trainable, total / tf.cast(seen, total.dtype), metrics
 
         return run
+
+
+def _dense(gradients: Arrays, of: Arrays) -> Arrays:
+    """Returns gradients as arrays, zeros where there are none."""
+    import tensorflow as tf
+
+    return [
+        tf.zeros_like(value) if each is None else tf.convert_to_tensor(each)
+        for each, value in zip(gradients, of, strict=True)
+    ]

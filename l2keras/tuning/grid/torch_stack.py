@@ -1,15 +1,17 @@
 """Replicas on PyTorch: steps mapped by `torch.func.vmap`, and recorded."""
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from l2keras._keras import backends
+from l2keras._keras import backends, layer_tree
 from l2keras._types import Tensor
 from l2keras.tuning.grid import torch_recording
+from l2keras.tuning.grid.hypergradient import Hypergradient
+from l2keras.tuning.grid.learner import Learned, Learner
 from l2keras.tuning.grid.replica import Arrays, InitialState
 from l2keras.tuning.grid.stack import Means, Rows, VariableStack
 from l2keras.tuning.grid.torch_threads import (
@@ -37,6 +39,11 @@ class TorchStack(VariableStack):
         self._metric_names: list[str] = []
         # Whether the last call took the time that others will take.
         self._is_repeating = False
+        self._randomness = "error"
+        self._draws_random_numbers = any(
+            layer_tree.draws_random_numbers(layer)
+            for _, layer in layer_tree.layers_by_path(self.replica.model)
+        )
 
     def start(
         self, initial_states: Sequence[InitialState], strengths: np.ndarray
@@ -91,11 +98,7 @@ class TorchStack(VariableStack):
 
     def _results(self, metrics: Arrays) -> dict[str, Tensor]:
         """Returns the values of the compiled metrics."""
-        import torch
-
-        results = self.replica.results
-        if self.is_mapped:
-            results = torch.func.vmap(torch.func.vmap(results))
+        results = self._mapped(self.replica.results, "r")
         names: list[str] = []
 
         def values(metrics: Sequence[Tensor]) -> list[Tensor]:
@@ -107,6 +110,123 @@ class TorchStack(VariableStack):
         if names:
             self._metric_names = names
         return dict(zip(self._metric_names, found, strict=True))
+
+    def _mapped(
+        self, function: Callable[..., Any], arguments: str
+    ) -> Callable[..., Any]:
+        """Returns a function of one replica as one of all, if there are more.
+
+        Args:
+            function: Called with what is named, in this order.
+            arguments: `r` for an argument with a value for each replica, `c`
+                for each candidate, `f` for each fold.
+        """
+        import torch
+
+        if not self.is_mapped:
+            return function
+        # The candidates of a fold see the same rows.
+        for axes in "rc", "rf":
+            mapped = tuple(0 if each in axes else None for each in arguments)
+            function = torch.func.vmap(
+                function, mapped, randomness=self._randomness
+            )
+        return function
+
+    def learn(
+        self,
+        learner: Learner,
+        learned: Learned,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+    ) -> Learned:
+        import torch
+
+        # There is no `fit` that would draw the same random numbers.
+        self._randomness = "different"
+        device = self._strengths.device
+        batches = [
+            torch.as_tensor(each, device=device).unbind(1)
+            for each in (rows, held_out)
+        ]
+        with (
+            self._values_in_variables(),
+            number_of_threads_kept(),
+            torch.no_grad(),
+        ):
+            for chosen, held in zip(*batches, strict=True):
+                began = time.perf_counter()
+                torch.set_num_threads(self._threads.number)
+                self._strengths = learner.strengths(learned)[None]
+                self._one_batch(self._initial_metrics, chosen, training=True)
+                learned = self._after_step(learner, learned, held)
+                if self._is_repeating:
+                    self._threads.note(time.perf_counter() - began)
+        return learned
+
+    def _after_step(
+        self, learner: Learner, learned: Learned, held_out: Tensor
+    ) -> Learned:
+        """Returns what is known of the strengths after a step."""
+        number = len(self._non_trainable)
+
+        def compute(inputs: Sequence[Tensor]) -> list[Any]:
+            non_trainable, learned, others = _split(
+                inputs, number, len(Learned._fields)
+            )
+            known = Learned(*learned)
+            signals = self._signals(
+                learner.hypergradient, non_trainable, *others
+            )
+            return list(learner.moved(known, signals))
+
+        inputs = [*self._non_trainable, *learned, self._strengths, held_out]
+        key = "learn", held_out.shape
+        return Learned(*self._call(key, compute, inputs))
+
+    def _signals(
+        self,
+        hypergradient: Hypergradient,
+        non_trainable: Arrays,
+        strengths: Tensor,
+        held_out: Tensor,
+    ) -> Tensor:
+        """Returns what moves the strengths, of shape (folds, strengths)."""
+        import torch
+
+        def slopes_of(
+            value: Callable[[Arrays], Tensor], at: Arrays
+        ) -> Sequence[Tensor]:
+            with torch.enable_grad():
+                at = [each.detach().requires_grad_() for each in at]
+                # Zeros where there are none.
+                return torch.autograd.grad(
+                    value(at).sum(),
+                    at,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+
+        def data_loss(trainable: Arrays) -> Tensor:
+            return self._losses(
+                trainable,
+                non_trainable,
+                self._initial_metrics,
+                strengths,
+                held_out,
+                training=False,
+            )[1][0]
+
+        trainable = [variable.value for variable in self._trainable]
+        gradients = slopes_of(data_loss, trainable)
+        slopes = slopes_of(
+            self._mapped(hypergradient.penalty, "r"),
+            hypergradient.copies(trainable),
+        )
+        signals = self._mapped(hypergradient.signals, "rr")
+        return signals(list(gradients), list(slopes)).reshape(
+            held_out.shape[0], -1
+        )
 
     def _one_batch(
         self, metrics: Arrays, chosen: Tensor, training: bool
@@ -156,26 +276,14 @@ class TorchStack(VariableStack):
         """Returns data loss, gradients, and new values of the variables."""
         import torch
 
-        step = self._step()
-
-        def one(*arguments: Any) -> Any:
-            return self.replica.loss(*arguments, step=step, training=training)  # type: ignore[misc]
-
-        if self.is_mapped:
-            # The strengths of a fold see the same rows.
-            one = torch.func.vmap(one, (0, 0, 0, 0, None))
-            one = torch.func.vmap(one, (0, 0, 0, None, 0))
-        else:
-            chosen = chosen[0]
-        batch = [each[chosen] for each in self._data]
         gradients: Sequence[Tensor] = ()
         with torch.set_grad_enabled(training):
             trainable = [
                 variable.value.detach().requires_grad_(training)
                 for variable in self._trainable
             ]
-            loss, rest = one(
-                trainable, non_trainable, metrics, strengths, batch
+            loss, rest = self._losses(
+                trainable, non_trainable, metrics, strengths, chosen, training
             )
             if training:
                 gradients = torch.autograd.grad(
@@ -183,6 +291,28 @@ class TorchStack(VariableStack):
                 )
         data_loss, *rest = keras.tree.map_structure(torch.detach, rest)
         return data_loss, list(gradients), *rest
+
+    def _losses(
+        self,
+        trainable: Arrays,
+        non_trainable: Arrays,
+        metrics: Arrays,
+        strengths: Tensor,
+        chosen: Tensor,
+        training: bool,
+    ) -> Any:
+        """Returns the results of `Replica.loss`."""
+        step = self._step()
+
+        def one(*arguments: Any) -> Any:
+            return self.replica.loss(*arguments, step=step, training=training)  # type: ignore[misc]
+
+        if not self.is_mapped:
+            strengths, chosen = strengths[0], chosen[0]
+        batch = [each[chosen] for each in self._data]
+        return self._mapped(one, "rrrcf")(
+            trainable, non_trainable, metrics, strengths, batch
+        )
 
     def _call(
         self,
@@ -197,7 +327,11 @@ class TorchStack(VariableStack):
             function: What to call.
             inputs: What to call it with.
         """
-        is_called = not self.is_mapped or key in self._not_recordable
+        is_called = (
+            not self.is_mapped
+            or self._draws_random_numbers
+            or key in self._not_recordable
+        )
         self._is_repeating = is_called or key in self._compared
         if is_called:
             return function(inputs)

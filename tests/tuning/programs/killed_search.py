@@ -8,9 +8,9 @@ import sys
 import pytest
 import searches
 
-from l2keras.tuning import backup
+from l2keras.tuning import backup_file
 
-backup.SECONDS = 0
+backup_file.SECONDS = 0
 with pytest.MonkeyPatch.context() as context:
     searches.interrupt(
         context, 3, by=lambda: os.kill(os.getpid(), signal.SIGKILL)
