@@ -6,10 +6,16 @@ it runs on it, is not needed for the tests on TensorFlow that use PyTorch too:
 both orders work.)
 """
 
+import gc
 import os
 
 # Read when TensorFlow is imported, which Keras does.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+if os.environ.get("KERAS_BACKEND") == "jax":
+    # To compile is most of the time, and the programs are tiny: they are left
+    # as slow as they come. `XLA_FLAGS= pytest` has them optimized as a user's.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
 import pytest
@@ -26,6 +32,28 @@ if keras.backend.backend() == "torch":
 # Programs that tests run in processes of their own, and which doctest would
 # import, and so run.
 collect_ignore_glob = ["*/programs/*"]
+
+
+def pytest_collection_finish():
+    """Leaves what was imported out of every look at all objects in memory.
+
+    Whatever changes a model's regularizers looks for the others that have its
+    layers, which else took a tenth of the time of all tests.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_piles_up():
+    """Does the same with what is left of each file.
+
+    Which are graphs that TensorFlow keeps of every model that was trained. What
+    it lets go of is freed before it is much, of which it once took 20 s.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """The guides run and print what they say; the site has every public name."""
 
+import inspect
 import pathlib
 import re
 import warnings
@@ -40,6 +41,20 @@ def test_every_public_name_has_its_place_on_the_site():
         for name in re.findall(r"^::: l2keras\.(\S+)$", page.read_text(), re.M)
     ]
     assert sorted(placed) == sorted(l2keras.__all__)
+
+
+def test_the_guide_to_penalties_has_a_row_for_each():
+    text = (DOCS / "guides" / "penalties-and-schedules.md").read_text()
+    _, which, *_ = text.split("\n## ")
+    classes = (getattr(l2keras, name) for name in l2keras.__all__)
+    assert set(re.findall(r"^\| `(\w+)\(", which, re.MULTILINE)) == {
+        each.__name__
+        for each in classes
+        if inspect.isclass(each)
+        and issubclass(each, l2keras.Regularizer)
+        # One is every sum of them, and one has no formula.
+        and each not in (l2keras.Sum, l2keras.Regularizer)
+    }
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -1,6 +1,8 @@
 """The demonstration does what it says, and refuses what makes no sense."""
 
+import contextlib
 import csv
+import io
 import os
 import subprocess
 import sys
@@ -16,14 +18,29 @@ from l2keras.__main__ import main
 ROOT = Path(l2keras.__file__).parents[1]
 
 
-def test_demonstration_trains_saves_and_reloads(tmp_path, capsys):
-    assert main(["--epochs", "3", "--output", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out
+def demonstrate(folder):
+    """Returns what the demonstration prints."""
+    printed = io.StringIO()
+    arguments = ["--epochs", "3", "--seed", "5", "--output", str(folder)]
+    with contextlib.redirect_stdout(printed):
+        assert main(arguments) == 0
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory):
+    """Returns what the demonstration prints, and the folder it writes."""
+    folder = tmp_path_factory.mktemp("demonstrated") / "out"
+    return demonstrate(folder), folder
+
+
+def test_demonstration_trains_saves_and_reloads(demonstrated):
+    printed, folder = demonstrated
     assert keras.backend.backend() in printed
     assert "device: " in printed
     assert "same to the last bit" in printed
 
-    with (tmp_path / "out" / "history.csv").open() as file:
+    with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     for row in rows:
@@ -35,19 +52,19 @@ def test_demonstration_trains_saves_and_reloads(tmp_path, capsys):
     # As each epoch ends: it rises over the first half of the training.
     assert strengths[0] < strengths[1] <= strengths[2] <= 0.01 * (1 + 1e-6)
 
-    picture = (tmp_path / "out" / "losses.png").read_bytes()
+    picture = (folder / "losses.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
-    model = keras.saving.load_model(tmp_path / "out" / "model.keras")
+    model = keras.saving.load_model(folder / "model.keras")
     assert [layer.units for layer in model.layers] == [64, 3]
     assert model.input_shape == (None, 13)
 
 
-def test_same_seed_gives_the_same_history(tmp_path):
-    for name in ("a", "b"):
-        main(["--epochs", "2", "--seed", "5", "--output", str(tmp_path / name)])
+@pytest.mark.slow
+def test_same_seed_gives_the_same_history(demonstrated, tmp_path):
+    demonstrate(tmp_path)
     first, second = (
-        np.genfromtxt(tmp_path / name / "history.csv", delimiter=",")
-        for name in ("a", "b")
+        np.genfromtxt(folder / "history.csv", delimiter=",")
+        for folder in (demonstrated[1], tmp_path)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -133,6 +150,7 @@ def test_a_damaged_file_cannot_be_inspected(saved, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_reader_may_leave(saved):
     reader, writer = os.pipe()
     os.close(reader)  # As `head` does when it has seen enough.

@@ -7,6 +7,7 @@ import warnings
 
 import keras
 import numpy as np
+import pytest
 
 import l2keras
 
@@ -61,6 +62,13 @@ def test_links_lead_somewhere():
         assert (ROOT / link).exists(), link
 
 
+@pytest.mark.parametrize("folder", ["docs/guides", "notebooks"])
+def test_every_guide_and_notebook_has_a_link(folder):
+    links = re.findall(rf"\]\(({folder}/[^)#]+)", README.read_text())
+    files = [*(ROOT / folder).glob("*.md"), *(ROOT / folder).glob("*.ipynb")]
+    assert set(links) == {f"{folder}/{each.name}" for each in files}
+
+
 def test_links_hold_on_a_package_index():
     # What is shown there: README as the build changes it.
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
@@ -82,6 +90,25 @@ def test_ci_runs_the_commands_that_readme_gives():
         'pip install ".[demo]" && python -m l2keras',
         'pip install ".[test]" && pytest',
     ]
+
+
+def test_slow_tests_run_on_one_backend():
+    script = (ROOT / ".ci/run").read_text()
+    parts = dict(
+        re.findall(r"^part_(\w+)\(\) \{\n(.*?)^\}", script, re.M | re.S)
+    )
+    tested = {
+        name: "not slow" in text
+        for name, text in parts.items()
+        if re.search(r"^.*\b(tests|pytest)\b( |$|')", text, re.M)
+    }
+    assert tested == {
+        "tensorflow": True,
+        "jax": True,
+        "torch": False,
+        "oldest": True,
+        "nightly": False,
+    }
 
 
 def test_the_workflow_runs_every_part():

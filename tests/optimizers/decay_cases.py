@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from helpers import documented_data, documented_model
+from helpers import BACKEND, documented_data, documented_model
 from keras import ops
 
 from l2keras import DecoupledWeightDecay
@@ -15,6 +15,15 @@ def fit(model, optimizer, epochs=2, x=X, y=Y, **arguments):
     """Compiles the model and trains it for 4 steps in an epoch."""
     model.compile(optimizer, "categorical_crossentropy", **arguments)
     return fit_on(model, epochs, x, y)
+
+
+def fit_peer(model, optimizer, **arguments):
+    """Trains a model by what is Keras's alone.
+
+    Not compiled on TensorFlow, which takes seconds: it is not what is tested.
+    """
+    eagerly = BACKEND == "tensorflow"
+    return fit(model, optimizer, run_eagerly=eagerly, **arguments)
 
 
 def fit_on(model, epochs, x=X, y=Y, callbacks=()):

@@ -19,6 +19,7 @@ from decay_cases import (
 from helpers import (
     outputs,
     rising_schedule,
+    run_python,
     start_python,
 )
 
@@ -125,12 +126,12 @@ def test_a_backup_goes_on_where_it_was_made(tmp_path):
 PROGRAM = Path(__file__).parent / "programs" / "killed_training.py"
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_where_it_would_have(tmp_path):
-    whole = start_python(PROGRAM)
     killed = start_python(PROGRAM, tmp_path / "backup", "dies")
     outputs([killed], returncode=-signal.SIGKILL)
     assert (tmp_path / "backup").exists()
-    again = start_python(PROGRAM, tmp_path / "backup")
-    one, other = (out.splitlines()[-1] for out in outputs([whole, again]))
-    assert one == other
-    assert 0.0 in json.loads(one)[0][0]  # By proximal steps.
+    out = run_python(PROGRAM, tmp_path / "backup")
+    whole, again = json.loads(out.splitlines()[-1])
+    assert again == whole
+    assert 0.0 in whole[0][0]  # By proximal steps.

@@ -16,6 +16,7 @@ import pytest
 from helpers import (
     BACKEND,
     assert_weights,
+    devices,
     documented_data,
     documented_model,
     falling,
@@ -346,7 +347,7 @@ def test_two_devices_equal_one():
     found = json.loads(
         run_python(
             PROGRAMS / f"two_devices_{BACKEND}.py",
-            XLA_FLAGS="--xla_force_host_platform_device_count=2",
+            XLA_FLAGS=devices(2),
         ).splitlines()[-1]
     )
     assert found["devices"] == 2

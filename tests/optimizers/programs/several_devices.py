@@ -3,13 +3,11 @@
 Weights may have penalties, for which proximal steps are taken.
 
 On TensorFlow on two of a `MirroredStrategy`, on JAX on four that each have a
-share of the data. Argument: which optimizers, "alone" or "nested". Prints
-pairs of weights, those of one device first.
+share of the data. Prints pairs of weights, those of one device first.
 """
 
 import contextlib
 import json
-import sys
 
 import keras
 from decay_cases import X, Y
@@ -43,17 +41,13 @@ def penalties():
 
 # How the optimizer is made, whether on several devices in a loss scale, and the
 # regularizers of the model.
-CASES = {
-    "alone": [
-        (decay, False, None),
-        (lambda: decay(cautious=True), True, None),
-        (lambda: proximal(keras.optimizers.Adam(0.02)), True, penalties),
-    ],
-    "nested": [
-        (lambda: nested("threshold outside", 0.01), False, None),
-        (lambda: nested("threshold inside", 0.02), True, None),
-    ],
-}
+CASES = [
+    (decay, False, None),
+    (lambda: decay(cautious=True), True, None),
+    (lambda: proximal(keras.optimizers.Adam(0.02)), True, penalties),
+    (lambda: nested("threshold outside", 0.01), False, None),
+    (lambda: nested("threshold inside", 0.02), True, None),
+]
 
 
 def train(make, penalties, scope=contextlib.nullcontext, scaled=False):
@@ -68,7 +62,6 @@ def train(make, penalties, scope=contextlib.nullcontext, scaled=False):
     return [each.tolist() for each in model.get_weights()]
 
 
-cases = CASES[sys.argv[1]]
 scope = contextlib.nullcontext
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -78,11 +71,11 @@ if keras.backend.backend() == "tensorflow":
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
     scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
-alone = [train(make, penalties) for make, _, penalties in cases]
+alone = [train(make, penalties) for make, _, penalties in CASES]
 if keras.backend.backend() == "jax":
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     assert len(keras.distribution.list_devices()) == 4
 together = [
-    train(make, penalties, scope, scaled) for make, scaled, penalties in cases
+    train(make, penalties, scope, scaled) for make, scaled, penalties in CASES
 ]
 print(json.dumps(list(zip(alone, together, strict=True))))

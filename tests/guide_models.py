@@ -6,14 +6,18 @@ from helpers import BACKEND, documented_model
 
 def guide_model(first, second, name="guide", **overridden):
     """Returns the documented model with the guide's training step."""
+    return by_guide(documented_model(first, second), name, **overridden)
+
+
+def by_guide(model, name="guide", **overridden):
+    """Returns a model of the same layers with the guide's training step."""
     base = {
         "tensorflow": tensorflow_guide,
         "jax": jax_guide,
         "torch": torch_guide,
     }[BACKEND]()
     kind = type("Guide", (base,), overridden)
-    documented = documented_model(first, second)
-    return kind(documented.inputs, documented.outputs[0], name=name)
+    return kind(model.inputs, model.outputs[0], name=name)
 
 
 def tensorflow_guide():

@@ -1,0 +1,167 @@
+"""However Keras is asked to train, the proximal steps are the same."""
+
+import keras
+import numpy as np
+import pytest
+from guide_models import by_guide
+from helpers import BACKEND
+from keras import ops
+from proximal_cases import (
+    BATCH,
+    INPUTS,
+    OUTPUTS,
+    X,
+    Y,
+    assert_kernel,
+    fit,
+    kernel,
+    linear,
+    proximal_sgd,
+    simulate,
+)
+
+import l2keras
+from l2keras import L1, Proximal
+
+
+@pytest.mark.parametrize(
+    "make", [L1, keras.regularizers.L1], ids=["ours", "Keras's"]
+)
+def test_a_train_step_of_ones_own_takes_steps(make):
+    model = by_guide(linear(make(0.05)))
+    history = fit(model, proximal_sgd(momentum=0.8))
+    expected, losses = simulate(momentum=0.8)
+    assert_kernel(model, expected)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-5)
+
+
+# What `compile` and others are told -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"run_eagerly": True}, {"steps_per_execution": 3}],
+    ids=["eagerly", "several steps at once"],
+)
+def test_how_steps_are_executed_makes_no_difference(arguments):
+    if BACKEND == "torch" and "steps_per_execution" in arguments:
+        pytest.skip("Keras has none on PyTorch.")
+    model = linear(L1(0.05))
+    model.compile(proximal_sgd(momentum=0.8), "mse", **arguments)
+    history = fit(model, callbacks=[l2keras.RegularizationLogger()])
+    expected, losses = simulate(momentum=0.8)
+    assert_kernel(model, expected)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.add(history["data_loss"], history["regularization_loss"]),
+        losses,
+        rtol=1e-5,
+    )
+
+
+def test_batch_by_batch_is_as_fit():
+    model = linear(L1(0.05))
+    model.compile(proximal_sgd(momentum=0.8), "mse")
+    for _ in range(2):
+        for first in range(0, len(X), BATCH):
+            rows = slice(first, first + BATCH)
+            model.train_on_batch(X[rows], Y[rows])
+    assert_kernel(model, simulate(momentum=0.8)[0])
+
+
+def test_a_frozen_weight_takes_no_step_until_it_is_trained():
+    hidden = keras.layers.Dense(10, kernel_regularizer=L1(0.2), name="hidden")
+    model = keras.Sequential(
+        [
+            keras.Input((INPUTS,)),
+            hidden,
+            keras.layers.Dense(OUTPUTS, kernel_regularizer=L1(0.2)),
+        ]
+    )
+    hidden.trainable = False
+    before = kernel(model)
+    fit(model, proximal_sgd())
+    np.testing.assert_array_equal(kernel(model), before)
+    hidden.trainable = True
+    fit(model, proximal_sgd(), epochs=4)
+    assert (kernel(model) == 0).any()
+
+
+# Layers that are not dense ----------------------------------------------------
+
+RNG = np.random.default_rng(0)
+WORDS = RNG.integers(0, 20, (64, 6)).astype("int32")
+SERIES = RNG.normal(size=(64, 6, 4)).astype("float32")
+IMAGES = RNG.normal(size=(64, 6, 6, 2)).astype("float32")
+TARGETS = RNG.normal(size=(64, 1)).astype("float32")
+
+
+def recurrent(make):
+    return keras.layers.LSTM(
+        6, kernel_regularizer=make(0.02), recurrent_regularizer=make(0.02)
+    )
+
+
+def both_ways(make):
+    return keras.layers.Bidirectional(
+        keras.layers.GRU(4, kernel_regularizer=make(0.02))
+    )
+
+
+def separable(make):
+    return keras.layers.SeparableConv2D(
+        4,
+        3,
+        depthwise_regularizer=make(0.05),
+        pointwise_regularizer=make(0.05),
+    )
+
+
+def embedding(make):
+    return keras.layers.Embedding(20, 8, embeddings_regularizer=make(0.01))
+
+
+LAYERS = {
+    "recurrent": (recurrent, SERIES),
+    "both ways": (both_ways, SERIES),
+    "convolution": (separable, IMAGES),
+    "embedding": (embedding, WORDS),
+}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(L1, id="ours"),
+        pytest.param(
+            keras.regularizers.L1, id="Keras's", marks=pytest.mark.slow
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_has_zeros_and_its_penalty_counts_once(name, make):
+    layer, x = LAYERS[name]
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input(x.shape[1:], dtype=x.dtype.name),
+            layer(make),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(
+        Proximal(keras.optimizers.SGD(0.05, momentum=0.8)),
+        "mse",
+        metrics=["mse"],
+    )
+    fit(model, epochs=6, x=x, y=TARGETS)
+    sizes = [
+        (each.regularizer.l1, np.abs(ops.convert_to_numpy(each)))
+        for each in model.trainable_variables
+        if each.regularizer is not None
+    ]
+    assert all(0 < np.mean(size == 0) < 1 for _, size in sizes)
+    logs = model.evaluate(x, TARGETS, verbose=0, return_dict=True)
+    penalty = sum(float(strength) * size.sum() for strength, size in sizes)
+    np.testing.assert_allclose(logs["loss"] - logs["mse"], penalty, rtol=1e-4)
