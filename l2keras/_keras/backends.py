@@ -337,6 +337,14 @@ def device_name() -> str:
     return "CPU"
 
 
+def chosen_device() -> str | None:
+    """Returns the device that the user has said computes, on TensorFlow."""
+    import tensorflow as tf
+
+    # "" or `None` where nothing was said.
+    return tf.__internal__.eager_context.get_device_name() or None
+
+
 def random_state() -> list[np.ndarray]:
     """Returns the state of PyTorch's generators, which Keras's layers use.
 
@@ -378,6 +386,8 @@ def free_memory() -> int:
 
         if torch.cuda.is_available():
             return int(torch.cuda.mem_get_info()[0])
+    elif backend == "tensorflow" and device_name() != "CPU":
+        return 4 * 2**30  # TensorFlow does not tell.
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Not on Linux.

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import keras
 
 from l2keras._keras import backends, layer_tree
-from l2keras.tuning.grid import jax_devices, stackable
+from l2keras.tuning.grid import stackable
+from l2keras.tuning.grid.devices import devices
 from l2keras.tuning.settings import Settings
 
 
@@ -35,7 +36,7 @@ def replicas_at_once(model: keras.Model, settings: Settings) -> int:
             numbers += 4 * settings.batch_size * _size(tensor.shape[1:])
     memory = backends.free_memory()
     if not on_cpu:  # Each device has a memory of its own.
-        memory *= max(1, len(jax_devices.devices()))
+        memory *= max(1, len(devices()))
     return max(1, memory // 4 // (4 * max(1, numbers)))
 
 

@@ -12,9 +12,9 @@ from l2keras.tuning.backup_file import BackupFile, listed, numbered
 from l2keras.tuning.folds import endless_rows
 from l2keras.tuning.grid.hypergradient import Hypergradient
 from l2keras.tuning.grid.learner import Learner
-from l2keras.tuning.grid.stack import Stack
+from l2keras.tuning.grid.stack import LearningStack
 from l2keras.tuning.settings import Settings
-from l2keras.tuning.stack_trainer import Prototype, new_stack
+from l2keras.tuning.stack_trainer import Prototype, new_learning_stack
 
 # So that a fold's two series of rows have orders of their own.
 _TRAIN, _HELD_OUT = 0, 1
@@ -170,9 +170,9 @@ def _begun(
     settings: Settings,
     learner: Learner,
     lessons: Lessons,
-) -> Stack:
+) -> LearningStack:
     """Returns the folds as one stack, at their first weights."""
-    stack = new_stack(prototype, data, (len(settings.folds), 1))
+    stack = new_learning_stack(prototype, data, len(settings.folds))
     start = prototype.starts, settings.candidates
     stack.start_checked(
         *start,

@@ -13,17 +13,28 @@ from l2keras.tuning.chunks import Chunk
 from l2keras.tuning.fingerprint import digests_of_model, digests_of_start
 from l2keras.tuning.grid.jax_stack import JaxStack
 from l2keras.tuning.grid.replica import InitialState, Replica
-from l2keras.tuning.grid.stack import Means, Rows, Stack, batches
+from l2keras.tuning.grid.stack import (
+    LearningStack,
+    Means,
+    Rows,
+    Stack,
+    batches,
+)
+from l2keras.tuning.grid.tensorflow_devices import dealt_stack
 from l2keras.tuning.grid.tensorflow_stack import TensorflowStack
 from l2keras.tuning.grid.torch_stack import TorchStack
 from l2keras.tuning.object_walk import Digest
 from l2keras.tuning.settings import BuildModel, Settings
 from l2keras.tuning.trainer import Trainer, check_model, select_rows
 
-_STACKS: dict[str, type[Stack]] = {
+_STACKS: dict[str, type[LearningStack]] = {
     "jax": JaxStack,
     "tensorflow": TensorflowStack,
     "torch": TorchStack,
+}
+_STACKS_ON_DEVICES: dict[str, Callable[..., Stack]] = {
+    **_STACKS,
+    "tensorflow": dealt_stack,
 }
 
 
@@ -128,10 +139,21 @@ def _check_uses(model: keras.Model, cells: Sequence[Cell]) -> None:
 
 
 def new_stack(prototype: Prototype, data: Any, shape: tuple[int, int]) -> Stack:
-    """Returns a stack of so many folds and candidates."""
-    arrays = keras.tree.flatten([each for each in data if each is not None])
+    """Returns a stack of so many folds and candidates, on all devices."""
+    stack = _STACKS_ON_DEVICES[keras.backend.backend()]
+    return stack(prototype.replica, _arrays(data), shape)
+
+
+def new_learning_stack(
+    prototype: Prototype, data: Any, folds: int
+) -> LearningStack:
+    """Returns a stack of so many folds, whose strengths can be learned."""
     stack = _STACKS[keras.backend.backend()]
-    return stack(prototype.replica, arrays, shape)
+    return stack(prototype.replica, _arrays(data), (folds, 1))
+
+
+def _arrays(data: Any) -> list[Any]:
+    return keras.tree.flatten([each for each in data if each is not None])
 
 
 class StackTrainer(Trainer):

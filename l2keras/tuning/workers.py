@@ -17,6 +17,12 @@ from l2keras.tuning.settings import BuildModel, Settings
 from l2keras.tuning.tasks import Task, Trained, WorkersError
 from l2keras.tuning.trainer import Trainer
 
+# Engines of joblib's own that search in this process, or in forks of it.
+_NOT_PROCESSES = (
+    "SequentialBackend",
+    "ThreadingBackend",
+    "MultiprocessingBackend",
+)
 _THREADS = "OMP_NUM_THREADS"  # joblib sets it for the processes of its own.
 
 
@@ -55,11 +61,16 @@ class Workers:
                 "Install it: `pip install joblib`"
             ) from error
         engine, of_config = joblib.parallel.get_active_backend()
-        is_local = type(engine).__name__ == "LokyBackend"
-        number = joblib.effective_n_jobs(n_jobs)
-        is_asked_for = n_jobs not in (None, 1) or of_config not in (None, 1)
-        if type(engine).__name__ == "SequentialBackend" or not (
-            number > 1 or (not is_local and is_asked_for)
+        name = type(engine).__name__
+        is_local = name == "LokyBackend"
+        asked = of_config if n_jobs is None else n_jobs
+        if asked is None and not (is_local or name in _NOT_PROCESSES):
+            # Who names an engine means its workers, if it is ray's too, which
+            # takes one unless it is told of more.
+            asked = -1
+        number = joblib.effective_n_jobs(asked)
+        if name == "SequentialBackend" or not (
+            number > 1 or (not is_local and asked not in (None, 1))
         ):
             return None
         _check_engine(engine, is_local)
@@ -112,11 +123,16 @@ def _check_engine(engine: Any, is_local: bool) -> None:
     elif name == "MultiprocessingBackend":
         what = "are forks of this process, in which a backend of Keras hangs"
     elif is_local and backends.device_name() != "CPU":
+        cure = (
+            "For several devices, start a worker of dask on each and search "
+            'inside `joblib.parallel_config("dask")`.'
+            if keras.backend.backend() == "torch"
+            else "The search takes all devices that the process has as it is."
+        )
         raise ValueError(
             "Argument `n_jobs` must be 1 where Keras computes on "
-            f"{backends.device_name()}, as this process holds its memory. For "
-            "several devices, start a worker of dask on each and search inside "
-            '`joblib.parallel_config("dask")`.'
+            f"{backends.device_name()}, as this process holds its memory. "
+            f"{cure}"
         )
     else:
         return
@@ -165,13 +181,6 @@ class ParallelEngine:
         self, tasks: Sequence[Task]
     ) -> Generator[tuple[int, worker.Answer], None, None]:
         """Yields what became of each task, by its index, as they are done."""
-        size = len(tasks) if self._answers_one_by_one else self._number
-        for first in range(0, len(tasks), size):
-            yield from self._answers_of(tasks, range(len(tasks))[first:][:size])
-
-    def _answers_of(
-        self, tasks: Sequence[Task], which: Sequence[int]
-    ) -> Iterator[tuple[int, worker.Answer]]:
         import joblib
 
         parallel = joblib.Parallel(
@@ -184,20 +193,31 @@ class ParallelEngine:
             else "list",
         )
         answer = joblib.delayed(_answer)
-        found = parallel(
-            answer(index, self._job, tasks[index]) for index in which
-        )
-        try:
-            with _clear_errors():
-                for each in found:  # noqa: UP028 (`found` is closed below.)
-                    yield each
-        finally:
+        calls = [
+            answer(index, self._job, task) for index, task in enumerate(tasks)
+        ]
+        with _clear_errors():
             if self._answers_one_by_one:
-                # joblib warns that not all was taken, and is not through with
-                # the rest if that is an error.
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    found.close()
+                yield from _answers_one_by_one(parallel, calls)
+                return
+            with parallel:  # Each call would begin with workers anew.
+                for first in range(0, len(calls), self._number):
+                    yield from parallel(calls[first:][: self._number])
+
+
+def _answers_one_by_one(
+    parallel: Any, calls: Sequence[Any]
+) -> Iterator[tuple[int, worker.Answer]]:
+    found = parallel(calls)
+    try:
+        for each in found:  # noqa: UP028 (`found` is closed below.)
+            yield each
+    finally:
+        # joblib warns that not all was taken, and is not through with the rest
+        # if that is an error.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found.close()
 
 
 def _answer(
@@ -213,7 +233,8 @@ def _clear_errors() -> Iterator[None]:
         yield
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        if isinstance(error, BrokenExecutor):
+        has_died = type(error).__name__ == "ActorDiedError"  # Of ray.
+        if has_died or isinstance(error, BrokenExecutor):
             message = (
                 "A worker of the search has died, or could not read what it "
                 "was sent. It may have been killed for the memory that it "
@@ -221,6 +242,7 @@ def _clear_errors() -> Iterator[None]:
                 "`backup_dir` what was done is kept: called again, the search "
                 "trains only the rest."
             )
+            what = what.splitlines()[0]
         elif isinstance(error, pickle.PicklingError) or "pickle" in what:
             message = (
                 "`build_model`, and all that it uses, must be able to be sent "

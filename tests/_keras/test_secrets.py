@@ -309,3 +309,14 @@ def test_what_keras_regularizers_return_can_be_replaced(monkeypatch):
         keras.regularizers.L1L2(0.25, 0.25),
     ):
         np.testing.assert_allclose(number(regularizer(weights)), 2 * 1.5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
+def test_a_device_that_was_chosen_is_known():
+    import tensorflow as tf
+
+    assert backends.chosen_device() is None
+    with tf.device("CPU:0"):
+        assert backends.chosen_device().endswith("CPU:0")
+    with keras.device("cpu:0"):
+        assert backends.chosen_device().endswith("CPU:0")

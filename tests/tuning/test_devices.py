@@ -1,18 +1,16 @@
-"""The replicas of a stack are dealt to all devices that JAX has."""
+"""The replicas of a stack are dealt to all devices that there are."""
 
 import pytest
 from helpers import BACKEND, devices, outputs
 from searches import start_program
 
-from l2keras.tuning.grid.jax_devices import deal
+from l2keras.tuning.grid.devices import deal
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="others are dealt to by n_jobs")
-def test_eight_devices_find_what_one_finds(tmp_path):
+@pytest.mark.skipif(BACKEND == "torch", reason="has a process for each")
+def test_many_devices_find_what_one_finds(tmp_path):
     process = start_program(
-        "search_on_devices",
-        tmp_path,
-        XLA_FLAGS=devices(8),
+        f"search_on_devices_{BACKEND}", tmp_path, XLA_FLAGS=devices(8)
     )
     outputs([process])
 

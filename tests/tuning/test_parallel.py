@@ -291,6 +291,25 @@ def test_dask_loses_nothing_when_a_worker_dies(tmp_path):
     outputs([start_program("search_on_dask", tmp_path)], timeout=300)
 
 
+def test_ray_keeps_what_was_done_when_a_worker_dies(tmp_path):
+    pytest.importorskip("ray")
+    outputs([start_program("search_on_ray", tmp_path)], timeout=300)
+
+
+def test_naming_an_engine_asks_for_its_workers(monkeypatch):
+    # Unless it is told how many, that of ray takes one.
+    class OtherEngine(joblib.parallel.LokyBackend):
+        def effective_n_jobs(self, n_jobs):
+            return 7 if n_jobs == -1 else n_jobs or 1
+
+    monkeypatch.setitem(joblib.parallel.BACKENDS, "other", OtherEngine)
+    for options, number in [({}, 7), ({"n_jobs": 3}, 3), ({"n_jobs": -1}, 7)]:
+        with joblib.parallel_config("other", **options):
+            assert workers.Workers.asked_for(None).number == number
+            assert workers.Workers.asked_for(1) is None
+    assert workers.Workers.asked_for(None) is None
+
+
 @pytest.mark.parametrize(
     ("n_jobs", "error"), [(0, ValueError), (True, TypeError), (1.5, TypeError)]
 )

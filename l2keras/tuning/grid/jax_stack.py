@@ -11,10 +11,10 @@ from l2keras._types import Tensor
 from l2keras.tuning.grid.jax_devices import Dealing
 from l2keras.tuning.grid.learner import Learned, Learner
 from l2keras.tuning.grid.replica import Arrays, InitialState, to_numpy
-from l2keras.tuning.grid.stack import Means, Rows, Stack
+from l2keras.tuning.grid.stack import LearningStack, Means, Rows
 
 
-class JaxStack(Stack):
+class JaxStack(LearningStack):
     """Maps a step by `jax.vmap`, and repeats it by `jax.lax.scan`.
 
     In this order: to map the loop would trace its step three times over.

@@ -145,23 +145,6 @@ class Stack(abc.ABC):
         """Returns the means over the batches without training."""
 
     @abc.abstractmethod
-    def learn(
-        self,
-        learner: Learner,
-        learned: Learned,
-        rows: np.ndarray,
-        held_out: np.ndarray,
-    ) -> Learned:
-        """Trains for an epoch, under strengths that move after each step.
-
-        Args:
-            learner: How they move.
-            learned: What is known of them before.
-            rows: To train on, integers of shape (folds, steps, batch size).
-            held_out: To judge by, of the same shape but for the last axis.
-        """
-
-    @abc.abstractmethod
     def state(self) -> list[np.ndarray]:
         """Returns all that training changes."""
 
@@ -180,17 +163,6 @@ class Stack(abc.ABC):
         `jax.vmap` and `torch.func.vmap` either map exactly or raise an error,
         so only the stack of TensorFlow has something to look at.
         """
-        return True
-
-    def learns_as_alone(
-        self,
-        initial_states: Sequence[InitialState],
-        strengths: np.ndarray,
-        learner: Learner,
-        rows: np.ndarray,
-        held_out: np.ndarray,
-    ) -> bool:
-        """Tells the same of `learn`, were the strengths to stay."""
         return True
 
     def _check_state_is_in_variables(self, before: dict[str, Any]) -> None:
@@ -242,7 +214,42 @@ class Stack(abc.ABC):
         )
 
 
-class VariableStack(Stack):
+class LearningStack(Stack):
+    """A stack that can be trained under strengths that are learned, too.
+
+    They are learned for all folds together, so these stay on one device.
+    """
+
+    @abc.abstractmethod
+    def learn(
+        self,
+        learner: Learner,
+        learned: Learned,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+    ) -> Learned:
+        """Trains for an epoch, under strengths that move after each step.
+
+        Args:
+            learner: How they move.
+            learned: What is known of them before.
+            rows: To train on, integers of shape (folds, steps, batch size).
+            held_out: To judge by, of the same shape but for the last axis.
+        """
+
+    def learns_as_alone(
+        self,
+        initial_states: Sequence[InitialState],
+        strengths: np.ndarray,
+        learner: Learner,
+        rows: np.ndarray,
+        held_out: np.ndarray,
+    ) -> bool:
+        """Tells the same of `learn`, were the strengths to stay."""
+        return True
+
+
+class VariableStack(LearningStack):
     """Keeps the stack in variables, which one optimizer updates.
 
     TensorFlow and PyTorch have no optimizer without side effects in Keras. One
@@ -315,6 +322,18 @@ class VariableStack(Stack):
     def state(self) -> list[np.ndarray]:
         values = [*self._values, *self._non_trainable]
         return [to_numpy(each) for each in values]
+
+    def has_axes(self) -> list[bool]:
+        """Tells which arrays of the state have an element for each replica.
+
+        Others are for all alike, as the optimizer's step.
+        """
+        number = len(self._trainable)
+        return [
+            self.is_mapped
+            and (index < number or id(variable) in self._of_weights)
+            for index, variable in enumerate(self._variables)
+        ] + [self.is_mapped] * len(self._non_trainable)
 
     def restore(self, state: list[np.ndarray]) -> None:
         number = len(self._variables)

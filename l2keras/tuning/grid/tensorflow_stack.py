@@ -27,9 +27,13 @@ class TensorflowStack(VariableStack):
         backends.register_bitcast()
         self._learn: Any = None
         # As in `fit`, AutoGraph does not rewrite what the model computes.
+        # What goes over all batches once, as it is before it is compiled.
+        self.train_pass, self.evaluate_pass = map(
+            self._pass_of, (self._train_batch, self._evaluate_batch)
+        )
         self._train, self._evaluate = (
-            tf.function(self._pass_of(one_batch), autograph=False)
-            for one_batch in (self._train_batch, self._evaluate_batch)
+            tf.function(each, autograph=False)
+            for each in (self.train_pass, self.evaluate_pass)
         )
 
     def _train_epoch(self, rows: Rows) -> Means:
@@ -37,12 +41,32 @@ class TensorflowStack(VariableStack):
 
     def _train_on(self, rows: Rows, number: int) -> Means:
         """Trains on that many of the full batches, and on the rest."""
-        self._non_trainable, *means = self._run(self._train, rows, number)
+        with self._values_in_variables():
+            results = self._train(*self.arguments(rows, number))
+        return self.trained(results)
+
+    def trained(self, results: Any) -> Means:
+        """Takes what a pass of training returned."""
+        self._non_trainable, *means = results
         return self._to_means(*means)
 
     def evaluate(self, rows: Rows) -> Means:
-        _, *means = self._run(self._evaluate, rows, rows.full.shape[1])
+        with self._values_in_variables():
+            results = self._evaluate(*self.arguments(rows, rows.full.shape[1]))
+        return self.evaluated(results)
+
+    def evaluated(self, results: Any) -> Means:
+        """Returns the means that a pass without training returned."""
+        _, *means = results
         return self._to_means(*means)
+
+    def arguments(self, rows: Rows, number: int) -> Any:
+        """Returns what a pass over so many full batches is called with."""
+        import tensorflow as tf
+
+        # Python's numbers and NumPy's arrays would be compiled in.
+        rest = (tf.constant(each) for each in (*rows, number))
+        return self._non_trainable, self._strengths, *rest
 
     def learn(
         self,
@@ -75,18 +99,6 @@ class TensorflowStack(VariableStack):
             )
         return learned
 
-    def _run(
-        self, function: Callable[..., Any], rows: Rows, number: int
-    ) -> Any:
-        import tensorflow as tf
-
-        # Python's numbers and NumPy's arrays would be compiled in.
-        full, rest, size = (tf.constant(each) for each in (*rows, number))
-        with self._values_in_variables():
-            return function(
-                self._non_trainable, self._strengths, full, rest, size
-            )
-
     def trains_as_alone(
         self,
         initial_states: Sequence[InitialState],
@@ -97,7 +109,7 @@ class TensorflowStack(VariableStack):
         # learning rate may begin at zero, so one update is not enough.
         number = min(2, rows.full.shape[1])
         self._train_on(rows, number)
-        return self._is_as_alone(initial_states, strengths, rows, number)
+        return self.is_as_alone(initial_states, strengths, rows, number)
 
     def learns_as_alone(
         self,
@@ -111,9 +123,9 @@ class TensorflowStack(VariableStack):
         learned = learner.start(strengths[-1], moving=False)
         self._learn_on(learner, learned, rows, held_out, number)
         cut = Rows(rows, rows[:, 0, :0])
-        return self._is_as_alone(initial_states, strengths, cut, number)
+        return self.is_as_alone(initial_states, strengths, cut, number)
 
-    def _is_as_alone(
+    def is_as_alone(
         self,
         initial_states: Sequence[InitialState],
         strengths: np.ndarray,
@@ -124,7 +136,7 @@ class TensorflowStack(VariableStack):
         before = initial_states[-1].trainable
         stacked = [value[-1, -1] for value in self.state()[: len(before)]]
         alone = TensorflowStack(self.replica, self._data, (1, 1))
-        alone._train = alone._train.python_function
+        alone._train = alone.train_pass
         alone.start(initial_states[-1:], strengths[-1:])
         alone._train_on(Rows(rows.full[-1:], rows.rest[-1:]), number)
         # All weights together: of a bias that a normalization cancels, rounding
