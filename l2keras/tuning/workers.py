@@ -198,14 +198,14 @@ class ParallelEngine:
         ]
         with _clear_errors():
             if self._answers_one_by_one:
-                yield from _answers_one_by_one(parallel, calls)
+                yield from _as_they_are_done(parallel, calls)
                 return
             with parallel:  # Each call would begin with workers anew.
                 for first in range(0, len(calls), self._number):
                     yield from parallel(calls[first:][: self._number])
 
 
-def _answers_one_by_one(
+def _as_they_are_done(
     parallel: Any, calls: Sequence[Any]
 ) -> Iterator[tuple[int, worker.Answer]]:
     found = parallel(calls)

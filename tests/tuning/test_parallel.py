@@ -168,12 +168,12 @@ def test_what_is_done_is_kept_and_the_rest_is_trained(monkeypatch, tmp_path):
 def in_this_process(monkeypatch):
     """Has what workers do done here: to start them takes its time."""
 
-    def answers(self, tasks, which):
+    def answers(self, tasks):
         job = self._job._replace(threads_from=None)
-        for index in which:
-            yield index, worker.answer(changed_on_the_way(job), tasks[index])
+        for index, task in enumerate(tasks):
+            yield index, worker.answer(changed_on_the_way(job), task)
 
-    monkeypatch.setattr(workers.ParallelEngine, "_answers_of", answers)
+    monkeypatch.setattr(workers.ParallelEngine, "_answers", answers)
 
 
 def changed_on_the_way(job):
