@@ -141,8 +141,8 @@ def _attributes_of_models() -> set[str]:
 def _private_of_optimizers() -> set[str]:
     """Returns the private names that all optimizers have, at any time."""
     optimizer = keras.optimizers.Optimizer(0.0)
-    optimizer.build([keras.Variable(0.0)])
     optimizer.exclude_from_weight_decay(var_names=["none"])
+    optimizer.build([keras.Variable(0.0)])
     return _private(optimizer) | {"built", "_backend_update_step"}
 
 

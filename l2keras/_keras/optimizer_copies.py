@@ -110,18 +110,31 @@ def copy_for(
             optimizer._var_key(replacement): index
             for index, (_, replacement) in enumerate(weights)
         },
-        # Decided by the weight that is replaced, or by its name, which on
-        # TensorFlow is another than that of its replacement.
-        _exclude_from_weight_decay_cache={
-            optimizer._var_key(replacement): optimizer._use_weight_decay(
-                weight.value
-                if keras.backend.backend() == "tensorflow"
-                else weight
-            )
-            for weight, replacement in weights
-        },
+        **_decays_of(optimizer, weights),
     )
     return twin
+
+
+# Where an optimizer notes which weights decay, until Keras 3.15 and after it.
+_DECAYS = "_exclude_from_weight_decay_cache", "_weight_decay_by_var_key"
+
+
+def _decays_of(
+    optimizer: keras.optimizers.Optimizer,
+    weights: list[tuple[Any, keras.Variable]],
+) -> dict[str, Any]:
+    """Returns what tells whether the replacements of weights decay.
+
+    It is decided by the weight that is replaced, or by its name, which on
+    TensorFlow is another than that of its replacement.
+    """
+    decays = {
+        optimizer._var_key(replacement): optimizer._use_weight_decay(
+            weight.value if keras.backend.backend() == "tensorflow" else weight
+        )
+        for weight, replacement in weights
+    }
+    return dict.fromkeys(_DECAYS, decays)
 
 
 def state_outside_variables(
@@ -166,7 +179,7 @@ def state_outside_variables(
     return {
         name: described(value)
         for name, value in vars(optimizer).items()
-        if name != "_exclude_from_weight_decay_cache"
+        if name not in _DECAYS
     }
 
 

@@ -27,7 +27,14 @@ def weight_decay(model: keras.Model, variable: keras.Variable) -> float:
     decay = getattr(optimizer, "weight_decay", None)
     if not decay or not variable.trainable:
         return 0.0
-    return float(decay) if optimizer._use_weight_decay(variable) else 0.0
+    return 0.0 if _is_excluded(optimizer, variable) else float(decay)
+
+
+def _is_excluded(optimizer: Any, variable: keras.Variable) -> bool:
+    is_excluded = getattr(optimizer, "_is_excluded_from_weight_decay", None)
+    if is_excluded is not None:  # From Keras 3.16 on.
+        return is_excluded(variable)
+    return not optimizer._use_weight_decay(variable)
 
 
 def public_class(optimizer: keras.Optimizer) -> type:
