@@ -89,6 +89,10 @@ def build_prototype(
             replica = Replica(model, cells, data)
         starts.append(InitialState.of(each))
     _check_uses(model, cells)
+    if keras.backend.backend() != "jax":  # There `fit` has none of it either.
+        path = replica.assigned_by_layers(select_rows(data, rows))
+        if path is not None:
+            return None, f"a layer assigns weight {path!r} when it is called"
     return Prototype(replica, starts), None
 
 

@@ -7,9 +7,11 @@ from helpers import BACKEND
 from searches import (
     CHEAP,
     EXPECTED_WARNINGS,
+    FOLDS,
     LABELS,
     STRENGTHS,
     X,
+    net,
     told_why,
     tune,
 )
@@ -74,6 +76,34 @@ def test_metrics_are_the_same_by_fit_as_in_a_stack():
     ):
         assert ours.shape == (2, 2, 1)
         np.testing.assert_allclose(ours, others, rtol=0, atol=1e-5)
+
+
+class Hits(keras.metrics.Metric):
+    """Counts as the example in Keras's documentation does."""
+
+    def __init__(self):
+        super().__init__(name="hits")
+        self.total = self.add_variable((), "zeros")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        hits = keras.ops.argmax(y_pred, -1) == keras.ops.reshape(y_true, (-1,))
+        self.total.assign(self.total + keras.ops.sum(hits))
+
+    def result(self):
+        return self.total
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras's own `fit` fails.")
+def test_a_metric_may_return_its_variable():
+    found = tune(net(metrics=["accuracy", Hits()])).metrics
+    rows = [[len(side) for side in fold] for fold in FOLDS]
+    for index, prefix in enumerate(("", "val_")):
+        hits = found[f"{prefix}hits"]
+        assert hits.any()
+        number = np.array(rows)[:, index][:, None]
+        np.testing.assert_allclose(
+            hits, found[f"{prefix}accuracy"] * number, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,15 @@ KINDS = {
         "weight 'hidden/kernel' has a constraint",
         NOT_JAX,
     ),
+    "a layer that assigns a weight": Kind(
+        net(
+            lambda: layers.SpectralNormalization(
+                layers.Dense(4, name="inner"), name="spectral"
+            )
+        ),
+        "a layer assigns weight 'net/spectral/inner/kernel' when it is called",
+        NOT_JAX,
+    ),
     "a loss that is scaled": Kind(
         net(
             optimizer=lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1))

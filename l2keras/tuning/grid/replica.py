@@ -137,6 +137,28 @@ class Replica:
         ]
         return loss, (data_loss, non_trainable, metrics)
 
+    def assigned_by_layers(self, batch: Any) -> str | None:
+        """Returns the path of a trained weight that a layer assigns itself.
+
+        When it is called, as `SpectralNormalization` does. Then `fit` keeps
+        what was assigned, and functions without side effects do not.
+
+        Args:
+            batch: Some rows of the data, as a tuple `(x, y, sample_weight)`.
+        """
+        model = self.model
+        options = {"training": True} if self._has_training else {}
+        variables = model.trainable_variables
+        values = [(each, ops.convert_to_tensor(each)) for each in variables]
+        with keras.StatelessScope(state_mapping=values) as scope:
+            before = list(map(scope.get_current_value, variables))
+            model(batch[0], **options)
+        after = map(scope.get_current_value, variables)
+        for variable, old, new in zip(variables, before, after, strict=True):
+            if new is not old:
+                return variable.path
+        return None
+
     def _unflatten(self, leaves: Arrays) -> Any:
         """Returns the arrays of a batch as `(x, y, sample_weight)`."""
         leaves = list(leaves)
@@ -154,7 +176,13 @@ class Replica:
         model = self.model
         mapping = list(zip(model.metrics_variables, metrics, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
-            results = model.get_metrics_result()
+            results = {
+                # A variable has this value here, and another outside.
+                name: value.value
+                if isinstance(value, keras.Variable)
+                else value
+                for name, value in model.get_metrics_result().items()
+            }
         losses = {"loss", *trainer_hooks.names_of_output_losses(model)}
         return {k: v for k, v in results.items() if k not in losses}
 
