@@ -217,7 +217,6 @@ SLOW = {
     "convolution",
     "a subclassed model",
     "LSTM",
-    "LSTM with dropout",
     # `fit` trains them, which is Keras's.
     "a train_step of its own",
     "decay by the optimizer",

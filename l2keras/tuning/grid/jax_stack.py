@@ -63,7 +63,7 @@ class JaxStack(LearningStack):
         return self._means(means)
 
     def evaluate(self, rows: Rows) -> Means:
-        _, means = self._run(self._evaluate, rows)
+        self._state, means = self._run(self._evaluate, rows)
         return self._means(means)
 
     def _means(self, means: Any) -> Means:
@@ -271,7 +271,7 @@ class JaxStack(LearningStack):
         self, state: Any, metrics: Arrays, strengths: Tensor, batch: Arrays
     ) -> Any:
         trainable, non_trainable, slots = state
-        _, (data_loss, _, metrics) = self.replica.loss(
+        _, (data_loss, non_trainable, metrics) = self.replica.loss(
             trainable,
             non_trainable,
             metrics,
@@ -280,7 +280,7 @@ class JaxStack(LearningStack):
             self._step(slots),
             training=False,
         )
-        return state, metrics, data_loss
+        return (trainable, non_trainable, slots), metrics, data_loss
 
     def _optimizer_scope(self, slots: Arrays) -> keras.StatelessScope:
         mapping = zip(self._optimizer.variables, slots, strict=True)

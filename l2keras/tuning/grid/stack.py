@@ -142,7 +142,11 @@ class Stack(abc.ABC):
 
     @abc.abstractmethod
     def evaluate(self, rows: Rows) -> Means:
-        """Returns the means over the batches without training."""
+        """Returns the means over the batches without training.
+
+        A layer may change what it has all the same: recurrent ones draw random
+        numbers that they do not use.
+        """
 
     @abc.abstractmethod
     def state(self) -> list[np.ndarray]:

@@ -121,16 +121,16 @@ class DealtStack(Stack):
 
     def _train_on(self, rows: Rows, number: int) -> Means:
         """Trains on that many of the full batches, and on the rest."""
-        results = self._train(self._arguments(rows, number))
-        return self._means(
-            part.stack.trained(each)
-            for part, each in zip(self._parts, results, strict=True)
-        )
+        return self._taken(self._train(self._arguments(rows, number)))
 
     def evaluate(self, rows: Rows) -> Means:
-        results = self._evaluate(self._arguments(rows, rows.full.shape[1]))
+        arguments = self._arguments(rows, rows.full.shape[1])
+        return self._taken(self._evaluate(arguments))
+
+    def _taken(self, results: Any) -> Means:
+        """Takes what a pass returned: what has changed, and the means."""
         return self._means(
-            part.stack.evaluated(each)
+            part.stack.taken(each)
             for part, each in zip(self._parts, results, strict=True)
         )
 

@@ -43,22 +43,17 @@ class TensorflowStack(VariableStack):
         """Trains on that many of the full batches, and on the rest."""
         with self._values_in_variables():
             results = self._train(*self.arguments(rows, number))
-        return self.trained(results)
+        return self.taken(results)
 
-    def trained(self, results: Any) -> Means:
-        """Takes what a pass of training returned."""
+    def taken(self, results: Any) -> Means:
+        """Takes what a pass returned: what has changed, and the means."""
         self._non_trainable, *means = results
         return self._to_means(*means)
 
     def evaluate(self, rows: Rows) -> Means:
         with self._values_in_variables():
             results = self._evaluate(*self.arguments(rows, rows.full.shape[1]))
-        return self.evaluated(results)
-
-    def evaluated(self, results: Any) -> Means:
-        """Returns the means that a pass without training returned."""
-        _, *means = results
-        return self._to_means(*means)
+        return self.taken(results)
 
     def arguments(self, rows: Rows, number: int) -> Any:
         """Returns what a pass over so many full batches is called with."""
@@ -300,7 +295,7 @@ class TensorflowStack(VariableStack):
         strengths: Tensor,
         chosen: Tensor,
     ) -> Any:
-        _, (_, (data_loss, _, metrics)) = self._losses(
+        _, (_, (data_loss, non_trainable, metrics)) = self._losses(
             non_trainable, metrics, strengths, chosen, training=False
         )
         return data_loss, non_trainable, metrics

@@ -252,12 +252,9 @@ class TorchStack(VariableStack):
         name = "update" if with_update else "compute"
         data_loss, *values = self._call((name, key), compute, inputs)
         non_trainable, metrics, gradients = _split(values, first, second)
-        if training:
-            self._non_trainable = (
-                non_trainable
-                if with_update
-                else self._update(gradients, non_trainable)
-            )
+        if training and not with_update:
+            non_trainable = self._update(gradients, non_trainable)
+        self._non_trainable = non_trainable
         return data_loss, metrics
 
     def _update(self, gradients: Arrays, non_trainable: Arrays) -> Arrays:
