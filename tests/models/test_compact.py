@@ -278,6 +278,50 @@ def channels_first():
     return model
 
 
+def both_ways_of_other_widths():
+    """Returns a model whose channels that are off have constants to hand on.
+
+    Nothing comes after: Keras says that it puts out twice the first width.
+    """
+    a = layers.Dense(6, name="a")
+    inputs = keras.Input((3, 4))
+    both = layers.Bidirectional(
+        layers.LSTM(2, name="b"),
+        backward_layer=layers.LSTM(3, go_backwards=True, name="c"),
+    )
+    model = keras.Model(inputs, both(a(inputs)))
+    off(a, 4)
+    return model
+
+
+def one_way_with_a_bias():
+    model = made(
+        layers.Dense(6, name="a"),
+        layers.Bidirectional(
+            layers.LSTM(2, use_bias=False),
+            backward_layer=layers.LSTM(2, go_backwards=True),
+        ),
+        shape=(3, 4),
+    )
+    off(model.layers[0], 4)
+    return model
+
+
+def called(**arguments):
+    """Returns a model with one inside, called in two ways."""
+    inside = sequential(
+        (6,), layers.Dense(5, name="b"), layers.BatchNormalization()
+    )
+    inputs = keras.Input((4,))
+    a, c = layers.Dense(6, name="a"), layers.Dense(6, name="c")
+    x = layers.Add()([inside(a(inputs)), inside(c(inputs), **arguments)])
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    off(inside.layers[0], 2)
+    off(a, 4)
+    off(c, 4)
+    return model
+
+
 # A row: how to make a model, the widths that are left of it, and how many
 # channels are left alone where some are.
 WIDTHS = {
@@ -289,6 +333,12 @@ WIDTHS = {
         {"a": 2, "b": 5},
     ),
     "read both ways": (both_ways, {"a": 3}),
+    "read by other widths": (both_ways_of_other_widths, {"a": 2}),
+    "read by one way with a bias": (one_way_with_a_bias, {"a": 6}),
+    "called in training, too": (
+        lambda: called(training=True),
+        {"a": 6, "c": 6},
+    ),
     "all units": (all_off, {"a": 1, "b": 1}),
     "all units, of which none is read": (all_unread, {"a": 1, "b": 1}),
     "all units, for a recurrent layer": (
@@ -440,6 +490,20 @@ LEFT_ALONE = {
         {"last": "2 of 3 are off, but they are outputs of the model"},
     ),
 }
+
+
+@pytest.mark.parametrize("is_called", [True, False])
+def test_a_layer_shared_with_one_inside_another_is_told_of(is_called):
+    inner = layers.Dense(6, name="inner")
+    inputs = keras.Input((3, 4))
+    other = inner if is_called else layers.TimeDistributed(inner, name="one")
+    x = layers.Concatenate()(
+        [other(inputs), layers.TimeDistributed(inner, name="two")(inputs)]
+    )
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    off(inner, 4)
+    with pytest.raises(ValueError, match="'inner' must not be in layer 'two'"):
+        l2keras.compact(model)
 
 
 def without_number(path):

@@ -53,7 +53,8 @@ def compact(
         TypeError: If an argument is of the wrong type.
         ValueError: If `model` is not built, or neither sequential nor
             functional, if `threshold` is negative or not finite, or if a layer
-            cannot be made anew from its config.
+            cannot be made anew from its config, or is in another layer and
+            called elsewhere too.
 
     Example:
 

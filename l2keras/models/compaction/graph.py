@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from l2keras._keras import graphs
+from l2keras._keras import graphs, layer_tree
 from l2keras.models.compaction import kinds
 from l2keras.models.compaction.channels import Array, Channels, Slots
 from l2keras.models.compaction.rules import Call, LeftAlone, Rule
@@ -60,6 +60,8 @@ class Graph:
         self.threshold = threshold
         # A mask made in one model is there in others, where no graph shows it.
         self._is_masked = _has_masks(function)
+        self._opaque = _opaque_models(function)
+        _check_nothing_is_shared_inside(function, self._opaque)
         self.calls: list[Call] = []
         self.rules: list[Rule | None] = []
         self.left_alone: dict[str, str] = {}
@@ -130,7 +132,7 @@ class Graph:
             if not _is_in(tensor, arguments):
                 self._keep(tensors[id(tensor)], f"{path} is given them")
         inside = graphs.function_of(operation)
-        if inside is not None and _fits(node, inside):
+        if inside is not None and id(operation) not in self._opaque:
             return self._follow(operation, inside, given, f"{path}/")
         call = Call(
             layer=operation,
@@ -241,6 +243,59 @@ def _has_masks(function: Any) -> bool:
         if inside is not None and _has_masks(inside):
             return True
     return False
+
+
+def _opaque_models(function: Any) -> set[int]:
+    """Returns the models inside that cannot be followed, by `id`.
+
+    One that is called where it cannot be followed stays as it is, so it does
+    wherever else it is called.
+    """
+    found: set[int] = set()
+    for node in graphs.nodes(function):
+        inside = graphs.function_of(node.operation)
+        if inside is not None:
+            if not _fits(node, inside):
+                found.add(id(node.operation))
+            found |= _opaque_models(inside)
+    return found
+
+
+def _check_nothing_is_shared_inside(function: Any, opaque: set[int]) -> None:
+    """Raises a ValueError if layers that are made anew share a layer in them.
+
+    Made from their configs, each would have one of its own.
+    """
+    operations: dict[int, Any] = {}
+
+    def collect(function: Any) -> None:
+        for node in graphs.nodes(function):
+            operation = node.operation
+            if id(operation) in operations:
+                continue
+            operations[id(operation)] = operation
+            inside = graphs.function_of(operation)
+            if inside is not None and id(operation) not in opaque:
+                collect(inside)
+
+    collect(function)
+    owners: dict[int, Any] = {}
+    for operation in operations.values():
+        inside = graphs.function_of(operation)
+        if not isinstance(operation, keras.layers.Layer) or (
+            inside is not None and id(operation) not in opaque
+        ):
+            continue
+        for _, layer in layer_tree.layers_by_path(operation)[1:]:
+            other = operations.get(id(layer), owners.get(id(layer)))
+            owners[id(layer)] = operation
+            if other is not None and layer.weights:
+                raise ValueError(
+                    f"Layer {layer.name!r} must not be in layer "
+                    f"{operation.name!r} and be called elsewhere too, by "
+                    "itself or in another layer: the smaller model could not "
+                    "share its weights between them. Give each its own layer."
+                )
 
 
 def _is_in(tensor: Any, tensors: list[Any]) -> bool:

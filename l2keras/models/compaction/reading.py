@@ -231,17 +231,19 @@ class Recurrent(Reading):
         return {0: READ} if name.startswith("kernel") else {}
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
-        kernels = [w for n, w in weights.items() if n.startswith("kernel")]
-        return np.concatenate(kernels, axis=1)[None]
+        kernels, _ = self._names(weights)
+        return np.concatenate([weights[n] for n in kernels], axis=1)[None]
 
     def can_add(self, weights: dict[str, Array]) -> bool:
         # To give it a bias may cost more weights than it saves.
-        return "bias" in weights
+        kernels, biases = self._names(weights)
+        return len(biases) == len(kernels)
 
     def add(self, weights: dict[str, Array], constant: Array) -> None:
-        names = [name for name in weights if name.startswith("bias")]
+        kernels, biases = self._names(weights)
+        ends = np.cumsum([weights[name].shape[1] for name in kernels])
         for name, part in zip(
-            names, np.split(constant, len(names)), strict=True
+            biases, np.split(constant, ends[:-1]), strict=True
         ):
             bias = weights[name]
             if bias.ndim == 2:  # Of `GRU`: that of inputs, that of states.
@@ -250,6 +252,11 @@ class Recurrent(Reading):
 
     def multiplied(self, call: Call) -> int | None:
         return call.input.shape[1]
+
+    def _names(self, weights: dict[str, Array]) -> tuple[list[str], list[str]]:
+        """Returns the names of kernels and biases, one a direction."""
+        kernels = [name for name in weights if name.startswith("kernel")]
+        return kernels, [name for name in weights if name.startswith("bias")]
 
 
 class BothWays(Recurrent):
