@@ -1,6 +1,8 @@
 """The search leaves the user's random numbers alone."""
 
+import contextlib
 import random
+import threading
 
 import keras
 import numpy as np
@@ -12,6 +14,8 @@ from searches import (
     FOLDS,
     LABELS,
     X,
+    assert_same,
+    by_fit,
     interrupt,
     net,
     tune,
@@ -140,3 +144,65 @@ def test_without_a_seed_tensorflow_has_none_afterwards():
         keras.utils.set_random_seed(3)
         assert context.global_seed() == 3
     assert context.global_seed() is None
+
+
+@contextlib.contextmanager
+def drawn_by_others():
+    """Has another thread draw from Python's generator all the time."""
+    is_over = threading.Event()
+
+    def draw():
+        while not is_over.wait(1e-4):
+            random.sample(range(100), 10)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*one after another")
+@pytest.mark.parametrize("build_model", [net(), by_fit], ids=["stack", "fit"])
+def test_a_search_does_not_see_what_other_threads_draw(build_model):
+    options = {"strengths": [0.01, 0.1], "epochs": 1}
+    alone = tune(build_model, **options)
+    functions = dict(vars(random))
+    with drawn_by_others():
+        result = tune(build_model, **options)
+    assert_same(result, alone, rtol=0, atol=0)
+    assert dict(vars(random)) == functions
+
+
+def test_a_thread_draws_on_from_its_own_generator():
+    random.seed(3)
+    expected = [random.random() for _ in range(4)]
+    random.seed(3)
+    drawn = [random.random()]
+    with random_states_kept():
+        drawn.append(random.random())
+        with random_states_kept():
+            random.seed(5)
+        drawn.append(random.random())
+        with drawn_by_others():
+            drawn += [random.random() for _ in range(1)]
+    assert drawn == expected
+
+
+def test_what_is_imported_by_name_is_seeded_too():
+    by_name = random.random
+    random.seed(7)
+    expected = random.random()
+    with random_states_kept():
+        random.seed(7)
+        assert by_name() == expected
+
+
+def test_functions_of_a_person_stay(monkeypatch):
+    monkeypatch.setattr(random, "randint", lambda low, high: 4)
+    mine = random.randint
+    with random_states_kept():
+        assert random.randint(1, 6) == 4
+    assert random.randint is mine
