@@ -21,13 +21,28 @@ def forget_compiled(
     """
     for each in memory.models_with(changed):
         training = each.train_function is not None
-        each.train_function = each.test_function = None
+        drop_functions(each)
         session = vars(each).get(SESSION)
         if session is not None:
             session.renew()
         if training:
-            if "train_step" in vars(each):
-                # JAX would find what it compiled of the same function before.
-                each.train_step = functools.partial(each.train_step)
             trainer_hooks.note_state(each)
             each.make_train_function(force=True)
+
+
+def drop_functions(model: keras.Model) -> None:
+    """Drops what was compiled of one model."""
+    model.train_function = model.test_function = None
+    if keras.backend.backend() != "jax":
+        return
+    # Of the same function JAX would find what it compiled before.
+    for name in ("train_step", "test_step"):
+        step = vars(model).get(name)
+        if isinstance(step, _Step):
+            setattr(model, name, _Step(step.func))
+        elif step is not None:
+            setattr(model, name, _Step(step))
+
+
+class _Step(functools.partial):
+    """A step that somebody put on a model, as a function of its own."""

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 
 from l2keras import _validation
-from l2keras._keras import backends
+from l2keras._keras import backends, memory
 from l2keras.models.compiled import forget_compiled
-from l2keras.models.terms import carry_states
-from l2keras.regularizers.base import Regularizer
+from l2keras.models.terms import carry_states, placed_regularizers
+from l2keras.regularizers.base import Regularizer, terms_of
 from l2keras.strengths.strength import Scale
 from l2keras.weights.rules import Named, Rules
 from l2keras.weights.survey import Survey
@@ -81,7 +81,35 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
         scales[pattern] = state
     if carry_states(survey):
         forget_compiled(each.weight.variable for each in named)
+        _tell_other_models(survey, chosen)
     return scales
+
+
+def _tell_other_models(
+    survey: Survey, chosen: dict[str, list[Regularizer]]
+) -> None:
+    """Has models carry the scales that have some of the regularizers too."""
+    regularizers = {id(each) for some in chosen.values() for each in some}
+    for model in memory.models_in_memory():
+        if model is survey.layer:
+            continue
+        other = Survey(model)
+        layers = [
+            placed.layer
+            for placed in placed_regularizers(other)
+            if regularizers.intersection(
+                id(each)
+                for each in [
+                    placed.regularizer,
+                    *(
+                        term.regularizer
+                        for term in terms_of(placed.regularizer)
+                    ),
+                ]
+            )
+        ]
+        if layers and carry_states(other):
+            forget_compiled(layers)
 
 
 def _check_one_scale_each(

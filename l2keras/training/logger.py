@@ -238,7 +238,10 @@ class RegularizationLogger(keras.callbacks.Callback):
         ]
         if not strengths or self._begun_at is None:
             return
-        begin, end = self._begun_at, max(each.step or 0 for each in strengths)
+        begin = self._begun_at
+        # Of another optimizer than the model's the strengths know; but one of
+        # two models knows where the other is.
+        end = max(_step(model) or 0, *(each.step or 0 for each in strengths))
         if end == begin and not isinstance(
             # It may have skipped all the steps of an epoch.
             model.optimizer,

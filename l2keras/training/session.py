@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from l2keras._keras import backends, trainer_hooks
-from l2keras.models.compiled import SESSION
+from l2keras.models.compiled import SESSION, drop_functions
 from l2keras.models.terms import placed_regularizers
 from l2keras.regularizers.base import terms_of
 from l2keras.training.patching import Patches
@@ -40,6 +40,8 @@ class Run:
         self._metric_patches: Patches | None = None
         # Compiled functions (to train, to test) without us.
         self._plain: tuple[Any, Any] = (None, None)
+        # The model's own, on JAX.
+        self._steps: dict[str, Callable[..., Any]] = {}
 
     def swap_in(self) -> None:
         """Replaces methods, metrics and compiled functions by ours."""
@@ -47,10 +49,11 @@ class Run:
         self._plain = (model.train_function, model.test_function)
         put("compute_loss", self.split.splitting(model.compute_loss))
         if keras.backend.backend() == "jax":
-            # Functions of their own, so that JAX does not take what it compiled
-            # of the methods for another set of metrics.
-            put("train_step", functools.partial(model.train_step))
-            put("test_step", functools.partial(model.test_step))
+            self._steps = {
+                "train_step": model.train_step,
+                "test_step": model.test_step,
+            }
+            self._put_steps()
         for name in ("evaluate", "train_on_batch", "test_on_batch"):
             put(name, self._session.aside(self, getattr(model, name)))
         for name in ("fit", "compile"):
@@ -83,9 +86,19 @@ class Run:
             self._metric_patches.undo()
         self._patches.undo()
 
-    def forget_plain(self) -> None:
-        """Drops what was compiled without us: it does not hold any more."""
+    def renew(self) -> None:
+        """Drops what was compiled with us and without: it holds no more."""
         self._plain = (None, None)
+        if self._patches:
+            self._put_steps()
+
+    def _put_steps(self) -> None:
+        """Replaces the steps by functions of their own.
+
+        So JAX does not take what it compiled of them for other metrics.
+        """
+        for name, step in self._steps.items():
+            self._patches.put(name, functools.partial(step))
 
     def is_logged(self) -> bool:
         """Tells whether Keras finds the metric: a model can hide it."""
@@ -193,7 +206,7 @@ class Session:
         model = self.model
         if not _same(_layout(model), self._layout):
             # A regularizer was replaced, or given a scale, meanwhile.
-            model.train_function = model.test_function = None
+            drop_functions(model)
         self._note_left()
 
     def _note_left(self) -> None:
@@ -205,7 +218,7 @@ class Session:
         """Takes up what was changed in the model while it trains."""
         self._compiled.clear()
         for run in self._runs:
-            run.forget_plain()
+            run.renew()
 
     def compiled(self, split: LossSplit) -> tuple[Any, Any]:
         """Returns the functions that were compiled with a split."""

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import (
+    BACKEND,
     assert_weights,
     documented_data,
     documented_model,
@@ -226,3 +227,75 @@ def test_schedules_of_a_model_that_had_none_move():
         return rising(step) * (step >= 5)
 
     assert_trained(model, logs, weights, strength, strength)
+
+
+@pytest.mark.parametrize("logger", [None, "first", "last"])
+def test_validation_goes_on_with_the_penalty(logger):
+    # The weights stay 1, so that data loss and penalties are known.
+    dense = keras.layers.Dense(
+        1, kernel_initializer="ones", kernel_regularizer=l2keras.L2(1.0)
+    )
+    model = keras.Sequential([keras.Input((4,)), dense])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    path = f"{dense.name}/kernel"
+    attributes = set(vars(model))
+    changes = [
+        lambda: None,
+        lambda: l2keras.apply_regularizers(model, {path: l2keras.L2(3.0)}),
+        lambda: l2keras.set_scale(model, {path: 0.5}),
+        lambda: l2keras.strip_regularizers(model),
+    ]
+
+    class Changes(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            changes[epoch]()
+
+    callbacks = [Changes()]
+    if logger is not None:
+        at = 0 if logger == "first" else 1
+        callbacks.insert(at, l2keras.RegularizationLogger())
+    data = np.ones((8, 4)), np.zeros(8)
+    logs = model.fit(
+        *data,
+        epochs=len(changes),
+        validation_data=data,
+        verbose=0,
+        callbacks=callbacks,
+    ).history
+    for name in ("loss", "val_loss"):
+        np.testing.assert_allclose(logs[name], [20, 28, 22, 16])
+    assert model.evaluate(*data, verbose=0) == 16
+    steps = {"train_step", "test_step", "compute_loss"}
+    assert not steps & (set(vars(model)) - attributes)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX knows functions again")
+@pytest.mark.parametrize("logger", [False, True])
+def test_steps_that_a_person_put_on_a_model_go_on_with_the_penalty(logger):
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(1, kernel_initializer="ones", name="hidden"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.train_step, model.test_step = model.train_step, model.test_step
+    data = np.ones((8, 4)), np.zeros(8)
+    change = Calls(
+        lambda: l2keras.apply_regularizers(
+            model, {"hidden/kernel": l2keras.L2(1.0)}
+        )
+    )
+    logs = model.fit(
+        *data,
+        epochs=2,
+        validation_data=data,
+        verbose=0,
+        callbacks=[change, *([l2keras.RegularizationLogger()] * logger)],
+    ).history
+    assert logs["loss"] == [16, 20]
+    assert logs["val_loss"] == [16, 20]
+    assert model.fit(*data, verbose=0).history["loss"] == [20]
+    l2keras.strip_regularizers(model)
+    assert model.fit(*data, verbose=0).history["loss"] == [16]
+    assert model.evaluate(*data, verbose=0) == 16

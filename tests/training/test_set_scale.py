@@ -187,3 +187,31 @@ def test_a_shared_regularizer_cannot_have_two_scales():
         assert shared.scale == 1.0
     l2keras.set_scale(model, {".*": 0.5})
     assert shared.scale == 0.5
+
+
+@pytest.mark.parametrize("other", ["itself", "in a sum"])
+@pytest.mark.parametrize("logged", [False, True])
+def test_models_that_share_a_regularizer_share_its_scale(other, logged):
+    def made(regularizer):
+        dense = keras.layers.Dense(
+            1,
+            name="hidden",
+            kernel_initializer="ones",
+            kernel_regularizer=regularizer,
+        )
+        model = keras.Sequential([keras.Input((4,)), dense])
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        return model
+
+    shared = l2keras.L2(1.0)
+    model = made(shared)
+    also = made(shared if other == "itself" else shared + l2keras.L2(0.0))
+    x, y = np.ones((8, 4), "float32"), np.zeros((8, 1), "float32")
+    callbacks = [l2keras.RegularizationLogger()] if logged else []
+    for scale in (1.0, 0.5, 3.0):
+        if scale != 1.0:
+            l2keras.set_scale(model, {"hidden/kernel": scale})
+        for each in (model, also):  # The data loss is 16.
+            logs = fit(each, x, y, callbacks=callbacks)
+            assert logs["loss"][0] == 16 + 4 * scale
+            assert each.evaluate(x, y, verbose=0) == 16 + 4 * scale

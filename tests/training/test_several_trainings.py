@@ -2,6 +2,7 @@
 
 import copy
 
+import keras
 import numpy as np
 import pytest
 from helpers import (
@@ -23,6 +24,7 @@ from logged_trainings import (
     constant_model,
     fit,
     scheduled_model,
+    warned,
 )
 
 import l2keras
@@ -177,3 +179,21 @@ def test_a_logger_can_be_copied(used):
     logs = fit(constant_model(), X, Y, [again])
     assert "regularization_loss/hidden/kernel" in logs
     assert_splits(logs)
+
+
+def test_another_model_with_the_schedule_is_asked_meanwhile():
+    shared = l2keras.L2(rising_schedule())
+    model, other = (
+        compiled(documented_model(shared, shared)) for _ in range(2)
+    )
+
+    class Asks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            other.evaluate(X, Y, verbose=0)  # At step 0.
+
+    start = model.get_weights()
+    callbacks = [Asks(), l2keras.RegularizationLogger()]
+    _, messages = warned(fit, model, X, Y, callbacks)
+    truth = simulate(start, X, Y, first=rising, second=rising)
+    assert_weights(model, truth.weights)
+    assert messages == []
