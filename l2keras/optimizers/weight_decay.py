@@ -296,7 +296,9 @@ class DecoupledWeightDecay(OptimizerWrapper):
         learning_rate: Tensor,
     ) -> None:
         """Makes the update, and decays the weights."""
-        groups = self._groups(variables, learning_rate)
+        # Of a variable, Keras 3.16 on PyTorch makes products in float32.
+        rate = ops.convert_to_tensor(learning_rate)
+        groups = self._groups(variables, rate)
         if not self.cautious:
             # First, as in `AdamW`: some optimizers look at the weights.
             for group, factor in groups:
