@@ -7,6 +7,7 @@ from l2keras.models.compaction.compact import compact
 from l2keras.models.compaction.report import CompactionReport
 from l2keras.models.scales import set_scale
 from l2keras.models.sparsity import sparsity
+from l2keras.models.sparsity_plot import plot_sparsity
 from l2keras.models.steps import set_step
 from l2keras.models.strip import strip_regularizers
 from l2keras.optimizers.conversions import (
@@ -60,6 +61,7 @@ __all__ = [
     "l2_from_weight_decay",
     "penalties",
     "plot_loss_split",
+    "plot_sparsity",
     "plot_strength_path",
     "reference",
     "set_scale",

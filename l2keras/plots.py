@@ -8,10 +8,18 @@ from l2keras import _validation
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_DATA, _REGULARIZATION, _VALIDATION = "#4477AA", "#EE6677", "#222222"
+BLUE, RED, BLACK = "#4477AA", "#EE6677", "#222222"
 
 
-def _figure_class() -> Any:
+def new_axes(**size: Any) -> Any:
+    """Returns axes in a figure of their own.
+
+    Args:
+        **size: `figsize`, in inches.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
     # Not pyplot: it would keep the figures, and may want a display.
     try:
         from matplotlib.figure import Figure
@@ -20,7 +28,7 @@ def _figure_class() -> Any:
             "Figures need matplotlib. Install it with "
             '`pip install "l2keras[plots]"`.'
         ) from error
-    return Figure
+    return Figure(layout="constrained", **size).subplots()
 
 
 def plot_loss_split(
@@ -62,7 +70,6 @@ def plot_loss_split(
     >>> ax.get_xlabel()
     'epoch'
     """
-    figure_class = _figure_class()
     logs: Mapping[str, Any] = getattr(history, "history", history)
     if not {"data_loss", "regularization_loss"} <= set(logs):
         raise ValueError(
@@ -80,7 +87,7 @@ def plot_loss_split(
     validation = logs.get("val_data_loss", ())
     validated = _validated(epochs, len(validation), validation_freq)
     if ax is None:
-        ax = figure_class(layout="constrained").subplots()
+        ax = new_axes()
     edges: list[float] = [*epochs]
     parts = [logs["data_loss"], logs["regularization_loss"]]
     if len(epochs) == 1:  # An area without a width would not be seen.
@@ -91,14 +98,14 @@ def plot_loss_split(
         edges,
         *parts,
         labels=["data loss", "regularization loss"],
-        colors=[_DATA, _REGULARIZATION],
+        colors=[BLUE, RED],
         alpha=0.8,
     )
     if validated:
         ax.plot(
             validated,
             validation,
-            color=_VALIDATION,
+            color=BLACK,
             linestyle="--",
             # Between the points nothing was measured.
             marker="o" if len(validated) < max(2, len(epochs)) else None,
@@ -163,9 +170,8 @@ def plot_learning_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    figure_class = _figure_class()
     if ax is None:
-        ax = figure_class(layout="constrained").subplots()
+        ax = new_axes()
     for key, strengths in result.learning_path.items():
         epochs = range(1, len(strengths) + 1)
         (line,) = ax.plot(epochs, strengths, label=key)
@@ -177,7 +183,7 @@ def plot_learning_path(result: Any, ax: "Axes | None" = None) -> "Axes":
             linestyle="--",
             linewidth=1,
         )
-    ax.plot([], [], color=_VALIDATION, linestyle="--", label="learned")
+    ax.plot([], [], color=BLACK, linestyle="--", label="learned")
     ax.set_yscale("log")
     ax.locator_params(axis="x", integer=True)
     ax.set(xlabel="epoch", ylabel="strength")
@@ -209,26 +215,23 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     >>> l2keras.plot_strength_path(result).get_xlabel()
     'strength'
     """
-    figure_class = _figure_class()
     if ax is None:
-        ax = figure_class(layout="constrained").subplots()
+        ax = new_axes()
     strengths, (loss, error) = result.strengths, result.path()
     ax.fill_between(
         strengths,
         loss - error,
         loss + error,
-        color=_DATA,
+        color=BLUE,
         alpha=0.25,
         linewidth=0,
         label="± one standard error",
     )
-    ax.plot(strengths, loss, color=_DATA, marker=".", label="mean over folds")
-    ax.axvline(
-        result.best_strength, color=_VALIDATION, linestyle="--", label="best"
-    )
+    ax.plot(strengths, loss, color=BLUE, marker=".", label="mean over folds")
+    ax.axvline(result.best_strength, color=BLACK, linestyle="--", label="best")
     ax.axvline(
         result.one_standard_error_strength,
-        color=_REGULARIZATION,
+        color=RED,
         linestyle=":",
         label="strongest within one standard error",
     )

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,11 @@ def test_demonstration_trains_saves_and_reloads(demonstrated):
     model = keras.saving.load_model(folder / "model.keras")
     assert [layer.units for layer in model.layers] == [64, 3]
     assert model.input_shape == (None, 13)
+
+    assert re.search(r"\n hidden +64 +\d+\n", printed)
+    change = re.search(r"two models differ by (\S+) at most", printed)[1]
+    assert float(change) < 1e-5
+    assert (folder / "units.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

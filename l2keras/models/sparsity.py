@@ -33,7 +33,8 @@ def sparsity(
     regularizer: the share of the weights that are zero; how many groups are
     off, all zero; and the shape that `compact` would leave. Groups are those of
     the weight's `GroupLasso`, if it has one, and else its units or filters:
-    the indices of its last axis. Below are totals, and what `compact` would
+    the indices of its last axis, or of the last two where a convolution has
+    filters for each channel. Below are totals, and what `compact` would
     leave alone, and why.
 
     Zeros alone make no model of Keras smaller or faster. Groups that are off
@@ -105,9 +106,7 @@ def _table(
         left=["Weight", "Shape"], right=["Zeros", "Off", "Compacted"]
     )
     zeros = weights = 0
-    for weight in survey.weights:
-        if not _is_shown(weight):
-            continue
+    for weight in shown_weights(survey):
         array = keras.ops.convert_to_numpy(weight.variable)
         zero = np.abs(array) <= threshold
         zeros += int(zero.sum())
@@ -125,25 +124,36 @@ def _table(
     return table, zeros, weights
 
 
-def _is_shown(weight: Weight) -> bool:
-    return (
-        kinds.is_kernel(weight)
+def shown_weights(survey: Survey) -> list[Weight]:
+    """Returns the weights whose zeros are of interest."""
+    return [
+        weight
+        for weight in survey.weights
+        if kinds.is_kernel(weight)
         or kinds.is_embedding(weight)
         or weight.variable.regularizer is not None
-    )
+    ]
 
 
-def _groups_off(weight: Weight, zero: Any) -> tuple[int, int]:
-    """Returns how many groups of a weight are zero, and how many there are."""
-    axes = [-1]
+def axes_inside_groups(weight: Weight) -> tuple[int, ...]:
+    """Returns the axes of a weight along which its groups extend.
+
+    Groups are those of its `GroupLasso`, or else its units or filters.
+    """
+    axes = [-2, -1] if kinds.is_depthwise_kernel(weight) else [-1]
     for term in terms_of(weight.variable.regularizer):
         if isinstance(term.regularizer, GroupLasso):
             axis = term.regularizer.axis
             axes = axis if isinstance(axis, list) else [axis]
             break
-    kept = {axis % max(zero.ndim, 1) for axis in axes}
-    rest = tuple(axis for axis in range(zero.ndim) if axis not in kept)
-    off = zero.all(axis=rest)
+    number = len(weight.variable.shape)
+    kept = {axis % max(number, 1) for axis in axes}
+    return tuple(axis for axis in range(number) if axis not in kept)
+
+
+def _groups_off(weight: Weight, zero: Any) -> tuple[int, int]:
+    """Returns how many groups of a weight are zero, and how many there are."""
+    off = zero.all(axis=axes_inside_groups(weight))
     return int(off.sum()), math.prod(off.shape)
 
 

@@ -72,6 +72,18 @@ def is_kernel(weight: Weight) -> bool:
     )
 
 
+def is_depthwise_kernel(weight: Weight) -> bool:
+    """Tells whether it has filters for each channel: its last two axes."""
+    name = weight.variable.name
+    return name == "depthwise_kernel" or (
+        name == "kernel"
+        and isinstance(
+            weight.layer,
+            keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D,
+        )
+    )
+
+
 def _is_broadcast(weight: Weight) -> bool:
     """Tells whether it is a vector in a shape to be broadcast over a batch.
 

@@ -1,0 +1,90 @@
+"""A figure of a model's groups: how large they are, and which are off."""
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from l2keras import _validation, plots
+from l2keras.models.sparsity import axes_inside_groups, shown_weights
+from l2keras.weights.survey import Survey
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_sparsity(
+    model: keras.Model, threshold: float = 0.0, ax: "Axes | None" = None
+) -> "Axes":
+    """Draws how large the groups of a model's weights are, one line a weight.
+
+    Each mark is a group: one unit, one filter, or what else the weight's
+    `GroupLasso` says, as in `l2keras.sparsity`. It is where the root mean
+    square of the group's weights is, on a logarithmic axis. Groups that are
+    zero have no place on it; how many are off is written at the line.
+
+    A gap tells a `threshold` for `sparsity` and `compact`, if one is wanted:
+    groups to the left of it are nearly zero. Where there is none, each
+    threshold takes away something that the model uses.
+
+    Args:
+        model: A built Keras model.
+        threshold: Finite number >= 0. Groups whose weights are all of at most
+            this size are off, and drawn in red. Defaults to `0.0`.
+        ax: Matplotlib axes to draw on. Defaults to new ones.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        TypeError: If `model` is not a Keras model, or `threshold` no number.
+        ValueError: If it is not built, or `threshold` is negative or not
+            finite.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> model = keras.Sequential([
+    ...     keras.Input((4,)), keras.layers.Dense(8, name="hidden")
+    ... ])
+    >>> kernel, bias = model.layers[0].get_weights()
+    >>> kernel[:, :5] = 0.0
+    >>> model.layers[0].set_weights([kernel, bias])
+    >>> ax = l2keras.plot_sparsity(model)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['hidden/kernel: 5 of 8 off']
+    """
+    weights = shown_weights(Survey.of(model))
+    threshold = _validation.check_number(threshold, "threshold")
+    if ax is None:
+        ax = plots.new_axes(figsize=(6.4, max(2.4, 0.9 + 0.25 * len(weights))))
+    labels = []
+    for line, weight in enumerate(weights):
+        values = keras.ops.convert_to_numpy(weight.variable).astype("float64")
+        inside = axes_inside_groups(weight)
+        off = np.all(np.abs(values) <= threshold, axis=inside).ravel()
+        squares = np.sum(np.square(values), axis=inside).ravel()
+        sizes = np.sqrt(squares * off.size / max(values.size, 1))
+        labels.append(f"{weight.path}: {off.sum():,} of {off.size:,} off")
+        for shown, color in ((~off, plots.BLUE), (off, plots.RED)):
+            shown = shown & (sizes > 0)
+            ax.plot(
+                sizes[shown],
+                np.full(shown.sum(), line),
+                color=color,
+                marker="|",
+                markersize=9,
+                linestyle="",
+            )
+    ax.set_xscale("log")
+    # Whole decades, as one label or none would not be enough.
+    low, high = ax.get_xlim()
+    ax.set_xlim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
+    ax.xaxis.set_minor_formatter("")
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set(
+        xlabel="root mean square of a group's weights",
+        ylim=(len(labels) - 0.5, -0.5),
+    )
+    return ax
