@@ -13,13 +13,18 @@ SESSION = "_l2keras_session"
 
 def forget_compiled(
     changed: Iterable[keras.layers.Layer | keras.Variable],
+    among: list[keras.Model] | None = None,
 ) -> None:
     """Drops functions compiled before these layers and weights changed.
 
     Those of all models in memory that have one of them: models may be inside
     one another, or share layers. Within `fit`, they are made again.
+
+    Args:
+        changed: The layers and weights.
+        among: All models in memory, if they were looked for already.
     """
-    for each in memory.models_with(changed):
+    for each in memory.models_with(changed, among):
         training = each.train_function is not None
         drop_functions(each)
         session = vars(each).get(SESSION)

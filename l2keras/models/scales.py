@@ -80,36 +80,27 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
                 each.set_scale(state)
         scales[pattern] = state
     if carry_states(survey):
-        forget_compiled(each.weight.variable for each in named)
-        _tell_other_models(survey, chosen)
+        models = memory.all_models()
+        changed: list[Any] = [each.weight.variable for each in named]
+        for model in models:
+            if model is not survey.layer:
+                changed += _layers_with(chosen, Survey(model))
+        forget_compiled(changed, models)
     return scales
 
 
-def _tell_other_models(
-    survey: Survey, chosen: dict[str, list[Regularizer]]
-) -> None:
-    """Has models carry the scales that have some of the regularizers too."""
+def _layers_with(
+    chosen: dict[str, list[Regularizer]], survey: Survey
+) -> list[keras.layers.Layer]:
+    """Returns the layers of another model that have a new scale to carry."""
     regularizers = {id(each) for some in chosen.values() for each in some}
-    for model in memory.models_in_memory():
-        if model is survey.layer:
-            continue
-        other = Survey(model)
-        layers = [
-            placed.layer
-            for placed in placed_regularizers(other)
-            if regularizers.intersection(
-                id(each)
-                for each in [
-                    placed.regularizer,
-                    *(
-                        term.regularizer
-                        for term in terms_of(placed.regularizer)
-                    ),
-                ]
-            )
-        ]
-        if layers and carry_states(other):
-            forget_compiled(layers)
+    layers = []
+    for placed in placed_regularizers(survey):
+        parts = [each.regularizer for each in terms_of(placed.regularizer)]
+        parts.append(placed.regularizer)
+        if not regularizers.isdisjoint(map(id, parts)):
+            layers.append(placed.layer)
+    return layers if layers and carry_states(survey) else []
 
 
 def _check_one_scale_each(
