@@ -231,7 +231,10 @@ class Regularizer(keras.regularizers.Regularizer):
 
         The state is the `step` of a scheduled regularizer, with the optimizer's
         iterations `since` which it holds if it was set by hand, and a `scale`
-        other than 1, so that a reloaded model evaluates to the same loss.
+        other than 1, so that a reloaded model evaluates to the same loss. Of a
+        regularizer that two models share, the step is where that model was
+        which asked for the penalty last; with the optimizer, each is saved with
+        its own.
         """
         config = {}
         for name in _arguments(type(self)):

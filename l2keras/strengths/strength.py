@@ -189,7 +189,17 @@ class Strength:
         """Returns what it is at a step, before it is scaled."""
         if not self.is_scheduled:
             return float(self.value)
-        return backends.to_float32(self.value(step))
+        try:
+            return backends.to_float32(self.value(step))
+        except Exception as error:
+            if backends.is_symbolic(step):
+                error.add_note(
+                    f"The schedule {self.value!r} was being compiled. It must "
+                    "return a tensor that is computed of the step by "
+                    "`keras.ops`, without Python's `if`, `float` or NumPy: "
+                    "`ops.where(step < 1000, 0.0, 0.1)`."
+                )
+            raise
 
     def _reading(self, weights: Any) -> tuple[Tensor | float, Reading | None]:
         """Returns what it is now; and what was read for it, if anything."""

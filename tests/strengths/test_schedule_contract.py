@@ -8,7 +8,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from helpers import number
+from helpers import BACKEND, number
 from keras import ops
 
 import l2keras
@@ -373,3 +373,32 @@ def test_half_precision_as_keras_default_changes_nothing(make, truth, floatx):
 )
 def test_repr_is_the_call_that_makes_it(schedule, expected):
     assert repr(schedule) == expected
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests")
+def by_if(step):
+    return 0.1 if step > 3 else 0.0
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests")
+def by_float(step):
+    return 0.1 * math.exp(-float(step))
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch does not compile it")
+@pytest.mark.parametrize("schedule", [by_if, by_float])
+def test_a_schedule_that_cannot_be_compiled_is_told_how(schedule):
+    dense = keras.layers.Dense(1, kernel_regularizer=l2keras.L2(schedule))
+    model = keras.Sequential([keras.Input((4,)), dense])
+    data = np.ones((8, 4), "float32"), np.ones(8, "float32")
+    model.compile("sgd", "mse")
+    with pytest.raises(Exception, match=r"(?i)bool|float") as caught:
+        model.fit(*data, verbose=0)
+    assert caught.value.__notes__[:1] == [  # JAX has another.
+        f"The schedule {schedule!r} was being compiled. It must return a "
+        "tensor that is computed of the step by `keras.ops`, without Python's "
+        "`if`, `float` or NumPy: `ops.where(step < 1000, 0.0, 0.1)`."
+    ]
+    if BACKEND == "tensorflow":  # Keras traces JAX steps all the same.
+        model.compile("sgd", "mse", run_eagerly=True)
+        model.fit(*data, verbose=0)
