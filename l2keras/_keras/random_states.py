@@ -54,10 +54,10 @@ class _OwnRandom(random.Random):
         # That of `Random` seeds.
         self.setstate(random.getstate())
 
-    def seed(self, *arguments: Any) -> None:
-        super().seed(*arguments)
+    def seed(self, *arguments: Any, **options: Any) -> None:
+        super().seed(*arguments, **options)
         # Functions that were imported by name draw from that one.
-        _SHARED["seed"](*arguments)
+        _SHARED["seed"](*arguments, **options)
 
 
 # The functions of the module `random` that draw from what all threads share.

@@ -196,8 +196,9 @@ def test_what_is_imported_by_name_is_seeded_too():
     random.seed(7)
     expected = random.random()
     with random_states_kept():
-        random.seed(7)
+        random.seed(a=7, version=2)
         assert by_name() == expected
+        assert random.random() == expected
 
 
 def test_functions_of_a_person_stay(monkeypatch):
