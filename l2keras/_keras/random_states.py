@@ -26,7 +26,8 @@ def random_states_kept() -> Iterator[None]:
 
     Of Python's, what is drawn inside does not depend on what other threads draw
     meanwhile: Keras takes from it the seeds of a model's layers, and a worker
-    of dask draws from it at any time.
+    of dask draws from it at any time. Where several threads do this at once,
+    the others' generators end where the last has found them.
     """
     of_python = random.getstate()
     of_numpy = np.random.get_state()  # noqa: NPY002 (What Keras seeds.)
@@ -56,8 +57,9 @@ class _OwnRandom(random.Random):
 
     def seed(self, *arguments: Any, **options: Any) -> None:
         super().seed(*arguments, **options)
-        # Functions that were imported by name draw from that one.
-        _SHARED["seed"](*arguments, **options)
+        # Functions that were imported by name draw from the shared one, and
+        # threads that are begun inside: not the same numbers once more.
+        _SHARED["seed"](str(self.getstate()))
 
 
 # The functions of the module `random` that draw from what all threads share.
@@ -68,21 +70,32 @@ _SHARED: dict[str, Callable[..., Any]] = {
         getattr(getattr(random, name), "__self__", None), random.Random
     )
 }
+_put: dict[str, Callable[..., Any]] = {}  # In their places.
 _own: dict[int, list[random.Random]] = {}  # By thread, the last is in use.
 _OWN_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
 def _python_random_of_this_thread() -> Iterator[None]:
-    """Has the functions of `random` draw from a generator of this thread."""
-    own = _OwnRandom()
+    """Has the functions of `random` draw from a generator of this thread.
+
+    But where a person has put others in their places.
+    """
     thread = threading.get_ident()
     with _OWN_LOCK:
-        if not _own:
+        is_possible = all(
+            getattr(random, name) in (shared, _put.get(name))
+            for name, shared in _SHARED.items()
+        )
+        if is_possible:
+            _own.setdefault(thread, []).append(_OwnRandom())
             for name, shared in _SHARED.items():
-                if getattr(random, name) is shared:  # Not a person's own.
-                    setattr(random, name, _by_thread(shared))
-        _own.setdefault(thread, []).append(own)
+                if name not in _put:
+                    _put[name] = _by_thread(shared)
+                    setattr(random, name, _put[name])
+    if not is_possible:
+        yield
+        return
     try:
         yield
     finally:
@@ -91,10 +104,10 @@ def _python_random_of_this_thread() -> Iterator[None]:
             if not _own[thread]:
                 del _own[thread]
             if not _own:
-                for name, shared in _SHARED.items():
-                    function = getattr(random, name)
-                    if getattr(function, "__wrapped__", None) is shared:
-                        setattr(random, name, shared)
+                for name, function in _put.items():
+                    if getattr(random, name) is function:
+                        setattr(random, name, _SHARED[name])
+                _put.clear()
 
 
 def _by_thread(shared: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """What Keras compiled for a model, when it no longer holds."""
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 
@@ -43,11 +43,20 @@ def drop_functions(model: keras.Model) -> None:
     # Of the same function JAX would find what it compiled before.
     for name in ("train_step", "test_step"):
         step = vars(model).get(name)
-        if isinstance(step, _Step):
-            setattr(model, name, _Step(step.func))
-        elif step is not None:
-            setattr(model, name, _Step(step))
+        if step is not None:
+            inner = step.step if isinstance(step, _Step) else step
+            setattr(model, name, _Step(inner))
 
 
-class _Step(functools.partial):
-    """A step that somebody put on a model, as a function of its own."""
+class _Step:
+    """A step that somebody put on a model, as a function of its own.
+
+    Args:
+        step: What was put there.
+    """
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        self.step = step
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.step(*arguments, **options)

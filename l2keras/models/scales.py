@@ -10,7 +10,7 @@ from l2keras._keras import backends, memory
 from l2keras.models.compiled import forget_compiled
 from l2keras.models.terms import carry_states, placed_regularizers
 from l2keras.regularizers.base import Regularizer, terms_of
-from l2keras.strengths.strength import Scale
+from l2keras.strengths.strength import Scale, take_holders
 from l2keras.weights.rules import Named, Rules
 from l2keras.weights.survey import Survey
 
@@ -86,6 +86,10 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
             if model is not survey.layer:
                 changed += _layers_with(chosen, Survey(model))
         forget_compiled(changed, models)
+    for state in scales.values():
+        for model in take_holders(state):
+            carry_states(Survey(model))
+            forget_compiled([model])
     return scales
 
 

@@ -41,8 +41,8 @@ def sparsity(
     do, once `compact` has taken them away.
 
     Args:
-        model: A built Keras model. Of those that are neither sequential nor
-            functional, it is not known what `compact` would save.
+        model: A built Keras model. Of those that `compact` refuses, it is not
+            known what it would save.
         threshold: Finite number >= 0. Weights of at most this size count as
             zero. Defaults to `0.0`.
         line_length: Width in characters. Defaults to that of the terminal, or
@@ -80,9 +80,16 @@ def sparsity(
     """
     survey = Survey.of(model)
     threshold = _validation.check_number(threshold, "threshold")
-    plan = None
-    if graphs.function_of(model) is not None:
-        plan = Plan(Graph(model, threshold))
+    plan, reason = None, ""
+    if graphs.function_of(model) is None:
+        reason = (
+            f"`{type(model).__name__}` is neither sequential nor functional"
+        )
+    else:
+        try:
+            plan = Plan(Graph(model, threshold))
+        except ValueError as error:  # As `compact` raises it.
+            reason = str(error)
     console = _tables.console(
         line_length or shutil.get_terminal_size((100, 24)).columns
     )
@@ -92,8 +99,11 @@ def sparsity(
         console.print(table)
         share = zeros / weights if weights else 0.0
         console.print(f"Zeros: {zeros:,} of {weights:,} weights ({share:.1%})")
-        for line in _savings(model, plan):
-            console.print(line)
+        if plan is None:
+            console.print(f"What `compact` would save is not known: {reason}")
+        else:
+            for line in _savings(plan):
+                console.print(line)
     (print_fn or print)(_tables.text(captured.get()))
 
 
@@ -168,12 +178,7 @@ def _shapes(plan: Plan | None) -> dict[int, tuple[int, ...]]:
     }
 
 
-def _savings(model: Any, plan: Plan | None) -> list[str]:
-    if plan is None:
-        return [
-            "What `compact` would save is not known: "
-            f"`{type(model).__name__}` is neither sequential nor functional"
-        ]
+def _savings(plan: Plan) -> list[str]:
     report = report_of(plan)
     lines = [f"Parameters: {saved(report.parameters)}"]
     if report.flops is not None:

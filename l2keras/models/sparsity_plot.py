@@ -24,8 +24,10 @@ def plot_sparsity(
     zero have no place on it; how many are off is written at the line.
 
     A gap tells a `threshold` for `sparsity` and `compact`, if one is wanted:
-    groups to the left of it are nearly zero. Where there is none, each
-    threshold takes away something that the model uses.
+    groups to the left of it are nearly zero. A threshold is for single weights,
+    the largest of which is more than the root mean square; red are the groups
+    that are off by the one that is given. Where there is no gap, each threshold
+    takes away something that the model uses.
 
     Args:
         model: A built Keras model.
@@ -59,7 +61,8 @@ def plot_sparsity(
     threshold = _validation.check_number(threshold, "threshold")
     if ax is None:
         ax = plots.new_axes(figsize=(6.4, max(2.4, 0.9 + 0.25 * len(weights))))
-    labels = []
+    labels: list[str] = []
+    positive: list[float] = []
     for line, weight in enumerate(weights):
         values = keras.ops.convert_to_numpy(weight.variable).astype("float64")
         inside = axes_inside_groups(weight)
@@ -69,6 +72,7 @@ def plot_sparsity(
         labels.append(f"{weight.path}: {off.sum():,} of {off.size:,} off")
         for shown, color in ((~off, plots.BLUE), (off, plots.RED)):
             shown = shown & (sizes > 0)
+            positive.extend(sizes[shown])
             ax.plot(
                 sizes[shown],
                 np.full(shown.sum(), line),
@@ -78,13 +82,15 @@ def plot_sparsity(
                 linestyle="",
             )
     ax.set_xscale("log")
-    # Whole decades, as one label or none would not be enough.
-    low, high = ax.get_xlim()
-    ax.set_xlim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
+    if positive:  # Whole decades, as one label or none would not be enough.
+        ax.set_xlim(
+            10 ** np.floor(np.log10(0.99 * min(positive))),
+            10 ** np.ceil(np.log10(1.01 * max(positive))),
+        )
     ax.xaxis.set_minor_formatter("")
     ax.set_yticks(range(len(labels)), labels)
     ax.set(
         xlabel="root mean square of a group's weights",
-        ylim=(len(labels) - 0.5, -0.5),
+        ylim=(max(len(labels), 1) - 0.5, -0.5),
     )
     return ax

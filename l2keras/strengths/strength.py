@@ -14,6 +14,7 @@ is.
 import copy
 import inspect
 import warnings
+import weakref
 from typing import Any, Self
 
 import keras
@@ -21,6 +22,7 @@ from keras import ops
 
 from l2keras import _validation
 from l2keras._keras import backends, trainer_hooks
+from l2keras._keras.call_stack import running_model
 from l2keras._keras.carried_state import State
 from l2keras._types import Schedule, Tensor
 from l2keras.strengths import step as steps
@@ -35,6 +37,32 @@ class Scale(State):
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__(value, dtype="float32", name="scale")
+
+    def now(self) -> Tensor:
+        """Returns it, in compiled code too."""
+        value = ops.convert_to_tensor(self.state)
+        if (
+            keras.backend.backend() == "jax"
+            and not backends.is_symbolic(value)
+            and backends.is_tracing()
+        ):
+            running = running_model()
+            if running is not None:
+                _holders.setdefault(self, weakref.WeakSet()).add(running.model)
+        return value
+
+
+# The models whose compiled steps hold a scale as a number, on JAX: those that
+# were made with a regularizer which had the scale already. Not an attribute,
+# which would be copied with a model.
+_holders: weakref.WeakKeyDictionary[Scale, weakref.WeakSet[keras.Model]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def take_holders(scale: Scale) -> list[keras.Model]:
+    """Returns the models whose compiled steps hold a scale; each once."""
+    return list(_holders.pop(scale, ()))
 
 
 class Strength:
@@ -220,11 +248,7 @@ class Strength:
 
     def _times_scales(self, value: Tensor | float) -> Tensor | float:
         for scale in self.scales:
-            factor = (
-                ops.convert_to_tensor(scale.state)
-                if isinstance(scale, Scale)
-                else scale
-            )
+            factor = scale.now() if isinstance(scale, Scale) else scale
             value = multiplied(factor, value)
         return value
 

@@ -63,8 +63,13 @@ class Workers:
         engine, of_config = joblib.parallel.get_active_backend()
         name = type(engine).__name__
         is_local = name == "LokyBackend"
+        is_apart = not (
+            is_local
+            or name in _NOT_PROCESSES
+            or getattr(engine, "supports_sharedmem", False)
+        )
         asked = of_config if n_jobs is None else n_jobs
-        if asked is None and not (is_local or name in _NOT_PROCESSES):
+        if asked is None and is_apart:
             # Who names an engine means its workers, if it is ray's too, which
             # takes one unless it is told of more.
             asked = -1
@@ -127,7 +132,8 @@ def _check_engine(engine: Any, is_local: bool) -> None:
             "For several devices, start a worker of dask on each and search "
             'inside `joblib.parallel_config("dask")`.'
             if keras.backend.backend() == "torch"
-            else "The search takes all devices that the process has as it is."
+            else "Replicas that are trained together are dealt to all "
+            "devices of the process as it is."
         )
         raise ValueError(
             "Argument `n_jobs` must be 1 where Keras computes on "

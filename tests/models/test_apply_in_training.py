@@ -1,5 +1,7 @@
 """Regularizers put on models that train, and taken off them."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -270,8 +272,11 @@ def test_validation_goes_on_with_the_penalty(logger):
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX knows functions again")
+@pytest.mark.parametrize("is_partial", [False, True])
 @pytest.mark.parametrize("logger", [False, True])
-def test_steps_that_a_person_put_on_a_model_go_on_with_the_penalty(logger):
+def test_steps_that_a_person_put_on_a_model_go_on_with_the_penalty(
+    logger, is_partial
+):
     model = keras.Sequential(
         [
             keras.Input((4,)),
@@ -279,7 +284,14 @@ def test_steps_that_a_person_put_on_a_model_go_on_with_the_penalty(logger):
         ]
     )
     model.compile(keras.optimizers.SGD(0.0), "mse")
+    if is_partial:
+        step = functools.partial(keras.Model.train_step, model)
+        model.train_step = functools.partial(step)
     model.train_step, model.test_step = model.train_step, model.test_step
+    # Twice, before anything is compiled.
+    for strength in (3.0, 0.0):
+        regularizer = l2keras.L2(strength)
+        l2keras.apply_regularizers(model, {"hidden/kernel": regularizer})
     data = np.ones((8, 4)), np.zeros(8)
     change = Calls(
         lambda: l2keras.apply_regularizers(

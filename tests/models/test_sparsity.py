@@ -76,3 +76,14 @@ def test_it_prints_by_itself(capsys):
     l2keras.sparsity(model)
     assert capsys.readouterr().out.startswith("Sparsity of ")
     np.testing.assert_array_equal(model.layers[0].get_weights()[1], [0.0])
+
+
+def test_what_compact_refuses_is_told():
+    tied = layers.Dense(4, name="tied")
+    inputs = keras.Input((3, 4))
+    x = layers.TimeDistributed(tied, name="outer")(inputs)
+    model = keras.Model(inputs, tied(x))
+    assert (
+        "What `compact` would save is not known: Layer 'tied' must not be in "
+        "layer 'outer'"
+    ) in " ".join(printed(model))

@@ -74,6 +74,13 @@ def test_sizes_of_groups(threshold):
     np.testing.assert_allclose([low, high], [1e-6, 10.0])
 
 
+def test_a_model_without_kernels():
+    model = keras.Sequential([keras.Input((2,)), layers.BatchNormalization()])
+    ax = l2keras.plot_sparsity(model)
+    assert drawn(ax) == {}
+    ax.figure.canvas.draw()
+
+
 def test_a_model_that_is_all_zero_and_given_axes():
     model = keras.Sequential(
         [keras.Input((2,)), layers.Dense(1, kernel_initializer="zeros")]

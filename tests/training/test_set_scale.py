@@ -1,5 +1,7 @@
 """set_scale: what it multiplies, and what it refuses."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -189,20 +191,21 @@ def test_a_shared_regularizer_cannot_have_two_scales():
     assert shared.scale == 0.5
 
 
+def made(regularizer):
+    dense = keras.layers.Dense(
+        1,
+        name="hidden",
+        kernel_initializer="ones",
+        kernel_regularizer=regularizer,
+    )
+    model = keras.Sequential([keras.Input((4,)), dense])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
 @pytest.mark.parametrize("other", ["itself", "in a sum"])
 @pytest.mark.parametrize("logged", [False, True])
 def test_models_that_share_a_regularizer_share_its_scale(other, logged):
-    def made(regularizer):
-        dense = keras.layers.Dense(
-            1,
-            name="hidden",
-            kernel_initializer="ones",
-            kernel_regularizer=regularizer,
-        )
-        model = keras.Sequential([keras.Input((4,)), dense])
-        model.compile(keras.optimizers.SGD(0.0), "mse")
-        return model
-
     shared = l2keras.L2(1.0)
     model = made(shared)
     also = made(shared if other == "itself" else shared + l2keras.L2(0.0))
@@ -215,3 +218,18 @@ def test_models_that_share_a_regularizer_share_its_scale(other, logged):
             logs = fit(each, x, y, callbacks=callbacks)
             assert logs["loss"][0] == 16 + 4 * scale
             assert each.evaluate(x, y, verbose=0) == 16 + 4 * scale
+
+
+def test_a_model_that_is_made_later_shares_the_scale():
+    shared = l2keras.L2(1.0)
+    model = made(shared)
+    l2keras.set_scale(model, {"hidden/kernel": 1.0})
+    later = made(shared)
+    x, y = np.ones((8, 4), "float32"), np.zeros((8, 1), "float32")
+    for scale in (1.0, 0.5, 3.0):
+        l2keras.set_scale(model, {"hidden/kernel": scale})
+        for each in (model, later):  # The data loss is 16.
+            assert fit(each, x, y, epochs=1)["loss"] == [16 + 4 * scale]
+            assert each.evaluate(x, y, verbose=0) == 16 + 4 * scale
+    copied = copy.deepcopy(later)
+    assert copied.evaluate(x, y, verbose=0) == 28

@@ -1,6 +1,8 @@
 """The search leaves the user's random numbers alone."""
 
+import concurrent.futures
 import contextlib
+import functools
 import random
 import threading
 
@@ -191,19 +193,36 @@ def test_a_thread_draws_on_from_its_own_generator():
     assert drawn == expected
 
 
-def test_what_is_imported_by_name_is_seeded_too():
+def test_what_other_threads_and_names_draw_is_seeded_and_differs():
     by_name = random.random
+    found = []
+    for outside in (1, 2):
+        random.seed(outside)
+        with random_states_kept():
+            random.seed(a=7, version=2)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                drawn = [pool.submit(random.random).result(), by_name()]
+            found.append([random.random(), *drawn])
     random.seed(7)
-    expected = random.random()
-    with random_states_kept():
-        random.seed(a=7, version=2)
-        assert by_name() == expected
-        assert random.random() == expected
+    assert found[0] == found[1]
+    assert found[0][0] == random.random()
+    assert len(set(found[0])) == 3
 
 
-def test_functions_of_a_person_stay(monkeypatch):
-    monkeypatch.setattr(random, "randint", lambda low, high: 4)
-    mine = random.randint
-    with random_states_kept():
-        assert random.randint(1, 6) == 4
-    assert random.randint is mine
+@pytest.mark.parametrize("name", ["randint", "random", "seed"])
+def test_functions_of_a_person_stay(monkeypatch, name):
+    before = getattr(random, name)
+
+    @functools.wraps(before)
+    def mine(*arguments):
+        return before(*arguments)
+
+    monkeypatch.setattr(random, name, mine)
+    found = []
+    for outside in (1, 2):
+        random.seed(outside)
+        with random_states_kept():
+            random.seed(3)
+            found.append([random.random(), random.randint(1, 100)])
+        assert getattr(random, name) is mine
+    assert found[0] == found[1]

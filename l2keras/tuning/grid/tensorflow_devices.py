@@ -46,8 +46,8 @@ class DealtStack(Stack):
         replica: What is computed for each.
         data: All rows of the data, as a flat list of arrays.
         shape: The numbers of folds and of candidates.
-        of_devices: The names of the devices, more than one of which has
-            something to do.
+        of_devices: The names of the devices. Where there are too few replicas
+            for all, the last have nothing to do.
     """
 
     def __init__(
