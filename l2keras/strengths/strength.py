@@ -47,7 +47,7 @@ class Scale(State):
             and backends.is_tracing()
         ):
             running = running_model()
-            if running is not None:
+            if running is not None and running.step:  # It is not only built.
                 _holders.setdefault(self, weakref.WeakSet()).add(running.model)
         return value
 
