@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 BLUE, RED, BLACK = "#4477AA", "#EE6677", "#222222"
 
 
-def new_axes(**size: Any) -> Any:
+def new_axes(figsize: tuple[float, float] | None = None) -> Any:
     """Returns axes in a figure of their own.
 
     Args:
-        **size: `figsize`, in inches.
+        figsize: Its width and height in inches. Defaults to matplotlib's.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -28,7 +28,7 @@ def new_axes(**size: Any) -> Any:
             "Figures need matplotlib. Install it with "
             '`pip install "l2keras[plots]"`.'
         ) from error
-    return Figure(layout="constrained", **size).subplots()
+    return Figure(figsize, layout="constrained").subplots()
 
 
 def plot_loss_split(

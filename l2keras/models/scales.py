@@ -86,10 +86,13 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
             if model is not survey.layer:
                 changed += _layers_with(chosen, Survey(model))
         forget_compiled(changed, models)
-    for state in scales.values():
-        for model in take_holders(state):
-            carry_states(Survey(model))
-            forget_compiled([model])
+    holders = [
+        each for scale in scales.values() for each in take_holders(scale)
+    ]
+    for model in holders:
+        carry_states(Survey(model))
+    if holders:
+        forget_compiled(holders)
     return scales
 
 

@@ -271,7 +271,9 @@ def test_validation_goes_on_with_the_penalty(logger):
     assert not steps & (set(vars(model)) - attributes)
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="JAX knows functions again")
+@pytest.mark.skipif(
+    BACKEND != "jax", reason="JAX looks up by the function what it compiled"
+)
 @pytest.mark.parametrize("is_partial", [False, True])
 @pytest.mark.parametrize("logger", [False, True])
 def test_steps_that_a_person_put_on_a_model_go_on_with_the_penalty(

@@ -74,6 +74,19 @@ def test_sizes_of_groups(threshold):
     np.testing.assert_allclose([low, high], [1e-6, 10.0])
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.DepthwiseConv1D(2, depth_multiplier=2),
+        layers.SeparableConv1D(5, 2, depth_multiplier=2),
+    ],
+)
+def test_filters_for_each_channel_are_groups(layer):
+    model = keras.Sequential([keras.Input((4, 3)), layer])
+    first, *_ = drawn(l2keras.plot_sparsity(model))
+    assert first.endswith("kernel: 0 of 6 off")
+
+
 def test_a_model_without_kernels():
     model = keras.Sequential([keras.Input((2,)), layers.BatchNormalization()])
     ax = l2keras.plot_sparsity(model)

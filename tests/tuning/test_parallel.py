@@ -334,6 +334,14 @@ def test_engines_that_cannot_train_are_refused(engine, what):
         tune(net())
 
 
+def test_threads_of_an_engine_that_is_not_joblibs_are_not_asked_for():
+    class Threads(joblib.parallel.ThreadingBackend):
+        """Another name than joblib's."""
+
+    with joblib.parallel_config(Threads()):
+        assert workers.Workers.asked_for(None) is None
+
+
 def test_joblib_is_needed_by_several_only(monkeypatch):
     monkeypatch.setitem(sys.modules, "joblib", None)
     with pytest.raises(ImportError, match="pip install joblib"):
