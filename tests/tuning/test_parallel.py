@@ -34,6 +34,8 @@ from l2keras.tuning.learning_curves import LearningCurves
 pytestmark = [
     *EXPECTED_WARNINGS,
     pytest.mark.filterwarnings("ignore:The replicas are trained one after"),
+    # joblib begins a worker anew whose memory has grown, as by compiling.
+    pytest.mark.filterwarnings("ignore:A worker stopped while some jobs"),
 ]
 
 THREE = [0.01, 0.1, 0.3]
