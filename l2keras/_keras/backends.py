@@ -330,11 +330,26 @@ def device_name() -> str:
         if device.platform != "cpu":
             return f"{device.platform.upper()} ({device.device_kind})"
     elif backend == "torch":
-        import torch
+        device = torch_device()
+        if device.type == "cuda":
+            import torch
 
-        if torch.cuda.is_available():
-            return f"GPU ({torch.cuda.get_device_name()})"
+            return f"GPU ({torch.cuda.get_device_name(device)})"
+        return device.type.upper()
     return "CPU"
+
+
+def on_device(device: Any) -> contextlib.AbstractContextManager:
+    """Has one of several devices compute, on TensorFlow or PyTorch."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.device(device.name)
+    import torch
+
+    # Not `keras.device`: of an operation that its GPU lacks, Keras takes care
+    # where the device is called "cuda", but not where it is "cuda:1".
+    return torch.get_device_module(device).device(device)
 
 
 def chosen_device() -> str | None:
@@ -343,6 +358,33 @@ def chosen_device() -> str | None:
 
     # "" or `None` where nothing was said.
     return tf.__internal__.eager_context.get_device_name() or None
+
+
+def torch_device() -> Any:
+    """Returns the device that Keras computes on, on PyTorch."""
+    return keras.ops.convert_to_tensor(0.0).device
+
+
+def torch_devices() -> list[Any]:
+    """Returns PyTorch's devices, if it is open which of them computes."""
+    import torch
+
+    device = torch_device()
+    if device.type == "cpu":
+        return []
+    module = torch.get_device_module(device)
+    number = module.device_count()
+    if number < 2:
+        return []
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return []  # Each process has its own.
+    with module.device(number - 1):
+        follows = torch_device().index == number - 1
+    # The first one, unless somebody has said otherwise.
+    if not follows or device.index != 0:
+        return []
+    return [torch.device(device.type, index) for index in range(number)]
 
 
 def random_state() -> list[np.ndarray]:
@@ -355,8 +397,9 @@ def random_state() -> list[np.ndarray]:
     import torch
 
     states = [torch.get_rng_state()]
-    if torch.cuda.is_available():
-        states.append(torch.cuda.get_rng_state())
+    device = torch_device()
+    if device.type != "cpu":
+        states.append(torch.get_device_module(device).get_rng_state())
     return [state.numpy() for state in states]
 
 
@@ -367,7 +410,8 @@ def set_random_state(states: list[np.ndarray]) -> None:
 
         torch.set_rng_state(torch.as_tensor(states[0]))
         for state in states[1:]:
-            torch.cuda.set_rng_state(torch.as_tensor(state))
+            module = torch.get_device_module(torch_device())
+            module.set_rng_state(torch.as_tensor(state))
 
 
 def free_memory() -> int:
@@ -381,13 +425,12 @@ def free_memory() -> int:
             return int(
                 statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
             )
-    elif backend == "torch":
+    elif backend == "torch" and torch_device().type == "cuda":
         import torch
 
-        if torch.cuda.is_available():
-            return int(torch.cuda.mem_get_info()[0])
-    elif backend == "tensorflow" and device_name() != "CPU":
-        return 4 * 2**30  # TensorFlow does not tell.
+        return int(torch.cuda.mem_get_info()[0])
+    elif device_name() != "CPU":
+        return 4 * 2**30  # Which others do not tell.
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Not on Linux.

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from l2keras._keras import backends
+
 # What Keras keeps the seed under, and the generator that is made of it.
 _GENERATOR = "global_seed_generator"
 _OF_KERAS = ("global_random_seed", _GENERATOR)
@@ -163,9 +165,20 @@ def _set_tensorflow_states(seed: Any, state: Any) -> None:
         context._rng.setstate(state)
 
 
-def _torch_states_kept() -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def _torch_states_kept() -> Iterator[None]:
     if keras.backend.backend() != "torch":
-        return contextlib.nullcontext()  # Keras seeds it on its backend only.
+        yield  # Keras seeds it on its backend only.
+        return
     import torch
 
-    return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+    before = backends.random_state()
+    device = backends.torch_device()
+    numbered: Any = []
+    if device.type not in ("cpu", "mps"):  # There, the one is in `before`.
+        numbered = range(torch.get_device_module(device).device_count())
+    try:
+        with torch.random.fork_rng(numbered, device_type=device.type):
+            yield
+    finally:
+        backends.set_random_state(before)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
-import numpy as np
 from keras import ops
 
 from l2keras import _validation
@@ -398,7 +397,8 @@ def strengths_of(regularizer: Any) -> dict[str, Strength]:
 
 def _widen(weights: Tensor) -> Tensor:
     """Returns the weights in a type that a sum does not overflow or coarsen."""
-    if isinstance(weights, np.ndarray) or not hasattr(weights, "dtype"):
+    if not isinstance(weights, keras.Variable):
+        # An array; or a tensor of PyTorch, on another device.
         weights = ops.convert_to_tensor(weights)
     if keras.backend.standardize_dtype(weights.dtype) in (
         "float32",

@@ -11,6 +11,8 @@ from l2keras.models.decay import strengths_in_use
 from l2keras.strengths.tuned import Cell, NoValueError, TunedStrength
 from l2keras.tuning.chunks import Chunk
 from l2keras.tuning.fingerprint import digests_of_model, digests_of_start
+from l2keras.tuning.grid.dealt_stack import DealtStack
+from l2keras.tuning.grid.devices import deal, devices
 from l2keras.tuning.grid.jax_stack import JaxStack
 from l2keras.tuning.grid.replica import InitialState, Replica
 from l2keras.tuning.grid.stack import (
@@ -20,8 +22,9 @@ from l2keras.tuning.grid.stack import (
     Stack,
     batches,
 )
-from l2keras.tuning.grid.tensorflow_devices import dealt_stack
+from l2keras.tuning.grid.tensorflow_devices import DealtTensorflowStack
 from l2keras.tuning.grid.tensorflow_stack import TensorflowStack
+from l2keras.tuning.grid.torch_devices import DealtTorchStack
 from l2keras.tuning.grid.torch_stack import TorchStack
 from l2keras.tuning.object_walk import Digest
 from l2keras.tuning.settings import BuildModel, Settings
@@ -32,9 +35,10 @@ _STACKS: dict[str, type[LearningStack]] = {
     "tensorflow": TensorflowStack,
     "torch": TorchStack,
 }
-_STACKS_ON_DEVICES: dict[str, Callable[..., Stack]] = {
-    **_STACKS,
-    "tensorflow": dealt_stack,
+# JAX's own stack can lie on several devices.
+_DEALT_STACKS: dict[str, type[DealtStack]] = {
+    "tensorflow": DealtTensorflowStack,
+    "torch": DealtTorchStack,
 }
 
 
@@ -144,8 +148,13 @@ def _check_uses(model: keras.Model, cells: Sequence[Cell]) -> None:
 
 def new_stack(prototype: Prototype, data: Any, shape: tuple[int, int]) -> Stack:
     """Returns a stack of so many folds and candidates, on all devices."""
-    stack = _STACKS_ON_DEVICES[keras.backend.backend()]
-    return stack(prototype.replica, _arrays(data), shape)
+    backend = keras.backend.backend()
+    arguments = prototype.replica, _arrays(data), shape
+    if backend in _DEALT_STACKS:
+        of_devices = devices()
+        if of_devices and deal(shape, len(of_devices)) != (1, 1):
+            return _DEALT_STACKS[backend](*arguments, of_devices)
+    return _STACKS[backend](*arguments)
 
 
 def new_learning_stack(

@@ -128,17 +128,11 @@ def _check_engine(engine: Any, is_local: bool) -> None:
     elif name == "MultiprocessingBackend":
         what = "are forks of this process, in which a backend of Keras hangs"
     elif is_local and backends.device_name() != "CPU":
-        cure = (
-            "For several devices, start a worker of dask on each and search "
-            'inside `joblib.parallel_config("dask")`.'
-            if keras.backend.backend() == "torch"
-            else "Replicas that are trained together are dealt to all "
-            "devices of the process as it is."
-        )
         raise ValueError(
             "Argument `n_jobs` must be 1 where Keras computes on "
             f"{backends.device_name()}, as this process holds its memory. "
-            f"{cure}"
+            "Replicas that are trained together are dealt to all devices of "
+            "the process as it is."
         )
     else:
         return

@@ -212,8 +212,10 @@ def plain_loop(model, penalty, steps=8):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     for step in range(steps):
         first = 16 * step % len(X)
-        xb = torch.tensor(X[first : first + 16])
-        yb = torch.tensor(Y[first : first + 16])
+        xb, yb = (
+            keras.ops.convert_to_tensor(each[first : first + 16])
+            for each in (X, Y)
+        )
         optimizer.zero_grad()
         probabilities = model(xb, training=True)
         loss = -(yb * torch.log(probabilities)).sum(1).mean()

@@ -213,7 +213,8 @@ def slopes(function, variable):
     value = function()
     if not value.requires_grad:
         return 0.0
-    return torch.autograd.grad(value, variable.value)[0].numpy()
+    gradient = torch.autograd.grad(value, variable.value)[0]
+    return keras.ops.convert_to_numpy(gradient)
 
 
 @pytest.mark.skipif(

@@ -77,7 +77,7 @@ def torch_loop(model, before):
     for step, (x, y) in enumerate(batches()):
         before(step)
         model.zero_grad()
-        loss = torch.square(model(x) - torch.as_tensor(y)).mean()
+        loss = torch.square(model(x) - ops.convert_to_tensor(y)).mean()
         (loss + sum(model.losses)).backward()
         weights = model.trainable_variables
         with torch.no_grad():

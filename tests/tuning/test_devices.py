@@ -1,16 +1,25 @@
 """The replicas of a stack are dealt to all devices that there are."""
 
+import shutil
+import sys
+
 import pytest
-from helpers import BACKEND, devices, outputs
+from helpers import BACKEND, ROOT, outputs
+from helpers import devices as host_devices
 from searches import start_program
 
-from l2keras.tuning.grid.devices import deal
+from l2keras.tuning.grid.devices import deal, devices
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="has a process for each")
-def test_many_devices_find_what_one_finds(tmp_path):
+def test_many_devices_find_what_one_finds(tmp_path, monkeypatch):
+    environment = {"XLA_FLAGS": host_devices(8)}
+    if BACKEND == "torch":  # The host is one device there, and no more.
+        if not (shutil.which("c++") and shutil.which("ninja")):
+            pytest.skip("A mock device takes a C++ compiler and ninja.")
+        monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "mock_device"))
+        environment["KERAS_TORCH_DEVICE"] = "mock"
     process = start_program(
-        f"search_on_devices_{BACKEND}", tmp_path, XLA_FLAGS=devices(8)
+        f"search_on_devices_{BACKEND}", tmp_path, **environment
     )
     outputs([process])
 
@@ -29,3 +38,9 @@ def test_no_device_has_more_to_do_than_must_be(shape, number):
         for j in range(1, candidates + 1)
         if folds % i == 0 and i * j <= number
     )
+
+
+def test_a_worker_of_dask_cuda_has_its_own_device(monkeypatch):
+    assert BACKEND == "torch" or devices()
+    monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    assert devices() == []

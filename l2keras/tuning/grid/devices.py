@@ -1,5 +1,6 @@
 """The devices that a stack is dealt to, and how many replicas each has."""
 
+import sys
 from typing import Any
 
 import keras
@@ -11,11 +12,13 @@ def devices() -> list[Any]:
     """Returns the devices that a stack may be dealt to.
 
     None, where the user has said which one computes, or how arrays are
-    distributed; and none on PyTorch, where each is given a process of its own.
+    distributed.
     """
     backend = keras.backend.backend()
     if keras.distribution.distribution() is not None:
         return []
+    if "dask_cuda" in sys.modules:
+        return []  # It shows all to each worker, and the worker's own first.
     if backend == "jax":
         import jax
 
@@ -31,7 +34,7 @@ def devices() -> list[Any]:
             tf.config.list_logical_devices("GPU")
             or tf.config.list_logical_devices("CPU")
         )  # fmt: skip
-    return []
+    return backends.torch_devices()
 
 
 def deal(shape: tuple[int, int], number: int) -> tuple[int, int]:

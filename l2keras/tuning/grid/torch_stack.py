@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,6 +18,18 @@ from l2keras.tuning.grid.torch_threads import (
     MeasuredThreads,
     number_of_threads_kept,
 )
+
+
+class Sums(NamedTuple):
+    """What the batches of a pass have come to so far.
+
+    Attributes:
+        metrics: Values of the metrics' variables.
+        data_loss: Summed over the rows, of shape (folds, candidates).
+    """
+
+    metrics: Arrays
+    data_loss: Tensor
 
 
 class TorchStack(VariableStack):
@@ -61,6 +73,9 @@ class TorchStack(VariableStack):
         backends.set_random_state(state[:number])
         super().restore(state[number:])
 
+    def has_axes(self) -> list[bool]:
+        return [False] * len(backends.random_state()) + super().has_axes()
+
     def _train_epoch(self, rows: Rows) -> Means:
         return self._pass(rows, training=True)
 
@@ -73,28 +88,50 @@ class TorchStack(VariableStack):
         if not self.is_mapped:
             # Keras's and PyTorch's loaders draw a number each for every pass.
             torch.empty(2, dtype=torch.int64).random_()
-        device = self._strengths.device
-        full, rest = (torch.as_tensor(each, device=device) for each in rows)
-        every_batch = [*full.unbind(1), *([rest] if rest.shape[1] else [])]
-        metrics, total = self._initial_metrics, torch.zeros((), device=device)
+        sums = self.no_sums()
         with (
             self._values_in_variables(),
             number_of_threads_kept(),
             torch.no_grad(),
         ):
-            for chosen in every_batch:
+            for chosen in self.batches(rows):
                 began = time.perf_counter()
                 torch.set_num_threads(self._threads.number)
-                data_loss, metrics = self._one_batch(metrics, chosen, training)
-                total = total + data_loss * chosen.shape[1]
+                sums = self.after_batch(sums, chosen, training)
                 if (
                     training
                     and self._is_repeating
-                    and chosen.shape[1] == full.shape[2]
+                    and chosen.shape[1] == rows.full.shape[2]
                 ):
                     self._threads.note(time.perf_counter() - began)
-            number = rows.full[0].size + rows.rest[0].size
-            return self._to_means(total / number, self._results(metrics))
+            return self.means(sums, rows)
+
+    def batches(self, rows: Rows) -> list[Tensor]:
+        """Returns the rows of each batch, of shape (folds, batch size)."""
+        import torch
+
+        device = self._strengths.device
+        full, rest = (torch.as_tensor(each, device=device) for each in rows)
+        return [*full.unbind(1), *([rest] if rest.shape[1] else [])]
+
+    def no_sums(self) -> Sums:
+        """Returns what there is before the first batch of a pass."""
+        import torch
+
+        zero = torch.zeros((), device=self._strengths.device)
+        return Sums(self._initial_metrics, zero)
+
+    def after_batch(self, sums: Sums, chosen: Tensor, training: bool) -> Sums:
+        """Goes over one batch."""
+        data_loss, metrics = self._one_batch(sums.metrics, chosen, training)
+        return Sums(metrics, sums.data_loss + data_loss * chosen.shape[1])
+
+    def means(self, sums: Sums, rows: Rows) -> Means:
+        """Returns what a pass over these rows comes to."""
+        number = rows.full[0].size + rows.rest[0].size
+        return self._to_means(
+            sums.data_loss / number, self._results(sums.metrics)
+        )
 
     def _results(self, metrics: Arrays) -> dict[str, Tensor]:
         """Returns the values of the compiled metrics."""

@@ -1,0 +1,29 @@
+"""A search on three devices, and on one."""
+
+import keras
+import mock_device
+import searches
+import torch
+from search_on_devices import compare
+
+from l2keras.tuning.grid import torch_devices
+from l2keras.tuning.grid.devices import devices
+
+used = []
+start = torch_devices.DealtTorchStack.start
+
+
+def noted(self, *arguments):
+    start(self, *arguments)
+    stacks = [part.stack for part in self._parts]
+    on = [{v.value.device for v in stack._variables} for stack in stacks]
+    assert all(len(each) == 1 for each in on)
+    used.append(len(set.union(*on)))
+
+
+torch_devices.DealtTorchStack.start = noted
+compare(3, used, lambda: torch.mock.device(1), searches.net())
+with keras.device("mock:0"):
+    assert devices() == []  # It was said which.
+print(mock_device.operations())
+assert min(mock_device.operations()) > 1000
