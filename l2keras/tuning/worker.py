@@ -94,6 +94,7 @@ class Job(NamedTuple):
         sender: The process that it is from.
         threads_from: The environment variable that says how many threads there
             may be, where the process was made for such jobs.
+        device: What has to compute, or `None` for what does in the process.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Job(NamedTuple):
     keras_settings: KerasSettings
     sender: Process
     threads_from: str | None
+    device: str | None
 
 
 class Warned(NamedTuple):
@@ -158,7 +160,13 @@ def answer(job: Job, task: Task) -> Answer:
             _check_process(job)
             if job.threads_from is not None:
                 backends.limit_threads(_number_in(job.threads_from))
-            with random_states_kept(), job.keras_settings.in_use():
+            with (
+                contextlib.nullcontext()
+                if job.device is None
+                else keras.device(job.device),
+                random_states_kept(),
+                job.keras_settings.in_use(),
+            ):
                 engine = InTurn(_trainer_of(job), job.settings.epochs)
                 for trained in engine.run([task]):
                     epochs.append((trained.train, trained.validation))

@@ -105,9 +105,10 @@ class Workers:
             data: The same.
             settings: The same.
         """
+        backend = keras.backend.backend()
         job = worker.Job(
             name=uuid.uuid4().hex,
-            backend=keras.backend.backend(),
+            backend=backend,
             build_model=build_model,
             data=data,
             settings=settings,
@@ -116,6 +117,9 @@ class Workers:
             keras_settings=worker.KerasSettings.now(),
             sender=worker.Process.this(),
             threads_from=_THREADS if self._is_local else None,
+            # It is the processor: see `_check_engine`. On PyTorch it may be so
+            # because of a `keras.device`, of which a process knows nothing.
+            device="cpu" if self._is_local and backend == "torch" else None,
         )
         return ParallelEngine(job, self.number, self._answers_one_by_one)
 

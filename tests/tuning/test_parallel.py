@@ -28,11 +28,16 @@ from searches import (
 )
 
 import l2keras
+from l2keras._keras import backends
 from l2keras.tuning import backup_file, worker, workers
 from l2keras.tuning.learning_curves import LearningCurves
 
 pytestmark = [
     *EXPECTED_WARNINGS,
+    pytest.mark.skipif(
+        backends.device_name() != "CPU",
+        reason="Processes of one machine would share its GPU.",
+    ),
     pytest.mark.filterwarnings("ignore:The replicas are trained one after"),
     # joblib begins a worker anew whose memory has grown, as by compiling.
     pytest.mark.filterwarnings("ignore:A worker stopped while some jobs"),

@@ -2,10 +2,12 @@
 
 import keras
 import mock_device
+import pytest
 import searches
 import torch
 from search_on_devices import compare
 
+from l2keras._keras import backends
 from l2keras.tuning.grid import torch_devices
 from l2keras.tuning.grid.devices import devices
 
@@ -27,3 +29,17 @@ with keras.device("mock:0"):
     assert devices() == []  # It was said which.
 print(mock_device.operations())
 assert min(mock_device.operations()) > 1000
+
+
+def build_model(strength):
+    assert backends.torch_device().type == "cpu"
+    return searches.net()(strength)
+
+
+# Processes have no device for each of them; on the processor they can compute.
+with pytest.raises(ValueError, match=r"`n_jobs` must be 1 .* on MOCK"):
+    searches.tune(searches.net(), n_jobs=2)
+with keras.device("cpu"):
+    alone = searches.tune(build_model)
+    by_two = searches.tune(build_model, n_jobs=2)
+    searches.assert_same(by_two, alone, rtol=1e-5, atol=1e-6)
