@@ -29,9 +29,9 @@ if keras.backend.backend() == "torch":
     # made a training step take eight times as long.
     torch.set_num_threads(1)
 
-# Programs that tests run in processes of their own, and which doctest would
-# import, and so run.
-collect_ignore_glob = ["*/programs/*"]
+# What tests run in processes of their own, and which doctest would import, and
+# so run.
+collect_ignore_glob = ["*/programs/*", "*/mock_device/*"]
 
 
 def pytest_collection_finish():
