@@ -320,9 +320,16 @@ def test_a_step_of_the_search_is_recorded(
         return model
 
     x = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
-    result = l2keras.tune_strength(
-        build_model, x, x[:, :1], [0.1, 0.2], folds=2, epochs=2, batch_size=5
-    )
+    with keras.device("cpu"):  # Several devices have a stack each.
+        result = l2keras.tune_strength(
+            build_model,
+            x,
+            x[:, :1],
+            [0.1, 0.2],
+            folds=2,
+            epochs=2,
+            batch_size=5,
+        )
     assert result.one_by_one is None
     # The step, what the metrics come to, and the validation; or before all
     # that the step with the optimizer, in vain.

@@ -17,6 +17,13 @@ from l2keras.tuning.grid.torch_threads import MeasuredThreads
 pytestmark = pytest.mark.filterwarnings("ignore:The best strength")
 
 
+@pytest.fixture(autouse=True)
+def on_the_processor():
+    """Has the threads' device compute, and no other."""
+    with keras.device("cpu"):
+        yield
+
+
 def simulate(threads, seconds_of_step, steps):
     """Returns the number of threads of each step, and the sum of seconds."""
     numbers, total = [], 0.0
