@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import keras
 
-from l2keras._keras import backends, layer_tree
+from l2keras._keras import backends
 from l2keras.tuning.grid import stackable
 from l2keras.tuning.grid.devices import devices
+from l2keras.tuning.grid.size import numbers_of
 from l2keras.tuning.settings import Settings
 
 
@@ -28,23 +29,11 @@ def replicas_at_once(model: keras.Model, settings: Settings) -> int:
     on_cpu = backends.device_name() == "CPU"
     if on_cpu and not stackable.is_cheap_to_map(model):
         return 1
-    # Weights, their gradients and the optimizer's two slots; and what each
-    # layer makes of a batch, forward and back.
-    numbers = 5 * model.count_params()
-    for _, layer in layer_tree.layers_by_path(model):
-        for tensor in keras.tree.flatten(getattr(layer, "output", ())):
-            numbers += 4 * settings.batch_size * _size(tensor.shape[1:])
     memory = backends.free_memory()
     if not on_cpu:  # Each device has a memory of its own.
         memory *= max(1, len(devices()))
-    return max(1, memory // 4 // (4 * max(1, numbers)))
-
-
-def _size(shape: tuple[int | None, ...]) -> int:
-    size = 1
-    for each in shape:
-        size *= each or 1
-    return size
+    bytes_of_one = 4 * numbers_of(model, settings.batch_size)
+    return max(1, memory // 4 // bytes_of_one)
 
 
 def chunks_of(settings: Settings, at_once: int) -> list[Chunk]:

@@ -1,5 +1,6 @@
 """Trains replicas as one stack."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -146,14 +147,19 @@ def _check_uses(model: keras.Model, cells: Sequence[Cell]) -> None:
         )
 
 
-def new_stack(prototype: Prototype, data: Any, shape: tuple[int, int]) -> Stack:
+def new_stack(
+    prototype: Prototype, data: Any, shape: tuple[int, int], batch_size: int
+) -> Stack:
     """Returns a stack of so many folds and candidates, on all devices."""
     backend = keras.backend.backend()
     arguments = prototype.replica, _arrays(data), shape
     if backend in _DEALT_STACKS:
-        of_devices = devices()
+        dealt = _DEALT_STACKS[backend]
+        number = math.prod(shape)
+        most = dealt.most_devices(prototype.model, number, batch_size)
+        of_devices = devices()[:most]
         if of_devices and deal(shape, len(of_devices)) != (1, 1):
-            return _DEALT_STACKS[backend](*arguments, of_devices)
+            return dealt(*arguments, of_devices)
     return _STACKS[backend](*arguments)
 
 
@@ -191,7 +197,9 @@ class StackTrainer(Trainer):
         strengths = self._settings.candidates[chunk.candidates]
         is_new = shape not in self._stacks
         if is_new:
-            self._stacks[shape] = new_stack(self._prototype, self._data, shape)
+            self._stacks[shape] = new_stack(
+                self._prototype, self._data, shape, self._settings.batch_size
+            )
         self._stack = self._stacks[shape]
         if is_new:
             rows = self._rows(chunk, epoch=0)

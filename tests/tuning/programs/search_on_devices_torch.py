@@ -11,6 +11,7 @@ from l2keras._keras import backends
 from l2keras.tuning.grid import torch_devices
 from l2keras.tuning.grid.devices import devices
 
+torch_devices.NUMBERS_FOR_A_WEIGHT = 1  # A small search is dealt, too.
 used = []
 start = torch_devices.DealtTorchStack.start
 
