@@ -29,14 +29,14 @@ if keras.backend.backend() == "torch":
     # made a training step take eight times as long.
     torch.set_num_threads(1)
     if os.environ.get("KERAS_TORCH_DEVICE", "").startswith("mock"):
-        from l2keras.tuning.grid import torch_devices
+        from l2keras.tuning.grid import devices
 
         # However small a search is, all devices take part.
-        torch_devices.NUMBERS_FOR_A_WEIGHT = 1
+        devices.NUMBERS_FOR_A_WEIGHT = 1
 
 # What tests run in processes of their own, and which doctest would import, and
 # so run.
-collect_ignore_glob = ["*/programs/*", "*/mock_device/*"]
+collect_ignore_glob = ["*/programs/*", "mock_device/*"]
 
 
 def pytest_collection_finish():

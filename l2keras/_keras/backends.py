@@ -349,7 +349,7 @@ def on_device(device: Any) -> contextlib.AbstractContextManager:
 
     # Not `keras.device`: of an operation that its GPU lacks, Keras takes care
     # where the device is called "cuda", but not where it is "cuda:1".
-    return torch.get_device_module(device).device(device)
+    return getattr(torch, device.type).device(device)
 
 
 def chosen_device() -> str | None:
@@ -368,23 +368,45 @@ def torch_device() -> Any:
 def torch_devices() -> list[Any]:
     """Returns PyTorch's devices, if it is open which of them computes."""
     import torch
+    from torch import distributed
 
     device = torch_device()
-    if device.type == "cpu":
+    module: Any = getattr(torch, device.type, None)
+    if device.type == "cpu" or not hasattr(module, "device_count"):
         return []
-    module = torch.get_device_module(device)
-    number = module.device_count()
-    if number < 2:
-        return []
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
+    if distributed.is_available() and (
+        distributed.is_initialized() or distributed.is_torchelastic_launched()
+    ):
         return []  # Each process has its own.
-    with module.device(number - 1):
-        follows = torch_device().index == number - 1
-    # The first one, unless somebody has said otherwise.
-    if not follows or device.index != 0:
+    # The first one computes, unless somebody has said otherwise.
+    if device.index != 0 or _asked_of_torch().index is not None:
         return []
+    number = module.device_count()
     return [torch.device(device.type, index) for index in range(number)]
+
+
+def _asked_of_torch() -> Any:
+    """Returns the device that Keras asks PyTorch for, maybe without an index.
+
+    What it is asked for is made on the host, as the device may be in use.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    asked = []
+
+    class Calls(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = dict(kwargs or {})
+            if "device" in kwargs:
+                asked.append(torch.device(kwargs.pop("device")))
+            return function(*args, **kwargs)
+
+    with Calls():
+        keras.ops.convert_to_tensor(0.0)
+    return asked[0] if asked else torch_device()
 
 
 def random_state() -> list[np.ndarray]:
@@ -397,9 +419,9 @@ def random_state() -> list[np.ndarray]:
     import torch
 
     states = [torch.get_rng_state()]
-    device = torch_device()
-    if device.type != "cpu":
-        states.append(torch.get_device_module(device).get_rng_state())
+    module, device = _torch_generator()
+    if module is not None:
+        states.append(module.get_rng_state(*device))
     return [state.numpy() for state in states]
 
 
@@ -410,17 +432,32 @@ def set_random_state(states: list[np.ndarray]) -> None:
 
         torch.set_rng_state(torch.as_tensor(states[0]))
         for state in states[1:]:
-            module = torch.get_device_module(torch_device())
-            module.set_rng_state(torch.as_tensor(state))
+            module, device = _torch_generator()
+            module.set_rng_state(torch.as_tensor(state), *device)
 
 
-def free_memory() -> int:
-    """Returns how many bytes there are left where Keras computes."""
+def _torch_generator() -> tuple[Any, list[Any]]:
+    """Returns whose generator it is, if not the host's, and of which device."""
+    import torch
+
+    device = torch_device()
+    module = getattr(torch, device.type, None)
+    if device.type == "cpu" or not hasattr(module, "get_rng_state"):
+        return None, []
+    return module, [] if device.type == "mps" else [device]  # Of which is one.
+
+
+def free_memory(device: Any = None) -> int:
+    """Returns how many bytes there are left where Keras computes.
+
+    Args:
+        device: One of several devices, by default the one that computes.
+    """
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
 
-        statistics = jax.devices()[0].memory_stats() or {}
+        statistics = (device or jax.devices()[0]).memory_stats() or {}
         if "bytes_limit" in statistics:
             return int(
                 statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
@@ -428,13 +465,18 @@ def free_memory() -> int:
     elif backend == "torch" and torch_device().type == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info()[0])
-    elif device_name() != "CPU":
-        return 4 * 2**30  # Which others do not tell.
+        return int(torch.cuda.mem_get_info(device or torch_device())[0])
+    elif not shares_memory():
+        return 4 * 2**30  # TensorFlow does not tell.
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Not on Linux.
         return 4 * 2**30
+
+
+def shares_memory() -> bool:
+    """Tells whether Keras computes in the host's memory."""
+    return device_name() in ("CPU", "MPS")
 
 
 @functools.cache

@@ -11,8 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras._keras import backends
-
 # What Keras keeps the seed under, and the generator that is made of it.
 _GENERATOR = "global_seed_generator"
 _OF_KERAS = ("global_random_seed", _GENERATOR)
@@ -172,13 +170,17 @@ def _torch_states_kept() -> Iterator[None]:
         return
     import torch
 
-    before = backends.random_state()
-    device = backends.torch_device()
-    numbered: Any = []
-    if device.type not in ("cpu", "mps"):  # There, the one is in `before`.
-        numbered = range(torch.get_device_module(device).device_count())
-    try:
-        with torch.random.fork_rng(numbered, device_type=device.type):
-            yield
-    finally:
-        backends.set_random_state(before)
+    # Whatever computes, to seed PyTorch seeds all that there is.
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng([]))
+        for name in "cuda", "xpu":
+            module = getattr(torch, name, None)
+            if module is not None and module.is_available():
+                numbers = range(module.device_count())
+                stack.enter_context(
+                    torch.random.fork_rng(numbers, device_type=name)
+                )
+        if torch.backends.mps.is_available():
+            state = torch.mps.get_rng_state()
+            stack.callback(torch.mps.set_rng_state, state)
+        yield

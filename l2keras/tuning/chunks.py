@@ -1,12 +1,12 @@
 """Which replicas are trained together: as many as memory has room for."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
 from l2keras._keras import backends
 from l2keras.tuning.grid import stackable
-from l2keras.tuning.grid.devices import devices
+from l2keras.tuning.grid.devices import devices, devices_for
 from l2keras.tuning.grid.size import numbers_of
 from l2keras.tuning.settings import Settings
 
@@ -26,14 +26,22 @@ def replicas_at_once(model: keras.Model, settings: Settings) -> int:
     """Returns how many replicas memory has room for, and speed asks for."""
     if settings.at_once is not None:
         return settings.at_once
-    on_cpu = backends.device_name() == "CPU"
-    if on_cpu and not stackable.is_cheap_to_map(model):
+    in_host_memory = backends.shares_memory()
+    if in_host_memory and not stackable.is_cheap_to_map(model):
         return 1
-    memory = backends.free_memory()
-    if not on_cpu:  # Each device has a memory of its own.
-        memory *= max(1, len(devices()))
     bytes_of_one = 4 * numbers_of(model, settings.batch_size)
-    return max(1, memory // 4 // bytes_of_one)
+
+    def room(device: Any = None) -> int:
+        return max(1, backends.free_memory(device) // 4 // bytes_of_one)
+
+    number = len(devices())
+    if in_host_memory or number < 2:
+        return room()
+    # Each device has a memory of its own, if so many make all take part.
+    several = devices_for(model, number * room(), settings.batch_size)
+    if len(several) < number:
+        return room()
+    return number * min(map(room, several))
 
 
 def chunks_of(settings: Settings, at_once: int) -> list[Chunk]:

@@ -13,7 +13,7 @@ from l2keras.strengths.tuned import Cell, NoValueError, TunedStrength
 from l2keras.tuning.chunks import Chunk
 from l2keras.tuning.fingerprint import digests_of_model, digests_of_start
 from l2keras.tuning.grid.dealt_stack import DealtStack
-from l2keras.tuning.grid.devices import deal, devices
+from l2keras.tuning.grid.devices import deal, devices_for
 from l2keras.tuning.grid.jax_stack import JaxStack
 from l2keras.tuning.grid.replica import InitialState, Replica
 from l2keras.tuning.grid.stack import (
@@ -154,12 +154,9 @@ def new_stack(
     backend = keras.backend.backend()
     arguments = prototype.replica, _arrays(data), shape
     if backend in _DEALT_STACKS:
-        dealt = _DEALT_STACKS[backend]
-        number = math.prod(shape)
-        most = dealt.most_devices(prototype.model, number, batch_size)
-        of_devices = devices()[:most]
+        of_devices = devices_for(prototype.model, math.prod(shape), batch_size)
         if of_devices and deal(shape, len(of_devices)) != (1, 1):
-            return dealt(*arguments, of_devices)
+            return _DEALT_STACKS[backend](*arguments, of_devices)
     return _STACKS[backend](*arguments)
 
 

@@ -105,10 +105,9 @@ class Workers:
             data: The same.
             settings: The same.
         """
-        backend = keras.backend.backend()
         job = worker.Job(
             name=uuid.uuid4().hex,
-            backend=backend,
+            backend=keras.backend.backend(),
             build_model=build_model,
             data=data,
             settings=settings,
@@ -117,11 +116,17 @@ class Workers:
             keras_settings=worker.KerasSettings.now(),
             sender=worker.Process.this(),
             threads_from=_THREADS if self._is_local else None,
-            # It is the processor: see `_check_engine`. On PyTorch it may be so
-            # because of a `keras.device`, of which a process knows nothing.
-            device="cpu" if self._is_local and backend == "torch" else None,
+            device="cpu" if self._is_local and _is_on_torch_cpu() else None,
         )
         return ParallelEngine(job, self.number, self._answers_one_by_one)
+
+
+def _is_on_torch_cpu() -> bool:
+    """Tells whether it is so, maybe by a `keras.device` that none knows of."""
+    return (
+        keras.backend.backend() == "torch"
+        and backends.torch_device().type == "cpu"
+    )
 
 
 def _check_engine(engine: Any, is_local: bool) -> None:
@@ -131,7 +136,7 @@ def _check_engine(engine: Any, is_local: bool) -> None:
         what = "are threads, and Keras's random numbers belong to a process"
     elif name == "MultiprocessingBackend":
         what = "are forks of this process, in which a backend of Keras hangs"
-    elif is_local and backends.device_name() != "CPU":
+    elif is_local and not backends.shares_memory():
         raise ValueError(
             "Argument `n_jobs` must be 1 where Keras computes on "
             f"{backends.device_name()}, as this process holds its memory. "

@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+import types
+from typing import NamedTuple
 
 import keras
 import pytest
@@ -10,8 +12,11 @@ from helpers import BACKEND, ROOT, outputs
 from helpers import devices as host_devices
 from searches import start_program
 
-from l2keras.tuning.grid import torch_devices
-from l2keras.tuning.grid.devices import deal, devices
+from l2keras._keras import backends
+from l2keras.tuning import chunks
+from l2keras.tuning.grid import devices as grid_devices
+from l2keras.tuning.grid.devices import deal, devices, devices_for
+from l2keras.tuning.grid.size import numbers_of
 
 
 def test_many_devices_find_what_one_finds(tmp_path, monkeypatch):
@@ -43,19 +48,63 @@ def test_no_device_has_more_to_do_than_must_be(shape, number):
     )
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="Others wait for no Python.")
 def test_on_pytorch_a_device_must_have_enough_to_do(monkeypatch):
-    monkeypatch.setattr(torch_devices, "NUMBERS_FOR_A_WEIGHT", 2**24)
-    most = torch_devices.DealtTorchStack.most_devices
-    documented = searches.net()(0.1)
-    assert most(documented, replicas=160, batch_size=32) == 0
+    monkeypatch.setattr(grid_devices, "NUMBERS_FOR_A_WEIGHT", 2**24)
+    monkeypatch.setattr(backends, "torch_devices", lambda: list(range(100)))
+    small = searches.net()(0.1)
+    assert devices_for(small, replicas=160, batch_size=32) == []
     large = keras.Sequential(
         [keras.Input((1_000,)), keras.layers.Dense(10_000, use_bias=False)]
     )
     # Of 10 million weights, held five times, 10 replicas are 30 x 2^24 numbers.
-    assert most(large, replicas=10, batch_size=1) == 29
+    several = devices_for(large, replicas=10, batch_size=1)
+    assert several == list(range(29))
 
 
 def test_a_worker_of_dask_cuda_has_its_own_device(monkeypatch):
-    assert BACKEND == "torch" or devices()
-    monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    def get_worker():
+        if not is_worker:
+            raise ValueError("No worker found")
+
+    distributed = types.SimpleNamespace(get_worker=get_worker)
+    monkeypatch.setitem(sys.modules, "dask_cuda", types.ModuleType("dask_cuda"))
+    monkeypatch.setitem(sys.modules, "distributed", distributed)
+    monkeypatch.setattr(backends, "torch_devices", lambda: ["some"])
+    is_worker = False
+    assert devices()
+    is_worker = True
     assert devices() == []
+
+
+class Device(NamedTuple):
+    """One of several GPUs, for what asks about their memory."""
+
+    free: int
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_each_device_has_memory_of_its_own(monkeypatch, number):
+    several = [Device(free) for free in (8_000_000, 6_000_000, 7_000_000)]
+    several = several[:number]
+
+    def free_memory(device=None):
+        return 8_000_000 if device is None else device.free
+
+    monkeypatch.setattr(backends, "shares_memory", lambda: False)
+    monkeypatch.setattr(backends, "free_memory", free_memory)
+    monkeypatch.setattr(chunks, "devices", lambda: several)
+    settings = types.SimpleNamespace(at_once=None, batch_size=32)
+    model = searches.net()(0.1)
+
+    def at_once(most):
+        monkeypatch.setattr(chunks, "devices_for", lambda *_: several[:most])
+        return chunks.replicas_at_once(model, settings)
+
+    # A quarter of it, and four bytes for a number.
+    one = 8_000_000 // 16 // numbers_of(model, batch_size=32)
+    assert one > 10
+    least = 6_000_000 // 16 // numbers_of(model, batch_size=32)
+    assert at_once(number) == (3 * least if number == 3 else one)
+    # Nor is there more room where not all would take part.
+    assert at_once(number - 1 if number else 0) == one

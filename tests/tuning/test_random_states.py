@@ -23,6 +23,7 @@ from searches import (
     tune,
 )
 
+from l2keras._keras import backends
 from l2keras._keras.random_states import random_states_kept
 
 pytestmark = EXPECTED_WARNINGS
@@ -226,3 +227,35 @@ def test_functions_of_a_person_stay(monkeypatch, name):
             found.append([random.random(), random.randint(1, 100)])
         assert getattr(random, name) is mine
     assert found[0] == found[1]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="The generators of PyTorch")
+def test_generators_of_gpus_are_kept_whatever_computes(monkeypatch):
+    import torch
+
+    states = {0: torch.tensor([1]), 1: torch.tensor([2])}
+
+    def index_of(device):
+        return device.index if isinstance(device, torch.device) else device
+
+    def set_state(state, device):
+        states[index_of(device)] = state
+
+    for name, function in {
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "get_rng_state": lambda device: states[index_of(device)],
+        "set_rng_state": set_state,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, function)
+    with random_states_kept():
+        states.update({0: torch.tensor([3]), 1: torch.tensor([4])})
+    assert [states[index].item() for index in (0, 1)] == [1, 2]
+    # Keras's layers draw from the generator of the device that computes.
+    device = torch.device("cuda", 1)
+    monkeypatch.setattr(backends, "torch_device", lambda: device)
+    _, state = before = backends.random_state()
+    assert state.item() == 2
+    states[1] = torch.tensor([5])
+    backends.set_random_state(before)
+    assert [states[index].item() for index in (0, 1)] == [1, 2]

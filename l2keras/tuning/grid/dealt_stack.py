@@ -8,7 +8,6 @@ import abc
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import keras
 import numpy as np
 
 from l2keras._keras import backends
@@ -42,13 +41,6 @@ class DealtStack(Stack):
     """
 
     _class_of_parts: ClassVar[type[VariableStack]]
-
-    @classmethod
-    def most_devices(
-        cls, model: keras.Model, replicas: int, batch_size: int
-    ) -> int:
-        """Returns how many devices can be of use."""
-        return replicas
 
     def __init__(
         self,

@@ -6,6 +6,14 @@ from typing import Any
 import keras
 
 from l2keras._keras import backends
+from l2keras.tuning.grid.size import numbers_of
+
+# On PyTorch one thread tells all devices what to compute. For each weight that
+# takes it a quarter of a millisecond a step, and a GPU whose memory gives a
+# terabyte a second has meanwhile gone three times through as many numbers. A
+# device that has fewer waits for Python, and several of them take longer than
+# one.
+NUMBERS_FOR_A_WEIGHT = 2**24
 
 
 def devices() -> list[Any]:
@@ -17,8 +25,8 @@ def devices() -> list[Any]:
     backend = keras.backend.backend()
     if keras.distribution.distribution() is not None:
         return []
-    if "dask_cuda" in sys.modules:
-        return []  # It shows all to each worker, and the worker's own first.
+    if _is_worker_of_dask_cuda():
+        return []  # It sees all, its own first.
     if backend == "jax":
         import jax
 
@@ -35,6 +43,30 @@ def devices() -> list[Any]:
             or tf.config.list_logical_devices("CPU")
         )  # fmt: skip
     return backends.torch_devices()
+
+
+def devices_for(
+    model: keras.Model, replicas: int, batch_size: int
+) -> list[Any]:
+    """Returns the devices that have enough to do of so many replicas."""
+    if keras.backend.backend() != "torch":
+        return devices()
+    numbers = replicas * numbers_of(model, batch_size)
+    weights = max(1, len(model.trainable_variables))
+    most = numbers // (NUMBERS_FOR_A_WEIGHT * weights)
+    return devices()[:most] if most > 1 else []
+
+
+def _is_worker_of_dask_cuda() -> bool:
+    if "dask_cuda" not in sys.modules:
+        return False
+    import distributed
+
+    try:
+        distributed.get_worker()
+    except ValueError:  # It is who has others work.
+        return False
+    return True
 
 
 def deal(shape: tuple[int, int], number: int) -> tuple[int, int]:

@@ -4,33 +4,16 @@ A GPU only notes what it is told to compute, and Python goes on. So one thread
 tells the devices in turn, batch by batch, and they compute at the same time.
 """
 
-import keras
-
 from l2keras._keras import backends
 from l2keras.tuning.grid.dealt_stack import DealtStack
-from l2keras.tuning.grid.size import numbers_of
 from l2keras.tuning.grid.stack import Means, Rows
 from l2keras.tuning.grid.torch_stack import TorchStack
-
-# For each weight Python takes a quarter of a millisecond to tell what a step
-# has to compute, and a GPU whose memory gives a terabyte a second has meanwhile
-# gone three times through as many numbers. A device that has fewer waits for
-# Python, and several of them take longer than one.
-NUMBERS_FOR_A_WEIGHT = 2**24
 
 
 class DealtTorchStack(DealtStack):
     """Has all devices begin a batch before the first is told of the next."""
 
     _class_of_parts = TorchStack
-
-    @classmethod
-    def most_devices(
-        cls, model: keras.Model, replicas: int, batch_size: int
-    ) -> int:
-        numbers = replicas * numbers_of(model, batch_size)
-        weights = max(1, len(model.trainable_variables))
-        return numbers // (NUMBERS_FOR_A_WEIGHT * weights)
 
     def _train_epoch(self, rows: Rows) -> Means:
         return self._pass(rows, training=True)

@@ -8,10 +8,9 @@ import torch
 from search_on_devices import compare
 
 from l2keras._keras import backends
-from l2keras.tuning.grid import torch_devices
-from l2keras.tuning.grid.devices import devices
+from l2keras.tuning.grid import devices, torch_devices
 
-torch_devices.NUMBERS_FOR_A_WEIGHT = 1  # A small search is dealt, too.
+devices.NUMBERS_FOR_A_WEIGHT = 1  # A small search is dealt, too.
 used = []
 start = torch_devices.DealtTorchStack.start
 
@@ -27,7 +26,7 @@ def noted(self, *arguments):
 torch_devices.DealtTorchStack.start = noted
 compare(3, used, lambda: torch.mock.device(1), searches.net())
 with keras.device("mock:0"):
-    assert devices() == []  # It was said which.
+    assert devices.devices() == []  # It was said which.
 print(mock_device.operations())
 assert min(mock_device.operations()) > 1000
 
