@@ -4,7 +4,6 @@ How to have the devices work at the same time, each backend has its own way. JAX
 needs none of this: there one stack can lie on several devices.
 """
 
-import abc
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -79,12 +78,6 @@ class DealtStack(Stack):
                 part.stack.start(
                     initial_states[part.folds], strengths[part.candidates]
                 )
-
-    @abc.abstractmethod
-    def _train_epoch(self, rows: Rows) -> Means: ...
-
-    @abc.abstractmethod
-    def evaluate(self, rows: Rows) -> Means: ...
 
     def state(self) -> list[np.ndarray]:
         # Which does not depend on how many devices there are.

@@ -24,7 +24,9 @@ def noted(self, *arguments):
 
 
 torch_devices.DealtTorchStack.start = noted
-compare(3, used, lambda: torch.mock.device(1), searches.net())
+# Older Keras have no `KERAS_TORCH_DEVICE`.
+with keras.device("mock"):
+    compare(3, used, lambda: torch.mock.device(1), searches.net())
 with keras.device("mock:0"):
     assert devices.devices() == []  # It was said which.
 print(mock_device.operations())
@@ -37,7 +39,10 @@ def build_model(strength):
 
 
 # Processes have no device for each of them; on the processor they can compute.
-with pytest.raises(ValueError, match=r"`n_jobs` must be 1 .* on MOCK"):
+with (
+    keras.device("mock"),
+    pytest.raises(ValueError, match=r"`n_jobs` must be 1 .* on MOCK"),
+):
     searches.tune(searches.net(), n_jobs=2)
 with keras.device("cpu"):
     alone = searches.tune(build_model)
