@@ -8,6 +8,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from packaging.version import Version
 
 import l2keras
 
@@ -29,16 +30,18 @@ def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     (promised,) = blocks("text")
     promised = promised.splitlines()
+    # From Keras 3.16 on, `fit` on TensorFlow has the rows in another order.
+    is_older = Version(keras.__version__).release < (3, 16)
+    tolerance = 3e-3 if is_older else 1e-2
     assert len(printed) == len(promised)
     for line, promise in zip(printed[:-1], promised[:-1], strict=True):
         name, *numbers = line.split()
         other_name, *other_numbers = promise.split()
         assert name == other_name
-        # Initial weights differ from backend to backend; strengths do not. Of
-        # TensorFlow the order of the rows differs from Keras 3.15 to 3.16.
+        # Initial weights differ from backend to backend; strengths do not.
         if keras.backend.backend() == "tensorflow" or "strength" in name:
             np.testing.assert_allclose(
-                np.float64(numbers), np.float64(other_numbers), atol=1e-2
+                np.float64(numbers), np.float64(other_numbers), atol=tolerance
             )
     assert printed[-1] == promised[-1] == "True"
 

@@ -467,7 +467,7 @@ def free_memory(device: Any = None) -> int:
 
         return int(torch.cuda.mem_get_info(device or torch_device())[0])
     elif not shares_memory():
-        return 4 * 2**30  # TensorFlow does not tell.
+        return 4 * 2**30  # TensorFlow does not tell, nor do some others.
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # Not on Linux.

@@ -140,8 +140,8 @@ def _check_engine(engine: Any, is_local: bool) -> None:
         raise ValueError(
             "Argument `n_jobs` must be 1 where Keras computes on "
             f"{backends.device_name()}, as this process holds its memory. "
-            "Replicas that are trained together are dealt to all devices of "
-            "the process as it is."
+            "Leave it out: replicas that are trained together are dealt to all "
+            "devices of the process."
         )
     else:
         return

@@ -1,6 +1,6 @@
 """Gives PyTorch three devices whose memory is the host's: `mock:0` to `mock:2`.
 
-    PYTHONPATH=tests/mock_device KERAS_TORCH_DEVICE=mock pytest
+    PYTHONPATH=$PWD/tests/mock_device KERAS_TORCH_DEVICE=mock pytest
 
 runs the tests on the first. To be compiled it takes a C++ compiler and ninja.
 """

@@ -23,6 +23,7 @@ from numpy_trainings import compiled, fit, scheduled_model, train_like_numpy
 from traces import compiled_only, many_steps
 
 import l2keras
+from l2keras._keras import backends
 
 # Every way that Keras has to run a step.
 
@@ -55,6 +56,10 @@ def test_training_equals_numpy(mode):
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="This is `torch.compile`.")
+@pytest.mark.skipif(
+    backends.device_name() == "MOCK",
+    reason="`torch.compile` does not know that device.",
+)
 # PyTorch's own, where it compiles a step in several pieces.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_training_equals_numpy_with_torch_compile():

@@ -54,12 +54,14 @@ def test_on_pytorch_a_device_must_have_enough_to_do(monkeypatch):
     monkeypatch.setattr(backends, "torch_devices", lambda: list(range(100)))
     small = searches.net()(0.1)
     assert devices_for(small, replicas=160, batch_size=32) == []
+    # As the guide has it.
     large = keras.Sequential(
-        [keras.Input((1_000,)), keras.layers.Dense(10_000, use_bias=False)]
+        [keras.Input((784,)), keras.layers.Dense(256), keras.layers.Dense(10)]
     )
-    # Of 10 million weights, held five times, 10 replicas are 30 x 2^24 numbers.
-    several = devices_for(large, replicas=10, batch_size=1)
-    assert several == list(range(29))
+    assert round(large.count_params(), -5) == 200_000
+    assert devices_for(large, replicas=110, batch_size=32) == []
+    assert devices_for(large, replicas=125, batch_size=32) == [0, 1]
+    assert len(devices_for(large, replicas=1_250, batch_size=32)) > 20
 
 
 def test_a_worker_of_dask_cuda_has_its_own_device(monkeypatch):

@@ -9,10 +9,10 @@ from l2keras._keras import backends
 from l2keras.tuning.grid.size import numbers_of
 
 # On PyTorch one thread tells all devices what to compute. For each weight that
-# takes it a quarter of a millisecond a step, and a GPU whose memory gives a
-# terabyte a second has meanwhile gone three times through as many numbers. A
+# takes it about a quarter of a millisecond a step, and a GPU whose memory gives
+# a terabyte a second has meanwhile gone three times through as many numbers. A
 # device that has fewer waits for Python, and several of them take longer than
-# one.
+# one. An estimate: nobody has measured it on several.
 NUMBERS_FOR_A_WEIGHT = 2**24
 
 

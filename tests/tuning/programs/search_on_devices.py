@@ -10,6 +10,22 @@ import searches
 from l2keras.tuning import backup_file
 
 
+def note_starts(stack_class):
+    """Returns a list to which each start of a stack adds how many it is on."""
+    used = []
+    start = stack_class.start
+
+    def noted(self, *arguments):
+        start(self, *arguments)
+        stacks = [part.stack for part in self._parts]
+        on = [{v.value.device for v in stack._variables} for stack in stacks]
+        assert all(len(each) == 1 for each in on)
+        used.append(len(set.union(*on)))
+
+    stack_class.start = noted
+    return used
+
+
 def compare(number, used, on_one_device, build_model=searches.with_dropout):
     """Compares a search on devices, with Ctrl-C in between, with one on one.
 

@@ -5,25 +5,13 @@ import mock_device
 import pytest
 import searches
 import torch
-from search_on_devices import compare
+from search_on_devices import compare, note_starts
 
 from l2keras._keras import backends
 from l2keras.tuning.grid import devices, torch_devices
 
 devices.NUMBERS_FOR_A_WEIGHT = 1  # A small search is dealt, too.
-used = []
-start = torch_devices.DealtTorchStack.start
-
-
-def noted(self, *arguments):
-    start(self, *arguments)
-    stacks = [part.stack for part in self._parts]
-    on = [{v.value.device for v in stack._variables} for stack in stacks]
-    assert all(len(each) == 1 for each in on)
-    used.append(len(set.union(*on)))
-
-
-torch_devices.DealtTorchStack.start = noted
+used = note_starts(torch_devices.DealtTorchStack)
 # Older Keras have no `KERAS_TORCH_DEVICE`.
 with keras.device("mock"):
     compare(3, used, lambda: torch.mock.device(1), searches.net())
