@@ -29,10 +29,8 @@ from l2keras.strengths.schedules import (
 )
 from l2keras.training.logger import RegularizationLogger
 from l2keras.training.scheduler import PenaltyScheduler
-from l2keras.tuning.learned import LearnedStrengths
 from l2keras.tuning.result import TuningResult
 from l2keras.tuning.tune import tune_strength
-from l2keras.tuning.tune_several import tune_strengths
 
 __version__ = "0.1.0"
 
@@ -47,7 +45,6 @@ __all__ = [
     "DecoupledWeightDecay",
     "GroupLasso",
     "JoinedSchedule",
-    "LearnedStrengths",
     "LinearSchedule",
     "PenaltyScheduler",
     "Proximal",
@@ -70,7 +67,6 @@ __all__ = [
     "strip_regularizers",
     "summary",
     "tune_strength",
-    "tune_strengths",
     "weight_decay_from_l2",
     "weight_decay_from_timescale",
 ]

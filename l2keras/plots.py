@@ -157,45 +157,12 @@ def _validated(
     return validated
 
 
-def plot_learning_path(result: Any, ax: "Axes | None" = None) -> "Axes":
-    """Draws strengths over the epochs in which they were learned.
-
-    Args:
-        result: What `l2keras.tune_strengths` returns.
-        ax: Matplotlib axes to draw on. Defaults to new ones.
-
-    Returns:
-        The axes.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
-    if ax is None:
-        ax = new_axes()
-    for key, strengths in result.learning_path.items():
-        epochs = range(1, len(strengths) + 1)
-        (line,) = ax.plot(epochs, strengths, label=key)
-        # What was learned is the mean of the second half.
-        ax.axhline(
-            result.learned[key],
-            xmin=0.5,
-            color=line.get_color(),
-            linestyle="--",
-            linewidth=1,
-        )
-    ax.plot([], [], color=BLACK, linestyle="--", label="learned")
-    ax.set_yscale("log")
-    ax.locator_params(axis="x", integer=True)
-    ax.set(xlabel="epoch", ylabel="strength")
-    ax.legend()
-    return ax
-
-
 def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     """Draws the validation loss by strength, as glmnet's users know it.
 
     Each strength at its best epoch: the mean over the folds, one standard error
-    on both sides, and both choices.
+    on both sides, and both choices. Of several strengths, a point for each
+    candidate by each of its strengths, and the choice.
 
     Args:
         result: What `l2keras.tune_strength` returns.
@@ -217,7 +184,19 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     """
     if ax is None:
         ax = new_axes()
+    ax.set(xlabel="strength", ylabel="validation data loss")
     strengths, (loss, error) = result.strengths, result.path()
+    if result.keys is not None:
+        for key, values in zip(result.keys, strengths.T, strict=True):
+            points = ax.scatter(values, loss, s=12, label=key)
+            ax.axvline(
+                result.best_strength[key],
+                color=points.get_facecolor()[0],
+                linestyle="--",
+            )
+        ax.set_xscale("log")
+        ax.legend()
+        return ax
     ax.fill_between(
         strengths,
         loss - error,
@@ -229,12 +208,13 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     )
     ax.plot(strengths, loss, color=BLUE, marker=".", label="mean over folds")
     ax.axvline(result.best_strength, color=BLACK, linestyle="--", label="best")
-    ax.axvline(
-        result.one_standard_error_strength,
-        color=RED,
-        linestyle=":",
-        label="strongest within one standard error",
-    )
+    if result.validation_loss.shape[1] > 1:
+        ax.axvline(
+            result.one_standard_error_strength,
+            color=RED,
+            linestyle=":",
+            label="strongest within one standard error",
+        )
     positive = strengths[strengths > 0]
     if len(positive) > 1:
         if len(positive) == len(strengths):
@@ -242,6 +222,5 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
         else:
             ax.set_xscale("symlog", linthresh=positive[0])
         ax.margins(x=0.02)  # A choice at an edge is to be seen.
-    ax.set(xlabel="strength", ylabel="validation data loss")
     ax.legend()
     return ax

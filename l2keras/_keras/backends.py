@@ -7,13 +7,13 @@ inside the functions, so that only the one that Keras runs on is loaded.
 import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from l2keras._keras import call_stack
+from l2keras._keras import call_stack, pure_updates
 from l2keras._types import Tensor
 
 
@@ -210,7 +210,7 @@ def multiply(variables: list[Any], factor: Tensor | float) -> None:
 
     PyTorch does them all at once: one by one, each would cost the overhead.
     """
-    if keras.backend.backend() == "torch":
+    if keras.backend.backend() == "torch" and not pure_updates.is_pure():
         import torch
 
         values = [_native(variable) for variable in variables]
@@ -251,7 +251,7 @@ def update(
             ),
         )
 
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and not pure_updates.is_pure():
         import tensorflow as tf
 
         def assign(variable: Any, *arguments: Any) -> None:
@@ -277,6 +277,55 @@ def update(
 def _native(variable: Any) -> Any:
     """Returns the backend's variable that a Keras variable holds."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def train_uncompiled(model: keras.Model) -> None:
+    """Has Keras train a model without compiling, where that is faster once."""
+    if keras.backend.backend() == "tensorflow":
+        model.run_eagerly = True
+
+
+@contextlib.contextmanager
+def compiled_quickly() -> Iterator[None]:
+    """Has JAX compile inside with few optimizations, in half of the time."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    option = "jax_disable_most_optimizations"
+    before = jax.config.read(option)
+    jax.config.update(option, True)
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tells whether a backend raised an error for want of memory."""
+    backend = keras.backend.backend()
+    if isinstance(error, MemoryError):
+        return True
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return isinstance(error, tf.errors.ResourceExhaustedError)
+    if backend == "jax":
+        import jax
+
+        # Its errors have a code, and no class of their own.
+        return isinstance(error, jax.errors.JaxRuntimeError) and (
+            "RESOURCE_EXHAUSTED" in str(error)
+        )
+    if backend == "torch":
+        import torch
+
+        # On a CPU it is a plain error of the allocator.
+        return isinstance(error, torch.OutOfMemoryError) or (
+            isinstance(error, RuntimeError) and "allocate" in str(error)
+        )
+    return False
 
 
 def variable_scope(model: keras.Model) -> contextlib.AbstractContextManager:
@@ -407,6 +456,11 @@ def _asked_of_torch() -> Any:
     with Calls():
         keras.ops.convert_to_tensor(0.0)
     return asked[0] if asked else torch_device()
+
+
+def computes_on_torch_cpu() -> bool:
+    """Tells whether it does, maybe by a `keras.device` of the caller's."""
+    return keras.backend.backend() == "torch" and torch_device().type == "cpu"
 
 
 def random_state() -> list[np.ndarray]:

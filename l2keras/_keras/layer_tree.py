@@ -89,12 +89,10 @@ def variable_of(
 ) -> keras.Variable | None:
     """Returns the variable that a regularizer of a model was called with.
 
-    Its value, in JAX's stateless scopes. `None` for the outputs of a layer.
+    Its value, in stateless scopes. `None` for the outputs of a layer.
     """
     if isinstance(weights, keras.Variable):
         return weights
-    if keras.backend.backend() != "jax":
-        return None
     return next(
         (each for each in model.trainable_variables if each.value is weights),
         None,

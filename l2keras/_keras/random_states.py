@@ -1,11 +1,9 @@
 """The generators that `keras.utils.set_random_seed` seeds."""
 
 import contextlib
-import functools
 import random
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -24,10 +22,8 @@ def random_states_kept() -> Iterator[None]:
     none. TensorFlow's kernels with a seed of their own begin their sequences
     anew, as they do whenever the global seed is set.
 
-    Of Python's, what is drawn inside does not depend on what other threads draw
-    meanwhile: Keras takes from it the seeds of a model's layers, and a worker
-    of dask draws from it at any time. Where several threads do this at once,
-    the others' generators end where the last has found them.
+    They belong to the process: what other threads draw meanwhile is drawn from
+    the same generators, and forgotten.
     """
     of_python = random.getstate()
     of_numpy = np.random.get_state()  # noqa: NPY002 (What Keras seeds.)
@@ -38,7 +34,7 @@ def random_states_kept() -> Iterator[None]:
     # one that there is when it is seeded.
     keras_state.set_global_attribute(_GENERATOR, None)
     try:
-        with _python_random_of_this_thread(), _torch_states_kept():
+        with _torch_states_kept():
             yield
     finally:
         random.setstate(of_python)
@@ -46,81 +42,6 @@ def random_states_kept() -> Iterator[None]:
         for name, value in of_keras.items():
             keras_state.set_global_attribute(name, value)
         _set_tensorflow_states(*of_tensorflow)
-
-
-class _OwnRandom(random.Random):
-    """What a thread draws from instead of the generator that all share."""
-
-    def __init__(self) -> None:
-        # That of `Random` seeds.
-        self.setstate(random.getstate())
-
-    def seed(self, *arguments: Any, **options: Any) -> None:
-        super().seed(*arguments, **options)
-        # Functions that were imported by name draw from the shared one, and
-        # threads that are begun inside: not the same numbers once more.
-        _SHARED["seed"](str(self.getstate()))
-
-
-# The functions of the module `random` that draw from what all threads share.
-_SHARED: dict[str, Callable[..., Any]] = {
-    name: getattr(random, name)
-    for name in random.__all__
-    if isinstance(
-        getattr(getattr(random, name), "__self__", None), random.Random
-    )
-}
-_put: dict[str, Callable[..., Any]] = {}  # In their places.
-_own: dict[int, list[random.Random]] = {}  # By thread, the last is in use.
-_OWN_LOCK = threading.Lock()
-
-
-@contextlib.contextmanager
-def _python_random_of_this_thread() -> Iterator[None]:
-    """Has the functions of `random` draw from a generator of this thread.
-
-    But where a person has put others in their places.
-    """
-    thread = threading.get_ident()
-    with _OWN_LOCK:
-        is_possible = all(
-            getattr(random, name) in (shared, _put.get(name))
-            for name, shared in _SHARED.items()
-        )
-        if is_possible:
-            _own.setdefault(thread, []).append(_OwnRandom())
-            for name, shared in _SHARED.items():
-                if name not in _put:
-                    _put[name] = _by_thread(shared)
-                    setattr(random, name, _put[name])
-    if not is_possible:
-        yield
-        return
-    try:
-        yield
-    finally:
-        with _OWN_LOCK:
-            _own[thread].pop()
-            if not _own[thread]:
-                del _own[thread]
-            if not _own:
-                for name, function in _put.items():
-                    if getattr(random, name) is function:
-                        setattr(random, name, _SHARED[name])
-                _put.clear()
-
-
-def _by_thread(shared: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function of `random`, of the generator of who calls it."""
-
-    @functools.wraps(shared)
-    def function(*arguments: Any, **options: Any) -> Any:
-        own = _own.get(threading.get_ident())
-        if not own:
-            return shared(*arguments, **options)
-        return getattr(own[-1], shared.__name__)(*arguments, **options)
-
-    return function
 
 
 def _keras_state() -> Any:

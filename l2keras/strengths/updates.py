@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from l2keras._keras import backends
+from l2keras._keras import backends, pure_updates
 from l2keras._keras.call_stack import running_model
 from l2keras._keras.carried_state import State
 from l2keras._types import Tensor
@@ -47,8 +47,8 @@ def strengths_at_update(
 @contextlib.contextmanager
 def _readable(states: list[State]) -> Iterator[None]:
     """Has states have their values inside, in compiled code too."""
-    if not states or keras.backend.backend() != "jax":
-        yield  # They are read by reference.
+    if not states or keras.backend.backend() != "jax" or pure_updates.is_pure():
+        yield  # They are read by reference, or have values already.
         return
     running = running_model()
     if (

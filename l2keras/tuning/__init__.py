@@ -1,1 +1,1 @@
-"""Which strength: a cross-validation that trains all its models at once."""
+"""The search for a strength by cross-validation."""

@@ -1,6 +1,6 @@
 """Data and folds: what a cross-validation is given, checked and drawn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -100,9 +100,9 @@ def draw_folds(
 
     Raises:
         TypeError: If `folds` is none of these, or the groups have no order.
-        ValueError: If there are fewer than two folds or more than rows or
-            groups, a fold has no rows, rows that do not exist, or rows on both
-            sides, or groups come with pairs of index arrays.
+        ValueError: If there is no fold, or there are more than rows or groups,
+            a fold has no rows, rows that do not exist, or rows on both sides,
+            or groups come with pairs of index arrays.
     """
     rows = num_rows(data)
     if _validation.is_number(folds):
@@ -118,7 +118,7 @@ def draw_folds(
         parts = [np.sort(part) for part in np.array_split(order, number)]
         return [Fold(np.setdiff1d(order, part), part) for part in parts]
     if hasattr(folds, "split") and not isinstance(folds, str | bytes):
-        pairs = folds.split(np.zeros(rows), _labels(data[1]), groups)
+        pairs = folds.split(_inputs(data[0]), _labels(data[1]), groups)
     elif isinstance(folds, Iterable) and not isinstance(folds, str | bytes):
         if groups is not None:
             raise ValueError(
@@ -133,10 +133,10 @@ def draw_folds(
             f"pairs of index arrays. Received: folds={folds!r}"
         )
     drawn = [_check_fold(pair, index, rows) for index, pair in enumerate(pairs)]
-    if len(drawn) < 2:
+    if not drawn:
         raise ValueError(
-            "There must be at least two folds, to tell strengths apart. "
-            f"Received: {len(drawn)}"
+            "Argument `folds` must give at least one pair of rows to train on "
+            f"and rows to judge on. Received: folds={folds!r}, which gave none"
         )
     return drawn
 
@@ -187,6 +187,11 @@ def _folds_of_groups(number: int, groups: np.ndarray, seed: int) -> list[Fold]:
     ]
 
 
+def _inputs(x: Any) -> Any:
+    """Returns the rows of the inputs as a splitter wants them: one array."""
+    return x if isinstance(x, np.ndarray) else keras.tree.flatten(x)[0]
+
+
 def _labels(y: Any) -> Any:
     """Returns one label for each row, as stratifying splitters want it."""
     first = keras.tree.flatten(y)[0]
@@ -220,29 +225,6 @@ def _check_fold(pair: Any, index: int, rows: int) -> Fold:
             f"rows, the first of them row {both[0]}"
         )
     return Fold(train, validation)
-
-
-def endless_rows(
-    rows: np.ndarray, first: int, last: int, shuffle: bool, seed: Sequence[int]
-) -> np.ndarray:
-    """Returns a piece of an endless series of passes over rows.
-
-    Args:
-        rows: The rows of one pass.
-        first: Where the piece begins.
-        last: Where it ends, which is no part of it.
-        shuffle: Whether each pass has another order.
-        seed: Of these orders.
-    """
-    passes = range(first // len(rows), -(-last // len(rows)))
-    series = [
-        np.random.default_rng([*seed, index]).permutation(rows)
-        if shuffle
-        else rows
-        for index in passes
-    ]
-    skipped = passes.start * len(rows)
-    return np.concatenate(series)[first - skipped : last - skipped]
 
 
 def order_of(

@@ -1,18 +1,17 @@
-"""The strength chosen by cross-validation, with all its models at once."""
+"""The strength of a penalty, or several, chosen by cross-validation."""
 
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from l2keras._keras.random_states import random_states_kept
-from l2keras.tuning.arguments import check_arguments, check_strengths
-from l2keras.tuning.candidates import warn_of_lost
+from l2keras.tuning import rounds
 from l2keras.tuning.result import TuningResult
-from l2keras.tuning.search import search
+from l2keras.tuning.run import Search
+from l2keras.tuning.settings import Settings, check_strengths
 
 
 def tune_strength(
@@ -33,34 +32,49 @@ def tune_strength(
     backup_dir: str | pathlib.Path | None = None,
     verbose: int = 1,
 ) -> TuningResult:
-    """Cross-validates a model under many strengths, training all at once.
+    """Chooses the strength of a penalty, or several, by cross-validation.
 
-    For each strength and each fold a replica of the model is trained on the
+    For each candidate and each fold a replica of the model is trained on the
     fold's rows and judged, after each epoch, by its data loss on those held
     out. The replicas differ in nothing that shapes the computation, so they are
     trained together: each ends as its own `model.fit` would have, from the same
-    initial weights over the same batches. Where that cannot be done exactly
-    they are trained one after another, with the same result, and a warning
-    says why.
+    initial weights over the same batches. A probe sees to that: before the
+    search, the first steps of one replica are trained by its own `fit` and
+    compared. Where it finds a difference, the replicas are trained one after
+    another, with the same result, and a warning says why. A model that begins
+    to behave otherwise only later, by a counter in Python, say, is not found.
 
     The replicas of a fold start from the same weights, drawn anew for each
     fold, by `keras.utils.set_random_seed(seed + fold)`.
 
-    Of two strengths, such as those of `L1L2`, one is chosen at a few given
-    ratios, each by a search of its own, as is usual for the elastic net:
-    `L1L2(l1=0.3 * strength, l2=0.7 * strength)`.
+    Of one strength, an array of candidates is compared. Several have names, and
+    are searched in rounds: one strength for all of them; then each alone moved
+    by powers of ten, and those that gain by it together; then the same in
+    smaller steps. So the choice is, on these folds, no worse than one strength.
+    Several pay where inputs or branches of a model differ in what they are
+    worth. The layers of one chain need one strength only: between ReLUs, the
+    size of one kernel is that of another, and nothing but the product of their
+    strengths matters.
+
+    A search seeds the random numbers of the process, and puts their generators
+    back at its end. Other threads had better not draw meanwhile; a search in
+    another thread waits.
 
     Args:
-        build_model: Function from a strength to a compiled model. It gets
-            something that can be multiplied, divided, and handed to l2keras's
-            regularizers, or to `DecoupledWeightDecay`, in place of a number;
-            and later from you the number that was chosen.
+        build_model: Function from a strength, or a dictionary of them by name,
+            to a compiled model. It gets placeholders, which can be multiplied,
+            divided, and handed to l2keras's regularizers, or to
+            `DecoupledWeightDecay`, in place of numbers; and later from you the
+            numbers that were chosen.
         x: Array, or list or dictionary of arrays: all the rows.
         y: The same, the targets.
-        strengths: Finite numbers >= 0, rising.
-        folds: Number of folds, into which the rows are dealt at random; or a
+        strengths: For one strength, the candidates: finite numbers >= 0,
+            rising. For several, a dictionary by name: `None` to search from
+            1e-7 to 10; a number to search around, from a thousandth to a
+            thousand times it; or a pair, the lowest and the highest strength.
+        folds: Number of folds, into which the rows are divided at random; or a
             splitter of scikit-learn; or pairs of index arrays (rows to train
-            on, rows to judge on). Defaults to `5`.
+            on, rows to judge on), of which one will do. Defaults to `5`.
         epochs: Number of epochs.
         batch_size: Number of rows in a batch. Defaults to `32`.
         sample_weight: Weight for each row, or `None`.
@@ -69,9 +83,7 @@ def tune_strength(
             by this name.
         shuffle: Whether each epoch sees the rows in another order. If not, it
             is that of the fold. Defaults to `True`.
-        seed: Of the folds, the initial weights, and the order of rows. What
-            NumPy, Python and the backend draw after the search does not depend
-            on it: their generators are put back to where they were.
+        seed: Of the folds, the initial weights, and the order of rows.
         at_once: How many replicas are trained together. Defaults to as many as
             the memory has room for, or to one where a layer is faster alone;
             in a search that goes on, to as many as it was begun with. Of
@@ -83,9 +95,8 @@ def tune_strength(
             done whenever replicas are trained to their end.
         backup_dir: Folder in which the search is kept while it runs. Called
             again with the same arguments, it goes on where it was broken off.
-            It raises an error if `build_model` returns something else by then:
-            other layers, losses, optimizers, initial weights, or other code in
-            any of them.
+            It raises an error if the first steps of the model, its optimizer or
+            its regularizers are others by then.
         verbose: 1 for a progress bar, 0 for none.
 
     Returns:
@@ -98,11 +109,10 @@ def tune_strength(
         ValueError: If `strengths` are empty, negative, not finite, or do not
             rise; a fold is not one, or cannot be made of whole `groups`; the
             data differ in length or hold NaN; `seed` is too high; `build_model`
-            ignores its strength; or `backup_dir` cannot be written, or has the
-            file of another search, or one that cannot be read; or joblib is
-            to work by threads or forks.
+            ignores a strength; or `backup_dir` cannot be written, is in use, or
+            has the file of another search, or one that cannot be read.
         ImportError: If `n_jobs` needs joblib, and it is not installed.
-        RuntimeError: If a process of `n_jobs` dies, or builds other models.
+        RuntimeError: If a process of `n_jobs` builds other models.
 
     Example:
 
@@ -124,16 +134,20 @@ def tune_strength(
     >>> result.best_strength
     0.0
     """
-    values = check_strengths(strengths, "strengths")
-    data, settings = check_arguments(
-        build_model,
-        x,
-        y,
-        sample_weight,
-        folds,
-        groups,
-        candidates=values[:, None],
-        keys=None,
+    keys, ranges = None, None
+    if isinstance(strengths, Mapping):
+        ranges = rounds.check_ranges(strengths)
+        keys, candidates = tuple(strengths), rounds.first_round(ranges)
+    else:
+        candidates = check_strengths(strengths)[:, None]
+    settings = Settings.of(
+        build_model=build_model,
+        x=x,
+        y=y,
+        sample_weight=sample_weight,
+        keys=keys,
+        folds=folds,
+        groups=groups,
         epochs=epochs,
         batch_size=batch_size,
         shuffle=shuffle,
@@ -143,26 +157,62 @@ def tune_strength(
         backup_dir=backup_dir,
         verbose=verbose,
     )
-    with random_states_kept():
-        outcome = search(
-            lambda strengths: build_model(*strengths), data, settings
-        )
+    search = Search(settings, candidates)
+    interrupted = False
+    try:
+        with search:
+            if ranges is None:
+                search.train(candidates)
+            else:
+                rounds.search(search.losses_of, ranges)
+    except KeyboardInterrupt:
+        if not np.isfinite(search.curves.validation_loss).any():
+            raise
+        interrupted = True
+    curves = search.curves
+    values = curves.candidates
     result = TuningResult(
-        values, *outcome.curves, settings.folds, outcome.why_one_by_one
+        values if keys is not None else values[:, 0],
+        curves.validation_loss,
+        curves.train_loss,
+        curves.metrics,
+        settings.folds,
+        search.fallback_reason,
+        keys,
     )
-    _warn_of(result, outcome.was_interrupted)
+    _warn_of_lost(result, interrupted, settings)
+    if not interrupted and np.isfinite(result.mean_loss).any():
+        if ranges is None:
+            _warn_of_edge(result)
+        else:
+            _warn_of_keys(result, ranges)
     return result
 
 
-def _warn_of(result: TuningResult, interrupted: bool) -> None:
-    """Warns of what makes the choice doubtful."""
-    warn_of_lost(
-        result,
-        interrupted,
-        lambda index: f"{result.strengths[index]:.4g}",
-    )
-    if np.isnan(result.mean_loss).all():
-        return
+def _warn_of_lost(
+    result: TuningResult, interrupted: bool, settings: Settings
+) -> None:
+    """Warns of replicas without a loss at their end."""
+    lost = ~np.isfinite(result.validation_loss[:, :, -1])
+    if interrupted:
+        warnings.warn(
+            f"The search was interrupted: {lost.sum()} of {lost.size} replicas "
+            "were not trained to their end.",
+            stacklevel=3,
+        )
+    elif lost.any():
+        candidates = result.strengths.reshape(len(lost), -1)
+        which = "; ".join(map(settings.name_of, candidates[lost.any(axis=1)]))
+        warnings.warn(
+            f"The loss of {lost.sum()} of {lost.size} replicas is not finite: "
+            f"{which}. The others are not affected. A lower learning rate may "
+            "help.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_edge(result: TuningResult) -> None:
+    """Warns if the best strength is the lowest or the highest."""
     edges = {result.strengths[-1]: "raise the highest"}
     if result.strengths[0] > 0:
         edges[result.strengths[0]] = "lower the lowest"
@@ -173,3 +223,27 @@ def _warn_of(result: TuningResult, interrupted: bool) -> None:
             f"{edges[result.best_strength]} strength.",
             stacklevel=3,
         )
+
+
+def _warn_of_keys(result: TuningResult, ranges: np.ndarray) -> None:
+    """Warns of strengths at an edge, and of those that make no difference."""
+    assert result.keys is not None
+    best = list(result.best_strength.values())
+    losses = result.mean_loss[:, -1]
+    for index, key in enumerate(result.keys):
+        others = np.delete(result.strengths, index, axis=1)
+        alike = (others == np.delete(best, index)).all(axis=1)
+        if alike.sum() > 1 and np.ptp(losses[alike]) == 0:
+            warnings.warn(
+                f"The strength {key!r} makes no difference: the loss is the "
+                f"same for {result.strengths[alike, index].min():.2g} and "
+                f"{result.strengths[alike, index].max():.2g}.",
+                stacklevel=3,
+            )
+        elif best[index] in ranges[index]:
+            edge = "lowest" if best[index] == ranges[index, 0] else "highest"
+            warnings.warn(
+                f"The best strength for {key!r}, {best[index]:.2g}, is the "
+                f"{edge} that was tried, so a better one may lie outside.",
+                stacklevel=3,
+            )

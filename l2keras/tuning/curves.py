@@ -1,0 +1,113 @@
+"""The learning curves of a search: a table that grows with the candidates."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from l2keras.tuning.replicas import Chunk, Means
+
+
+class LearningCurves:
+    """Losses and metrics of each replica, epoch by epoch.
+
+    Arrays have the shape (candidates, folds, epochs), and are NaN where nothing
+    is known yet.
+
+    Args:
+        keys: The number of strengths of a candidate.
+        folds: The number of folds.
+        epochs: The number of epochs.
+
+    Attributes:
+        candidates: The strengths, of shape (candidates, keys).
+        validation_loss: The data loss on the rows held out.
+        train_loss: The data loss on the batches trained on.
+        metrics: The metrics by name, maybe with more axes.
+        done: Which replicas are trained to their end, of shape
+            (candidates, folds).
+    """
+
+    def __init__(self, keys: int, folds: int, epochs: int) -> None:
+        self.candidates = np.zeros((0, keys))
+        self.validation_loss = np.zeros((0, folds, epochs))
+        self.train_loss = np.zeros((0, folds, epochs))
+        self.metrics: dict[str, np.ndarray] = {}
+        self._names: list[str] = []
+        self.done = np.zeros((0, folds), bool)
+
+    def name_metrics(self, names: Sequence[str]) -> None:
+        """Sets the names of the metrics, in their order.
+
+        By their places, as Keras counts up the names of metrics and layers that
+        were given none: they differ from one model to the next.
+        """
+        self._names = list(names)
+
+    def set_metrics(self, arrays: Sequence[np.ndarray]) -> None:
+        """Sets the metrics, in their order."""
+        self.metrics = dict(zip(self._names, arrays, strict=True))
+
+    def indices(self, candidates: np.ndarray) -> np.ndarray:
+        """The rows of candidates, which are added if they are not there."""
+        found = [self._index(each) for each in candidates]
+        return np.array(found)
+
+    def _index(self, candidate: np.ndarray) -> int:
+        same = np.flatnonzero((self.candidates == candidate).all(axis=1))
+        if len(same):
+            return int(same[0])
+
+        def longer(array: np.ndarray, value: float) -> np.ndarray:
+            row = np.full((1, *array.shape[1:]), value, array.dtype)
+            return np.concatenate([array, row])
+
+        self.candidates = np.concatenate([self.candidates, candidate[None]])
+        self.validation_loss = longer(self.validation_loss, np.nan)
+        self.train_loss = longer(self.train_loss, np.nan)
+        self.done = longer(self.done, False)
+        for name, values in self.metrics.items():
+            self.metrics[name] = longer(values, np.nan)
+        return len(self.candidates) - 1
+
+    def record(
+        self, chunk: Chunk, epoch: int, train: Means, validation: Means
+    ) -> None:
+        """Writes the means of an epoch of a chunk to where they belong."""
+        candidates, folds = np.ix_(self.indices(chunk.candidates), chunk.folds)
+        place = candidates, folds, epoch
+        self.train_loss[place] = train.data_loss.T
+        self.validation_loss[place] = validation.data_loss.T
+        values = {
+            **train.metrics,
+            **{f"val_{k}": each for k, each in validation.metrics.items()},
+        }
+        if len(values) != len(self._names):
+            raise ValueError(
+                "`build_model` must compile the same metrics for all "
+                f"strengths. Received: {list(values)}, after {self._names}"
+            )
+        if not self.metrics:
+            shape = self.train_loss.shape
+            self.set_metrics(
+                [
+                    np.full((*shape, *each.shape[2:]), np.nan)
+                    for each in values.values()
+                ]
+            )
+        for array, each in zip(
+            self.metrics.values(), values.values(), strict=True
+        ):
+            array[place] = each.swapaxes(0, 1)
+        if epoch + 1 == self.train_loss.shape[2]:
+            self.done[candidates, folds] = True
+
+    def is_done(self, chunk: Chunk) -> bool:
+        """Tells whether all replicas of a chunk are trained to their end."""
+        rows = self.indices(chunk.candidates)
+        return bool(self.done[np.ix_(rows, chunk.folds)].all())
+
+    def forget_undone(self) -> None:
+        """Leaves nothing of replicas that are not trained to their end."""
+        arrays = self.validation_loss, self.train_loss, *self.metrics.values()
+        for array in arrays:
+            array[~self.done] = np.nan

@@ -1,1 +1,0 @@
-"""The engine that trains many replicas of one model at once."""

@@ -1,0 +1,263 @@
+"""The plan of a search: how its replicas are trained, decided beforehand."""
+
+import dataclasses
+from typing import NamedTuple, TypeAlias
+
+import keras
+import numpy as np
+
+from l2keras._keras import backends, layer_tree
+from l2keras.tuning.probe import Probe
+from l2keras.tuning.replicas import (
+    Chunk,
+    Prototype,
+    Trainer,
+    build_prototype,
+)
+from l2keras.tuning.sequential import SequentialTrainer
+from l2keras.tuning.settings import Settings
+from l2keras.tuning.stack.size import elements_per_step
+from l2keras.tuning.stacked import StackedTrainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Stacked:
+    """Replicas are trained together.
+
+    Attributes:
+        at_once: How many, at most.
+    """
+
+    at_once: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequential:
+    """Replicas are trained one after another, by `fit`.
+
+    Attributes:
+        builds_each: Whether each is a model of its own, or all are trained in
+            one that is compiled once.
+        reason: Why they are not trained together, if that is slower.
+    """
+
+    builds_each: bool
+    reason: str | None
+
+    @property
+    def at_once(self) -> int:
+        return 1
+
+
+Plan: TypeAlias = Stacked | Sequential
+
+
+class Planned(NamedTuple):
+    """A plan, and who carries it out.
+
+    Attributes:
+        plan: The plan.
+        trainer: Trains by it.
+        probe: What it was held against.
+    """
+
+    plan: Plan
+    trainer: Trainer
+    probe: Probe
+
+
+def make_plan(
+    settings: Settings, candidates: np.ndarray, share: int = 1
+) -> Planned:
+    """The fastest way to train that gives what a model alone gives.
+
+    Args:
+        settings: Of the search.
+        candidates: The strengths, of shape (candidates, keys).
+        share: Among how many processes the replicas are divided.
+    """
+    probe = Probe(settings, candidates[-1])
+    # After the probe: `build_model` may return the same model each time.
+    prototype = build_prototype(settings)
+    if prototype is None:
+        _check_matters(settings, candidates, probe)
+        return _built_each(
+            settings, probe, "`build_model` asks for the value of the strength"
+        )
+    reason = probe.changed or _unsupported_reason(prototype.model)
+    if reason is None and (at_once := _at_once(settings, prototype, share)) > 1:
+        stacked = StackedTrainer(settings, prototype)
+        while at_once > 1:
+            chunk = _last_of(chunks_of(settings, candidates, at_once))
+            try:
+                difference = probe.difference(stacked, chunk)
+                if difference is not None:
+                    reason = f"together they train otherwise: {difference}"
+                break
+            except Exception as error:
+                if backends.is_out_of_memory(error):
+                    at_once //= 2
+                elif _is_of_l2keras(error):
+                    raise
+                else:
+                    reason = f"they cannot be mapped: {_first_line(error)}"
+                    break
+        else:
+            reason = "there is no memory for two"
+        if reason is None:
+            return Planned(Stacked(at_once), stacked, probe)
+    if probe.changed is None:
+        sequential = SequentialTrainer(settings, prototype)
+        difference = probe.difference(sequential, probe.chunk)
+        if difference is None:
+            return Planned(Sequential(False, reason), sequential, probe)
+        sequential.close()
+        reason = reason or f"in one model they train otherwise: {difference}"
+    return _built_each(settings, probe, reason)
+
+
+def chunks_of(
+    settings: Settings,
+    candidates: np.ndarray,
+    at_once: int,
+    length: int | None = None,
+) -> list[Chunk]:
+    """All replicas, in chunks of folds that have as many rows.
+
+    Args:
+        settings: Of the search.
+        candidates: The strengths, of shape (candidates, keys). The last is
+            repeated, so that all chunks are as large, and the same compiled
+            functions serve them.
+        at_once: How many replicas there are in a chunk, at most.
+        length: How many candidates there are in a chunk, if that is known.
+    """
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for index, fold in enumerate(settings.folds):
+        size = len(fold.train), len(fold.validation)
+        sizes.setdefault(size, []).append(index)
+    if length is None:
+        pieces = -(-len(candidates) // at_once)
+        length = -(-len(candidates) // pieces)
+    missing = -len(candidates) % length
+    padded = np.concatenate([candidates, candidates[-1:].repeat(missing, 0)])
+    # Folds in equal parts, too.
+    width = max(1, at_once // length)
+    chunks = []
+    for folds in sizes.values():
+        parts = next(
+            parts
+            for parts in range(1, len(folds) + 1)
+            if len(folds) % parts == 0 and len(folds) // parts <= width
+        )
+        for some in np.split(np.array(folds), parts):
+            for first in range(0, len(padded), length):
+                chunk = padded[first : first + length]
+                chunks.append(Chunk(some.tolist(), chunk))
+    return chunks
+
+
+def _last_of(chunks: list[Chunk]) -> Chunk:
+    """The chunk that ends with the last candidate on the last fold."""
+    return max(
+        enumerate(chunks), key=lambda each: (each[1].folds[-1], each[0])
+    )[1]
+
+
+def _built_each(settings: Settings, probe: Probe, reason: str) -> Planned:
+    trainer = SequentialTrainer(settings, None)
+    return Planned(Sequential(True, reason), trainer, probe)
+
+
+def _unsupported_reason(model: keras.Model) -> str | None:
+    """Why replicas of a model cannot be trained together, if it is known."""
+    for name in ("train_step", "test_step"):
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            return f"the model has a `{name}` of its own"
+    if backends.num_replicas(model) > 1:
+        return "the model is distributed over devices"
+    if keras.backend.backend() == "torch":
+        for _, layer in layer_tree.layers_by_path(model):
+            if layer_tree.draws_random_numbers(layer):
+                return f"layer {layer.name!r} draws random numbers"
+    return None
+
+
+# Layers with weights that cost a stack no more than they cost each replica.
+_FAST_TOGETHER = (
+    keras.layers.BatchNormalization,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Embedding,
+    keras.layers.LayerNormalization,
+    keras.layers.Normalization,
+    keras.layers.PReLU,
+    keras.Model,
+)
+
+
+def _at_once(settings: Settings, prototype: Prototype, share: int) -> int:
+    """How many replicas memory has room for, and speed asks for."""
+    if settings.at_once is not None:
+        return settings.at_once
+    model = prototype.model
+    # Convolutions with a kernel for each replica, say, are slower together than
+    # one after another on a CPU. Without weights replicas are more rows.
+    if backends.shares_memory() and not all(
+        not layer.weights or isinstance(layer, _FAST_TOGETHER)
+        for _, layer in layer_tree.layers_by_path(model)
+    ):
+        return 1
+    bytes_of_one = 4 * elements_per_step(model, settings.batch_size)
+    return max(1, backends.free_memory() // 4 // bytes_of_one // share)
+
+
+def _check_matters(
+    settings: Settings, candidates: np.ndarray, probe: Probe
+) -> None:
+    """Raises a ValueError if the first strength trains as the last does.
+
+    For models of which it cannot be told whether they use their strength.
+    """
+    if len(candidates) < 2:
+        return
+    other = Probe(settings, candidates[0])
+    if all(
+        np.array_equal(one, another, equal_nan=True)
+        for one, another in zip(
+            (*probe.expected.weights, *probe.expected.results.values()),
+            (*other.expected.weights, *other.expected.results.values()),
+            strict=True,
+        )
+    ):
+        raise ValueError(
+            "`build_model` must use the strength that it is given. Received: "
+            f"models that train alike for {settings.name_of(candidates[0])} "
+            f"and {settings.name_of(candidates[-1])}"
+        )
+
+
+def _is_of_l2keras(error: Exception) -> bool:
+    """Tells whether an error was raised in this package itself."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return name.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error that says something.
+
+    Keras puts another one before it, and colors of the terminal around it.
+    """
+    lines = [
+        line
+        for line in str(error)
+        .replace("\x1b[1m", "")
+        .replace("\x1b[0m", "")
+        .splitlines()
+        if line.strip() and not line.startswith("Exception encountered when")
+    ]
+    text = lines[0].strip().rstrip(".") if lines else ""
+    return f"{type(error).__name__}: {text}"

@@ -1,0 +1,212 @@
+"""A probe: does a way to train give what a model alone gives in its own `fit`?
+
+Asked of the behaviour and not of the code: one replica is trained for its first
+steps as a user would train it, and other ways to train it must end with the
+same weights and losses. The same numbers tell whether a search that is resumed,
+or a worker in another process, still trains the same. What begins to differ
+later than in the first steps is not seen.
+"""
+
+import re
+from typing import Any, NamedTuple, Self
+
+import keras
+import numpy as np
+
+from l2keras._keras import backends, layer_tree
+from l2keras.tuning.replicas import Chunk, Trainer
+from l2keras.tuning.sequential import SequentialTrainer
+from l2keras.tuning.settings import Settings
+from l2keras.weights import paths
+
+# Rounding is far below, and what is not the same far above. A metric such as
+# the accuracy jumps where rounding decides.
+_OF_STEPS = 0.1
+_OF_LOSS = 1e-3
+_OF_METRIC = 0.05
+
+
+class FirstSteps(NamedTuple):
+    """What the first steps of one replica came to.
+
+    Attributes:
+        weights: The trainable weights.
+        results: Losses and metrics, by name.
+    """
+
+    weights: list[np.ndarray]
+    results: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, trainer: Trainer, fold: int, candidate: int) -> Self:
+        """Trains them; for the replica in a place of the trainer's chunk."""
+        train, validation = trainer.epoch(0, first_steps=True)
+        return cls(
+            trainer.weights(fold, candidate),
+            {
+                f"{prefix}{name}": np.asarray(values[fold, candidate])
+                for prefix, means in (("", train), ("val_", validation))
+                for name, values in (
+                    ("data_loss", means.data_loss),
+                    *means.metrics.items(),
+                )
+            },
+        )
+
+
+class Probe:
+    """The first steps of one replica, trained alone, to compare with.
+
+    Args:
+        settings: Of the search.
+        strengths: Those of the replica, of shape (keys,). Its fold is the last.
+
+    Attributes:
+        changed: A name of what changes in Python with each step, if anything
+            does: a counter of a layer's own.
+    """
+
+    def __init__(self, settings: Settings, strengths: np.ndarray) -> None:
+        self.chunk = Chunk([len(settings.folds) - 1], strengths[None])
+        alone = SequentialTrainer(settings, None, compiles=False)
+        with backends.compiled_quickly():
+            try:
+                alone.begin(self.chunk)
+                self.expected = FirstSteps.of(alone, 0, 0)
+                # Again, since much is new to a model the first time.
+                before = _numbers_in(alone.model)
+                again = FirstSteps.of(alone, 0, 0)
+                self.changed = _changed(before, _numbers_in(alone.model))
+                by_id = {
+                    id(weight.variable): weight.path
+                    for weight in paths.weights(alone.model)
+                }
+                self.description = _description(alone.model)
+                self._paths = [
+                    by_id.get(id(variable), variable.path)
+                    for variable in alone.model.trainable_variables
+                ]
+            finally:
+                alone.close()
+        self._step = _distance(again.weights, self.expected.weights)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The names of the metrics, those of validation last."""
+        names = self.expected.results
+        return [each for each in names if not each.endswith("data_loss")]
+
+    def repeated(self, shape: tuple[int, int]) -> Chunk:
+        """A chunk of so many folds and candidates, all those of the probe."""
+        folds, candidates = shape
+        return Chunk(
+            self.chunk.folds * folds,
+            self.chunk.candidates.repeat(candidates, 0),
+        )
+
+    def difference(self, trainer: Trainer, chunk: Chunk) -> str | None:
+        """A description of what a trainer makes otherwise, `None` if nothing.
+
+        Args:
+            trainer: To be tried.
+            chunk: Replicas, of which the last is that of the probe.
+        """
+        # Twice, since a run may leave behind what changes the next.
+        for _ in range(2):
+            trainer.begin(chunk)
+            difference = self.difference_from(FirstSteps.of(trainer, -1, -1))
+            if difference is not None:
+                return difference
+        return None
+
+    def difference_from(self, found: FirstSteps) -> str | None:
+        """A description of the first difference, `None` if there is none."""
+        expected = self.expected
+        # By their places, as Keras counts up the names of metrics.
+        if len(found.results) != len(expected.results):
+            return f"has metrics {list(found.results)}"
+        pairs = zip(
+            expected.results.items(), found.results.values(), strict=True
+        )
+        for (name, right), value in pairs:
+            tolerance = _OF_LOSS if name.endswith("data_loss") else _OF_METRIC
+            if value.shape != right.shape or not np.allclose(
+                value, right, rtol=tolerance, atol=tolerance, equal_nan=True
+            ):
+                return f"{name} is {value} and not {right}"
+        if [each.shape for each in found.weights] != [
+            each.shape for each in expected.weights
+        ]:
+            return "the weights have other shapes"
+        # Of weights that are not finite there is nothing to compare.
+        total = _distance(found.weights, expected.weights)
+        if total > _OF_STEPS * self._step + 1e-6:
+            far = map(_distance_of_one, found.weights, expected.weights)
+            path = self._paths[int(np.argmax(list(far)))]
+            return f"weight {path!r} is another"
+        return None
+
+
+def _description(model: keras.Model) -> str:
+    """What the config of the optimizer says, and the regularizers.
+
+    Which may begin to matter later than in the first steps.
+    """
+    try:
+        optimizer = model.optimizer.get_config()
+    except NotImplementedError:
+        optimizer = type(model.optimizer).__name__
+    regularizers = {
+        weight.path: repr(weight.variable.regularizer)
+        for weight in paths.weights(model)
+    }
+    return re.sub(r"'name': '[^']*'", "", repr((optimizer, regularizers)))
+
+
+def _distance_of_one(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.norm(one.astype("float64") - other))
+
+
+def _distance(ones: list[np.ndarray], others: list[np.ndarray]) -> float:
+    """The norm of the difference of all weights together.
+
+    Of one alone it says little: where a normalization cancels a bias, rounding
+    decides where Adam moves it.
+    """
+    return float(np.hypot.reduce([*map(_distance_of_one, ones, others)]))
+
+
+def _numbers_in(model: keras.Model) -> dict[str, Any]:
+    """The plain numbers among the attributes of layers and optimizer."""
+    found = {}
+    owners = [
+        (f"layer {layer.name!r}", layer)
+        for _, layer in layer_tree.layers_by_path(model)
+    ]
+    for owner, holder in [*owners, ("the optimizer", model.optimizer)]:
+        for name, value in vars(holder).items():
+            if isinstance(
+                value, bool | int | float | np.ndarray | np.number | list | dict
+            ):
+                found[f"{owner} changes its attribute `{name}`"] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A copy of numbers, arrays, and containers of these; to compare."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return [(str(key), _plain(each)) for key, each in value.items()]
+    if isinstance(value, bool | int | float | str | np.number):
+        return repr(value)  # NaN is not equal to itself.
+    return None
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    return next(
+        (name for name, value in after.items() if before.get(name) != value),
+        None,
+    )

@@ -1,0 +1,316 @@
+"""Several processes that train the chunks of a search, by joblib.
+
+Only by what joblib documents: `n_jobs` is the number of processes on this
+machine, and `joblib.parallel_config` has the workers of dask, or ray, train.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import keras
+
+from l2keras._keras import backends
+from l2keras._keras.random_states import random_states_kept
+from l2keras.tuning.plan import Plan, Stacked
+from l2keras.tuning.probe import Probe
+from l2keras.tuning.replicas import Chunk, Means, Trainer, build_prototype
+from l2keras.tuning.sequential import SequentialTrainer
+from l2keras.tuning.settings import Settings
+from l2keras.tuning.stacked import StackedTrainer
+
+_Epochs = list[tuple[Means, Means]]
+
+
+class Workers(NamedTuple):
+    """The processes that joblib offers.
+
+    Attributes:
+        number: How many chunks they train at a time.
+    """
+
+    number: int
+
+    @classmethod
+    def of(cls, n_jobs: int | None) -> Self | None:
+        """The workers that are asked for, `None` if this process trains.
+
+        Args:
+            n_jobs: The argument of the search. `None` leaves it to
+                `joblib.parallel_config`.
+
+        Raises:
+            ImportError: If joblib is needed, and not installed.
+        """
+        # Without joblib nobody has called its `parallel_config`.
+        if n_jobs == 1 or (n_jobs is None and "joblib" not in sys.modules):
+            return None
+        try:
+            import joblib
+        except ImportError as error:
+            raise ImportError(
+                f"Argument `n_jobs` needs joblib. Received: n_jobs={n_jobs}. "
+                "Install it: `pip install joblib`"
+            ) from error
+        number = joblib.effective_n_jobs(n_jobs)
+        if number == 1 and n_jobs is None:
+            return None
+        # Inside a worker of joblib, say, it offers threads.
+        of_workers = joblib.Parallel(n_jobs=n_jobs)(
+            [joblib.delayed(_Process.this)()]
+        )
+        if of_workers == [_Process.this()]:
+            if number > 1:
+                warnings.warn(
+                    "joblib offers threads of this process here, and Keras's "
+                    "random numbers belong to a process. The replicas are "
+                    "trained by this process alone.",
+                    stacklevel=5,
+                )
+            return None
+        return cls(number)
+
+    def epochs_of(
+        self,
+        chunks: Sequence[Chunk],
+        settings: Settings,
+        plan: Plan,
+        probe: Probe,
+    ) -> Iterator[tuple[Chunk, int, tuple[Means, Means]]]:
+        """The epochs of all chunks, each chunk's when it is done."""
+        import joblib
+
+        job = _Job(
+            uuid.uuid4().hex,
+            keras.backend.backend(),
+            settings,
+            plan,
+            probe,
+            _KerasSettings.now(),
+            _Process.this(),
+            "cpu" if backends.computes_on_torch_cpu() else None,
+        )
+        parallel = joblib.Parallel(
+            n_jobs=settings.n_jobs,
+            batch_size=1,
+            # PyTorch warns of arrays that cannot be written.
+            mmap_mode="c",
+            return_as="generator_unordered",
+        )
+        calls = [
+            joblib.delayed(_train)(index, job, chunk)
+            for index, chunk in enumerate(chunks)
+        ]
+        shown: dict[Any, Any] = {}  # Python notes here what was shown already.
+        try:
+            with contextlib.closing(parallel(calls)) as answers:
+                for index, epochs, caught in answers:
+                    for each in caught:
+                        warnings.warn_explicit(*each, registry=shown)
+                    for epoch, means in enumerate(epochs):
+                        yield chunks[index], epoch, means
+        except Exception as error:
+            error.add_note(
+                "This happened in, or to, a process that joblib had train "
+                "replicas for `tune_strength`. `build_model` and all that it "
+                "uses must be able to be pickled: make files, locks and "
+                "compiled functions inside it. A process that was killed may "
+                "have taken too much memory: give a lower `n_jobs` or "
+                "`at_once`. With a `backup_dir`, what was done is kept."
+            )
+            raise
+
+
+class _KerasSettings(NamedTuple):
+    """What a person may have set in Keras, of one process."""
+
+    floatx: str
+    epsilon: float
+    image_data_format: str
+    dtype_policy: Any
+
+    @classmethod
+    def now(cls) -> Self:
+        """What is set here."""
+        return cls(
+            keras.config.floatx(),
+            keras.config.epsilon(),
+            keras.config.image_data_format(),
+            keras.dtype_policies.serialize(keras.config.dtype_policy()),
+        )
+
+    def set(self) -> None:
+        """Sets it here."""
+        keras.config.set_floatx(self.floatx)
+        keras.config.set_epsilon(self.epsilon)
+        keras.config.set_image_data_format(self.image_data_format)
+        keras.config.set_dtype_policy(
+            keras.dtype_policies.get(self.dtype_policy)
+        )
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Has it set, for a while."""
+        before = type(self).now()
+        self.set()
+        try:
+            yield
+        finally:
+            before.set()
+
+
+class _Process(NamedTuple):
+    """Tells one process of all machines from others."""
+
+    host: str
+    number: int
+    device: str
+    visible_gpus: str | None
+
+    @classmethod
+    def this(cls) -> Self:
+        return cls(
+            socket.gethostname(),
+            os.getpid(),
+            backends.device_name(),
+            os.environ.get("CUDA_VISIBLE_DEVICES"),
+        )
+
+    def shares_gpu(self, other: "_Process") -> bool:
+        """Tells whether both compute on the same one."""
+        return self.device not in ("CPU", "MPS") and (
+            self.host,
+            self.device,
+            self.visible_gpus,
+        ) == (other.host, other.device, other.visible_gpus)
+
+
+class _Job(NamedTuple):
+    """What is the same for all chunks of a search.
+
+    Attributes:
+        name: Tells it from other jobs.
+        backend: What Keras computes by.
+        settings: Of the search.
+        plan: How replicas are trained.
+        probe: What the worker must train as well.
+        keras_settings: What is set where the search was called.
+        sender: The process of the search.
+        device: What has to compute, or `None` for what does in the process.
+    """
+
+    name: str
+    backend: str
+    settings: Settings
+    plan: Plan
+    probe: Probe
+    keras_settings: _KerasSettings
+    sender: _Process
+    device: str | None
+
+
+# The last job that was worked at, and its trainer, which has compiled much.
+_last: tuple[str, Trainer] | None = None
+
+# Of chunks that one process is given at a time, as by dask, one waits for the
+# other.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _train(index: int, job: _Job, chunk: Chunk) -> tuple[int, _Epochs, Any]:
+    """Trains a chunk in a worker; the means of its epochs, and warnings."""
+    _check_process(job)
+    with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
+        # Which of them are shown is decided where the search was called.
+        warnings.simplefilter("always")
+        with (
+            contextlib.nullcontext()
+            if job.device is None
+            else keras.device(job.device),
+            random_states_kept(),
+            job.keras_settings.in_use(),
+        ):
+            trainer = _trainer_of(job, chunk)
+            trainer.begin(chunk)
+            epochs = [trainer.epoch(e) for e in range(job.settings.epochs)]
+            trainer.close()
+    return (
+        index,
+        epochs,
+        [
+            (each.message, each.category, each.filename, each.lineno)
+            for each in caught
+            if isinstance(each.message, Warning)
+        ],
+    )
+
+
+def _check_process(job: _Job) -> None:
+    """Raises an error unless this process can do a job."""
+    if keras.backend.backend() != job.backend:
+        raise RuntimeError(
+            f"The workers of a search must run Keras on {job.backend}, as the "
+            "process that searches does. Received: a worker on which it runs "
+            f"on {keras.backend.backend()}. Start the workers with "
+            f"`KERAS_BACKEND={job.backend}` in their environment."
+        )
+    if _Process.this().shares_gpu(job.sender):
+        raise RuntimeError(
+            "The workers of a search must have GPUs of their own: the process "
+            f"that searches holds the memory of this one, {job.sender.device}. "
+            "Leave `n_jobs` out, or start the workers with other "
+            "`CUDA_VISIBLE_DEVICES`, as dask-cuda does."
+        )
+    # joblib says so to the processes of its own.
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if threads.isdigit():
+        backends.limit_threads(int(threads))
+
+
+def _trainer_of(job: _Job, chunk: Chunk) -> Trainer:
+    """What trains the chunks of a job, the same for all of them.
+
+    Raises:
+        RuntimeError: If it trains something else than where the job is from.
+    """
+    global _last
+    if _last is None or _last[0] != job.name:
+        _last = None  # What it holds is given back before more is taken.
+        trainer = _new_trainer(job)
+        probed = job.probe.chunk
+        if isinstance(job.plan, Stacked):
+            # As large as the chunks, for which it is compiled.
+            shape = len(chunk.folds), len(chunk.candidates)
+            probed = job.probe.repeated(shape)
+        difference = job.probe.difference(trainer, probed)
+        if difference is not None:
+            trainer.close()
+            raise RuntimeError(
+                "`build_model` must return the same in every process. In a "
+                "worker its model trains to something else than in the process "
+                f"that searches: {difference}. What it depends on must be in "
+                "the function, or in a module that the workers import and that "
+                "nobody changes."
+            )
+        _last = job.name, trainer
+    return _last[1]
+
+
+def _new_trainer(job: _Job) -> Trainer:
+    if isinstance(job.plan, Stacked) or not job.plan.builds_each:
+        prototype = build_prototype(job.settings)
+        if prototype is None:
+            raise RuntimeError(
+                "`build_model` must return the same in every process. In a "
+                "worker it asks for the value of the strength"
+            )
+        if isinstance(job.plan, Stacked):
+            return StackedTrainer(job.settings, prototype)
+        return SequentialTrainer(job.settings, prototype)
+    return SequentialTrainer(job.settings, None)

@@ -1,0 +1,297 @@
+"""The run of a search: replicas trained chunk by chunk, and kept in a file."""
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
+
+import keras
+import numpy as np
+
+from l2keras._keras import backends
+from l2keras._keras.random_states import random_states_kept
+from l2keras.tuning import checkpoint, processes
+from l2keras.tuning.checkpoint import Checkpoint
+from l2keras.tuning.curves import LearningCurves
+from l2keras.tuning.plan import (
+    Plan,
+    Sequential,
+    Stacked,
+    chunks_of,
+    make_plan,
+)
+from l2keras.tuning.probe import FirstSteps
+from l2keras.tuning.replicas import Chunk, Means
+from l2keras.tuning.settings import Settings
+
+# The generators of random numbers belong to the process.
+_ONE_AT_A_TIME = threading.RLock()
+
+
+class Search:
+    """Trains candidates on all folds, and remembers what they came to.
+
+    Args:
+        settings: The arguments.
+        candidates: Those that are known before any is trained, of shape
+            (candidates, keys).
+
+    Attributes:
+        curves: The losses and metrics so far.
+        plan: How the replicas are trained.
+    """
+
+    def __init__(self, settings: Settings, candidates: np.ndarray) -> None:
+        self._settings = settings
+        self._first = candidates
+        self.curves = LearningCurves(
+            candidates.shape[1], len(settings.folds), settings.epochs
+        )
+        self._length: int | None = None
+        self._unfinished: _Unfinished | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_ONE_AT_A_TIME)
+            stack.enter_context(random_states_kept())
+            self._file = self._open_file(stack)
+            saved = None if self._file is None else self._file.load()
+            self._workers = processes.Workers.of(self._settings.n_jobs)
+            planned = make_plan(
+                self._settings,
+                self._first,
+                1 if self._workers is None else self._workers.number,
+            )
+            self.plan, self._trainer, self._probe = planned
+            stack.callback(self._trainer.close)
+            self.curves.name_metrics(self._probe.metric_names)
+            if saved is not None:
+                self._resume(saved)
+            _warn_of(self.plan)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self._file is not None and kind is None:
+            self._file.remove()
+        self._stack.close()
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why replicas were not trained together, if that is slower."""
+        plan = self.plan
+        return plan.reason if isinstance(plan, Sequential) else None
+
+    def losses_of(self, candidates: np.ndarray) -> np.ndarray:
+        """The mean validation loss of each candidate at its best epoch."""
+        rows = self.train(candidates)
+        losses = self.curves.validation_loss[rows].mean(axis=1)
+        return np.nan_to_num(losses, nan=np.inf).min(axis=1)
+
+    def train(self, candidates: np.ndarray) -> np.ndarray:
+        """Trains candidates to their end; their rows in the curves."""
+        rows = self.curves.indices(candidates)
+        new = list(dict.fromkeys(rows[~self.curves.done[rows].all(axis=1)]))
+        while new:
+            try:
+                self._train(self.curves.candidates[new])
+            except Exception as error:
+                if (
+                    not backends.is_out_of_memory(error)
+                    or self.plan.at_once == 1
+                ):
+                    raise
+                half = self.plan.at_once // 2
+                warnings.warn(
+                    f"There was no memory for {self.plan.at_once} replicas at "
+                    f"once. The search goes on with {half}.",
+                    stacklevel=4,
+                )
+                self.plan, self._length = Stacked(half), None
+                self._unfinished = None
+                self.curves.forget_undone()
+            else:
+                break
+        return rows
+
+    def _train(self, candidates: np.ndarray) -> None:
+        chunks = chunks_of(
+            self._settings, candidates, self.plan.at_once, self._length
+        )
+        self._length = len(chunks[0].candidates)
+        waiting = [each for each in chunks if not self.curves.is_done(each)]
+        epochs = self._settings.epochs
+        bar = keras.utils.Progbar(
+            len(chunks) * epochs, verbose=self._settings.verbose
+        )
+        passed = (len(chunks) - len(waiting)) * epochs
+        for chunk, epoch, means in self._epochs_of(waiting):
+            self.curves.record(chunk, epoch, *means)
+            passed += 1
+            bar.update(passed)
+            self._save(chunk, epoch + 1)
+
+    def _epochs_of(
+        self, chunks: Sequence[Chunk]
+    ) -> Iterator[tuple[Chunk, int, tuple[Means, Means]]]:
+        """Trains chunks, epoch by epoch, here or in other processes."""
+        if self._workers is not None:
+            yield from self._workers.epochs_of(
+                chunks, self._settings, self.plan, self._probe
+            )
+            return
+        for chunk in chunks:
+            begun = self._begin(chunk)
+            for epoch in range(begun, self._settings.epochs):
+                yield chunk, epoch, self._trainer.epoch(epoch)
+
+    def _begin(self, chunk: Chunk) -> int:
+        """Begins with a chunk; the epochs that it was trained before."""
+        self._trainer.begin(chunk)
+        unfinished = self._unfinished
+        if unfinished is None or not unfinished.is_of(chunk):
+            return 0
+        self._unfinished = None
+        self._trainer.restore(unfinished.state)
+        return unfinished.epochs
+
+    def _open_file(self, stack: contextlib.ExitStack) -> Checkpoint | None:
+        settings = self._settings
+        if settings.backup_dir is None:
+            return None
+        stack.enter_context(checkpoint.only_search_in(settings.backup_dir))
+        arrays = keras.tree.flatten([settings.data, settings.folds])
+        return Checkpoint(
+            settings.backup_dir,
+            checkpoint.digest(
+                keras.backend.backend(),
+                settings.keys,
+                settings.epochs,
+                settings.batch_size,
+                settings.shuffle,
+                settings.seed,
+                self._first,
+                *(each for each in arrays if each is not None),
+            ),
+        )
+
+    def _save(self, chunk: Chunk, epochs: int) -> None:
+        """Keeps the search, when a chunk is done or some time has passed."""
+        file, curves = self._file, self.curves
+        is_done = epochs == self._settings.epochs
+        if file is None or not (is_done or file.is_due):
+            return
+        unfinished = None
+        if not is_done and self._workers is None:
+            state = self._trainer.state()
+            if state is not None:
+                unfinished = _Unfinished(chunk, epochs, state)
+        elif self._unfinished is not None:
+            unfinished = self._unfinished
+        rest = unfinished or _Unfinished(
+            Chunk([], curves.candidates[:0]), 0, []
+        )
+        file.save(
+            {
+                "candidates": curves.candidates,
+                "validation_loss": curves.validation_loss,
+                "train_loss": curves.train_loss,
+                "done": curves.done,
+                **checkpoint.numbered("metrics", [*curves.metrics.values()]),
+                "at_once": self.plan.at_once,
+                "length": self._length,
+                "model": self._probe.description,
+                **checkpoint.numbered(
+                    "first_weights", self._probe.expected.weights
+                ),
+                **checkpoint.numbered(
+                    "first_results", [*self._probe.expected.results.values()]
+                ),
+                "folds": np.array(rest.chunk.folds, int),
+                "strengths": rest.chunk.candidates,
+                "epochs": rest.epochs,
+                **checkpoint.numbered("state", rest.state),
+            }
+        )
+
+    def _resume(self, saved: dict[str, np.ndarray]) -> None:
+        """Goes on where a file says.
+
+        Raises:
+            ValueError: If it is of other models.
+        """
+        assert self._file is not None
+        difference = self._probe.difference_from(
+            FirstSteps(
+                checkpoint.listed("first_weights", saved),
+                dict(
+                    zip(
+                        self._probe.expected.results,
+                        checkpoint.listed("first_results", saved),
+                        strict=False,
+                    )
+                ),
+            )
+        )
+        if str(saved["model"]) != self._probe.description:
+            difference = "the optimizer or a regularizer is another"
+        if difference is not None:
+            raise self._file.refused(
+                "is of a search that trained something else than `build_model` "
+                f"returns now: {difference}"
+            )
+        curves = self.curves
+        curves.candidates = saved["candidates"]
+        curves.validation_loss = saved["validation_loss"]
+        curves.train_loss = saved["train_loss"]
+        curves.done = saved["done"]
+        curves.set_metrics(checkpoint.listed("metrics", saved))
+        at_once, epochs = int(saved["at_once"]), int(saved["epochs"])
+        if isinstance(self.plan, Stacked) and self._settings.at_once is None:
+            # The memory that is free may be another by now.
+            self.plan = Stacked(max(at_once, 2))
+        if at_once == self.plan.at_once:
+            self._length = int(saved["length"])
+            if epochs and self._workers is None:
+                chunk = Chunk(saved["folds"].tolist(), saved["strengths"])
+                state = checkpoint.listed("state", saved)
+                self._unfinished = _Unfinished(chunk, epochs, state)
+                return
+        elif epochs:
+            warnings.warn(
+                f"The search was broken off while it trained {at_once} "
+                f"replicas at once, and goes on with {self.plan.at_once}. The "
+                f"{epochs} epochs of those that were in training are trained "
+                "again.",
+                stacklevel=5,
+            )
+        curves.forget_undone()
+
+
+class _Unfinished(NamedTuple):
+    """A chunk that was broken off.
+
+    Attributes:
+        chunk: The replicas.
+        epochs: How many epochs they were trained.
+        state: All that training had changed by then.
+    """
+
+    chunk: Chunk
+    epochs: int
+    state: list[np.ndarray]
+
+    def is_of(self, chunk: Chunk) -> bool:
+        return self.chunk.folds == chunk.folds and np.array_equal(
+            self.chunk.candidates, chunk.candidates
+        )
+
+
+def _warn_of(plan: Plan) -> None:
+    """Warns of what takes longer than it might have."""
+    if isinstance(plan, Sequential) and plan.reason is not None:
+        warnings.warn(
+            f"The replicas are trained one after another: {plan.reason}.",
+            stacklevel=4,
+        )

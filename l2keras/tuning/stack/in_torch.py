@@ -1,0 +1,233 @@
+"""A stack on PyTorch: `torch.func.vmap` of one step, traced by `make_fx`."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from l2keras._types import Tensor
+from l2keras.tuning.stack.replica import Arrays, Replica, State
+from l2keras.tuning.stack.rows import Rows
+from l2keras.tuning.stack.size import elements_per_step
+
+# Below so many elements a step is computed by one thread. Several gain little,
+# and lose much where others use the machine: they wait for each other after
+# each operation.
+_ELEMENTS_FOR_THREADS = 2**24
+
+
+class TorchStack:
+    """Maps a step over candidates and folds.
+
+    To go through Keras and `vmap` takes longer than to compute, so the step is
+    traced once for batches of each size, and its operations repeated.
+
+    Args:
+        replica: The computation of one replica.
+        data: All rows, as a flat list of arrays.
+        shape: The numbers of folds and candidates.
+    """
+
+    def __init__(
+        self, replica: Replica, data: Arrays, shape: tuple[int, int]
+    ) -> None:
+        self._replica = replica
+        self._shape = shape
+        self._data = [keras.ops.convert_to_tensor(each) for each in data]
+        self._metrics = [
+            keras.ops.convert_to_tensor(
+                np.broadcast_to(each, (*shape, *each.shape)).copy()
+            )
+            for each in replica.metrics_at_start()
+        ]
+        self._traced: dict[Any, Callable[..., Any]] = {}
+
+    def put(self, state: State) -> Any:
+        """Tensors of shape (folds, candidates, ...)."""
+        return keras.tree.map_structure(keras.ops.convert_to_tensor, state)
+
+    def get(self, arrays: Any) -> Any:
+        """Arrays of NumPy."""
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, arrays)
+
+    def train(self, state: Any, rows: Rows) -> Any:
+        """The state after training, the data loss, and the metrics."""
+        return self._epoch(self._train_on, state, rows)
+
+    def evaluate(self, state: Any, rows: Rows) -> Any:
+        """The same without training."""
+        return self._epoch(self._evaluate_on, state, rows)
+
+    def _epoch(
+        self, one_batch: Callable[..., Any], state: State, rows: Rows
+    ) -> Any:
+        import torch
+
+        device = (
+            self._data[0].device if self._data else torch.get_default_device()
+        )
+        full, rest = (
+            torch.as_tensor(each, device=device)
+            for each in (rows.full[:, : rows.number], rows.rest)
+        )
+        batches = [*full.unbind(1), *([rest] if rest.shape[1] else [])]
+        metrics, total = self._metrics, 0.0
+        with torch.no_grad(), self._threads(batches[0].shape[1]):
+            for chosen in batches:
+                state, metrics, loss = self._call(
+                    one_batch, state, metrics, chosen
+                )
+                total = total + loss * chosen.shape[1]
+            results = torch.func.vmap(
+                torch.func.vmap(self._replica.metric_results)
+            )(metrics)
+        number = sum(each.shape[1] for each in batches)
+        return state, total / number, results
+
+    def _call(
+        self,
+        one_batch: Callable[..., Any],
+        state: State,
+        metrics: Arrays,
+        chosen: Tensor,
+    ) -> Any:
+        """The results of one batch, from its trace."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        key = one_batch, chosen.shape
+        structure = state, metrics
+        leaves = keras.tree.flatten(structure)
+
+        def flat(leaves: Arrays, chosen: Tensor) -> Arrays:
+            state, metrics = keras.tree.pack_sequence_as(structure, leaves)
+            state, metrics, loss = one_batch(state, metrics, chosen)
+            return [*keras.tree.flatten((state, metrics)), loss]
+
+        if key not in self._traced:
+            self._traced[key] = _simplified(make_fx(flat)(leaves, chosen))
+        *leaves, loss = self._traced[key](leaves, chosen)
+        state, metrics = keras.tree.pack_sequence_as(structure, leaves)
+        return state, metrics, loss
+
+    def _losses(
+        self,
+        trainable: Arrays,
+        state: State,
+        metrics: Arrays,
+        chosen: Tensor,
+        training: bool,
+    ) -> Any:
+        """The losses of all replicas, and the results."""
+        import torch
+
+        replica = self._replica
+
+        def one(
+            trainable: Arrays, state: State, metrics: Arrays, batch: Arrays
+        ) -> Any:
+            loss, results = replica.loss(
+                trainable, state, metrics, batch, training=training
+            )
+            metrics = replica.updated_metrics(
+                results.metrics, batch, results.y_pred
+            )
+            return loss, results.data_loss, results.non_trainable, metrics
+
+        # The candidates of a fold see the same rows.
+        mapped = torch.func.vmap(one, (0, 0, 0, None))
+        mapped = torch.func.vmap(mapped, (0, 0, 0, 0))
+        batch = [each[chosen] for each in self._data]
+        with _contiguous():
+            return mapped(trainable, state, metrics, batch)
+
+    def _train_on(self, state: State, metrics: Arrays, chosen: Tensor) -> Any:
+        import torch
+
+        with torch.enable_grad():
+            trainable = [
+                each.detach().requires_grad_() for each in state.trainable
+            ]
+            loss, data_loss, non_trainable, metrics = self._losses(
+                trainable, state, metrics, chosen, training=True
+            )
+            gradients = torch.autograd.grad(
+                loss.sum(), trainable, allow_unused=True
+            )
+        data_loss, non_trainable, metrics = keras.tree.map_structure(
+            torch.detach, (data_loss, non_trainable, metrics)
+        )
+        known = {
+            index: each
+            for index, each in enumerate(gradients)
+            if each is not None
+        }
+
+        def update(state: State, known: dict[int, Tensor]) -> State:
+            return self._replica.updated(
+                state, [known.get(index) for index in range(len(gradients))]
+            )
+
+        state = state._replace(non_trainable=non_trainable)
+        state = torch.func.vmap(torch.func.vmap(update))(state, known)
+        return state, metrics, data_loss
+
+    def _evaluate_on(
+        self, state: State, metrics: Arrays, chosen: Tensor
+    ) -> Any:
+        _, data_loss, non_trainable, metrics = self._losses(
+            state.trainable, state, metrics, chosen, training=False
+        )
+        state = state._replace(non_trainable=non_trainable)
+        return state, metrics, data_loss
+
+    @contextlib.contextmanager
+    def _threads(self, batch_size: int) -> Iterator[None]:
+        """Has one thread compute inside, unless there is much to do."""
+        import torch
+
+        before = torch.get_num_threads()
+        replicas = self._shape[0] * self._shape[1]
+        elements = replicas * elements_per_step(self._replica.model, batch_size)
+        if elements < _ELEMENTS_FOR_THREADS:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _contiguous() -> contextlib.AbstractContextManager:
+    """Has no tensor asked for how its memory is laid out, which `vmap` forbids.
+
+    Keras asks it before a convolution, for speed.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Contiguous(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if function is torch.Tensor.is_contiguous:
+                return True
+            return function(*args, **(kwargs or {}))
+
+    return Contiguous()
+
+
+def _simplified(traced: Any) -> Any:
+    """A trace without the operations that change nothing."""
+    import torch
+
+    graph = traced.graph
+    for node in graph.nodes:
+        if node.target in (
+            torch.ops.aten.detach.default,
+            torch.ops.aten.alias.default,
+        ):
+            node.replace_all_uses_with(node.args[0])
+    graph.eliminate_dead_code()
+    traced.recompile()
+    return traced

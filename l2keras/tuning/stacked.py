@@ -1,0 +1,103 @@
+"""Replicas trained together, as one stack."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from l2keras.tuning.replicas import Chunk, Means, Prototype
+from l2keras.tuning.settings import Settings
+from l2keras.tuning.stack.in_jax import JaxStack
+from l2keras.tuning.stack.in_tensorflow import TensorflowStack
+from l2keras.tuning.stack.in_torch import TorchStack
+from l2keras.tuning.stack.replica import State
+from l2keras.tuning.stack.rows import Rows
+
+_STACKS: dict[str, Any] = {
+    "jax": JaxStack,
+    "tensorflow": TensorflowStack,
+    "torch": TorchStack,
+}
+
+
+class StackedTrainer:
+    """Trains the replicas of a chunk as one stack.
+
+    Args:
+        settings: Of the search.
+        prototype: The model that all replicas share.
+    """
+
+    def __init__(self, settings: Settings, prototype: Prototype) -> None:
+        self._settings = settings
+        self._prototype = prototype
+        self._stacks: dict[tuple[int, int], Any] = {}
+        self._stack: Any = None
+        self._state: Any = None
+        self._folds: list[int] = []
+
+    def begin(self, chunk: Chunk) -> None:
+        self._folds = chunk.folds
+        shape = len(chunk.folds), len(chunk.candidates)
+        if shape not in self._stacks:
+            stack = _STACKS[keras.backend.backend()]
+            data = keras.tree.flatten(
+                [each for each in self._settings.data if each is not None]
+            )
+            self._stacks[shape] = stack(self._prototype.replica, data, shape)
+        self._stack = self._stacks[shape]
+        starts = [self._prototype.starts[fold].state for fold in chunk.folds]
+
+        def stacked(*of_folds: np.ndarray) -> np.ndarray:
+            folds = np.stack(of_folds)[:, None]
+            return np.broadcast_to(folds, (*shape, *folds.shape[2:])).copy()
+
+        state: State = keras.tree.map_structure(stacked, *starts)
+        strengths = chunk.candidates.T.astype("float32")
+        state = self._prototype.replica.with_strengths(
+            state, [np.broadcast_to(each, shape).copy() for each in strengths]
+        )
+        self._state = self._stack.put(state)
+
+    def epoch(
+        self, epoch: int, first_steps: bool = False
+    ) -> tuple[Means, Means]:
+        settings = self._settings
+        train, held_out = (
+            Rows.of(np.stack(rows), settings.batch_size)
+            for rows in zip(
+                *(
+                    (
+                        settings.training_order(fold, epoch),
+                        settings.folds[fold].validation,
+                    )
+                    for fold in self._folds
+                ),
+                strict=True,
+            )
+        )
+        if first_steps:
+            train, held_out = train.first(2), held_out.first(0)
+        return (
+            self._pass(self._stack.train, train),
+            self._pass(self._stack.evaluate, held_out),
+        )
+
+    def weights(self, fold: int, candidate: int) -> list[np.ndarray]:
+        state: State = self._stack.get(self._state)
+        return [each[fold, candidate] for each in state.trainable]
+
+    def state(self) -> list[np.ndarray]:
+        return keras.tree.flatten(self._stack.get(self._state))
+
+    def restore(self, state: list[np.ndarray]) -> None:
+        self._state = self._stack.put(
+            keras.tree.pack_sequence_as(self._state, state)
+        )
+
+    def close(self) -> None:
+        """Nothing is to be put back: no variable was changed."""
+
+    def _pass(self, function: Any, rows: Rows) -> Means:
+        self._state, *means = function(self._state, rows)
+        return Means(*self._stack.get(means))
