@@ -48,6 +48,16 @@ def public_class(optimizer: keras.Optimizer) -> type:
     return getattr(keras.optimizers, cls.__name__, cls)
 
 
+def learning_rate_schedule(optimizer: Any) -> Any:
+    """Returns the schedule of an optimizer's learning rate, if it has one.
+
+    `optimizer.learning_rate` is what it is now.
+    """
+    rate = chain(optimizer)[-1]._learning_rate
+    schedules = keras.optimizers.schedules
+    return rate if isinstance(rate, schedules.LearningRateSchedule) else None
+
+
 def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
     """Returns by what an optimizer knows a variable.
 

@@ -28,6 +28,22 @@ def is_pure() -> bool:
     return _is_pure.get()
 
 
+# The learning rate of an update, where it is computed beforehand.
+_given_rate: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "given_rate", default=None
+)
+
+
+@contextlib.contextmanager
+def learning_rate_given(rate: Tensor | None) -> Iterator[None]:
+    """Has functional twins take this learning rate inside, if there is one."""
+    token = _given_rate.set(rate)
+    try:
+        yield
+    finally:
+        _given_rate.reset(token)
+
+
 @contextlib.contextmanager
 def pure_scope(
     values: Sequence[tuple[keras.Variable, Tensor]],
@@ -107,6 +123,12 @@ class _Functional:
     def _var_key(self, variable: Any) -> Any:
         # Where a variable has another value, TensorFlow's key is not found.
         return self._keys.get(id(variable), id(variable))  # type: ignore[attr-defined]
+
+    def _get_current_learning_rate(self) -> Any:
+        rate = _given_rate.get()
+        if rate is not None:
+            return rate
+        return super()._get_current_learning_rate()  # type: ignore[misc]
 
     def _backend_apply_gradients(
         self: Any, grads: Any, trainable_variables: Any

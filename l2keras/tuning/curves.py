@@ -1,5 +1,6 @@
 """The learning curves of a search: a table that grows with the candidates."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,7 +82,9 @@ class LearningCurves:
             **train.metrics,
             **{f"val_{k}": each for k, each in validation.metrics.items()},
         }
-        if len(values) != len(self._names):
+        if [*map(_without_numbers, values)] != [
+            *map(_without_numbers, self._names)
+        ]:
             raise ValueError(
                 "`build_model` must compile the same metrics for all "
                 f"strengths. Received: {list(values)}, after {self._names}"
@@ -111,3 +114,7 @@ class LearningCurves:
         arrays = self.validation_loss, self.train_loss, *self.metrics.values()
         for array in arrays:
             array[~self.done] = np.nan
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"_?\d+", "", name)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import keras
 import numpy as np
 
-from l2keras._keras import backends, layer_tree
+from l2keras._keras import backends, layer_tree, trainer_hooks
 from l2keras.tuning.replicas import Chunk, Trainer
 from l2keras.tuning.sequential import SequentialTrainer
 from l2keras.tuning.settings import Settings
@@ -62,8 +62,12 @@ class Probe:
         strengths: Those of the replica, of shape (keys,). Its fold is the last.
 
     Attributes:
-        changed: A name of what changes in Python with each step, if anything
-            does: a counter of a layer's own.
+        expected: The first steps.
+        changed: What changes in Python with each step, if anything does: a
+            counter of a layer's own.
+        description: What may begin to matter later.
+        splits_own_loss: Whether the data loss is what is left of a
+            `compute_loss` of the model's own.
     """
 
     def __init__(self, settings: Settings, strengths: np.ndarray) -> None:
@@ -82,12 +86,21 @@ class Probe:
                     for weight in paths.weights(alone.model)
                 }
                 self.description = _description(alone.model)
+                self.splits_own_loss = not trainer_hooks.adds_losses_up(
+                    alone.model
+                )
                 self._paths = [
                     by_id.get(id(variable), variable.path)
                     for variable in alone.model.trainable_variables
                 ]
             finally:
                 alone.close()
+        # Which `fit` does not log.
+        self._unknown = {
+            name
+            for name, value in self.expected.results.items()
+            if name in self.metric_names and np.isnan(value).any()
+        }
         self._step = _distance(again.weights, self.expected.weights)
 
     @property
@@ -130,8 +143,11 @@ class Probe:
         )
         for (name, right), value in pairs:
             tolerance = _OF_LOSS if name.endswith("data_loss") else _OF_METRIC
-            if value.shape != right.shape or not np.allclose(
-                value, right, rtol=tolerance, atol=tolerance, equal_nan=True
+            if name not in self._unknown and (
+                value.shape != right.shape
+                or not np.allclose(
+                    value, right, rtol=tolerance, atol=tolerance, equal_nan=True
+                )
             ):
                 return f"{name} is {value} and not {right}"
         if [each.shape for each in found.weights] != [
@@ -156,10 +172,9 @@ def _description(model: keras.Model) -> str:
         optimizer = model.optimizer.get_config()
     except NotImplementedError:
         optimizer = type(model.optimizer).__name__
-    regularizers = {
-        weight.path: repr(weight.variable.regularizer)
-        for weight in paths.weights(model)
-    }
+    regularizers = [
+        repr(weight.variable.regularizer) for weight in paths.weights(model)
+    ]
     return re.sub(r"'name': '[^']*'", "", repr((optimizer, regularizers)))
 
 

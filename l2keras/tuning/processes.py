@@ -26,6 +26,7 @@ from l2keras.tuning.settings import Settings
 from l2keras.tuning.stacked import StackedTrainer
 
 _Epochs = list[tuple[Means, Means]]
+_WHEN_DONE = "generator_unordered"
 
 
 class Workers(NamedTuple):
@@ -33,9 +34,12 @@ class Workers(NamedTuple):
 
     Attributes:
         number: How many chunks they train at a time.
+        return_as: How joblib hands on what is done: when it is, or, as with
+            ray, when all is.
     """
 
     number: int
+    return_as: str
 
     @classmethod
     def of(cls, n_jobs: int | None) -> Self | None:
@@ -62,10 +66,13 @@ class Workers(NamedTuple):
         if number == 1 and n_jobs is None:
             return None
         # Inside a worker of joblib, say, it offers threads.
-        of_workers = joblib.Parallel(n_jobs=n_jobs)(
-            [joblib.delayed(_Process.this)()]
-        )
-        if of_workers == [_Process.this()]:
+        calls, return_as = [joblib.delayed(_Process.this)()], _WHEN_DONE
+        try:
+            of_workers = joblib.Parallel(n_jobs, return_as=return_as)(calls)
+        except ValueError:  # These workers have no such thing.
+            return_as = "list"
+            of_workers = joblib.Parallel(n_jobs)(calls)
+        if list(of_workers) == [_Process.this()]:
             if number > 1:
                 warnings.warn(
                     "joblib offers threads of this process here, and Keras's "
@@ -74,7 +81,7 @@ class Workers(NamedTuple):
                     stacklevel=5,
                 )
             return None
-        return cls(number)
+        return cls(number, return_as)
 
     def epochs_of(
         self,
@@ -101,16 +108,23 @@ class Workers(NamedTuple):
             batch_size=1,
             # PyTorch warns of arrays that cannot be written.
             mmap_mode="c",
-            return_as="generator_unordered",
+            return_as=self.return_as,
         )
         calls = [
             joblib.delayed(_train)(index, job, chunk)
             for index, chunk in enumerate(chunks)
         ]
+        if self.return_as == _WHEN_DONE:
+            parts = [calls]
+        else:
+            parts = [
+                calls[first : first + self.number]
+                for first in range(0, len(calls), self.number)
+            ]
         shown: dict[Any, Any] = {}  # Python notes here what was shown already.
         try:
-            with contextlib.closing(parallel(calls)) as answers:
-                for index, epochs, caught in answers:
+            for part in parts:
+                for index, epochs, caught in _closing(parallel(part)):
                     for each in caught:
                         warnings.warn_explicit(*each, registry=shown)
                     for epoch, means in enumerate(epochs):
@@ -125,6 +139,18 @@ class Workers(NamedTuple):
                 "`at_once`. With a `backup_dir`, what was done is kept."
             )
             raise
+
+
+def _closing(answers: Any) -> Iterator[Any]:
+    """Yields answers, and gives up those that nobody waits for any more."""
+    try:
+        yield from answers
+    finally:
+        if hasattr(answers, "close"):
+            # joblib warns that not all was taken.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                answers.close()
 
 
 class _KerasSettings(NamedTuple):

@@ -21,7 +21,7 @@ from l2keras.tuning.plan import (
     chunks_of,
     make_plan,
 )
-from l2keras.tuning.probe import FirstSteps
+from l2keras.tuning.probe import FirstSteps, Probe
 from l2keras.tuning.replicas import Chunk, Means
 from l2keras.tuning.settings import Settings
 
@@ -68,7 +68,7 @@ class Search:
             self.curves.name_metrics(self._probe.metric_names)
             if saved is not None:
                 self._resume(saved)
-            _warn_of(self.plan)
+            _warn_of(self.plan, self._probe)
             self._stack = stack.pop_all()
         return self
 
@@ -234,7 +234,10 @@ class Search:
                 ),
             )
         )
-        if str(saved["model"]) != self._probe.description:
+        if (
+            difference is None
+            and str(saved["model"]) != self._probe.description
+        ):
             difference = "the optimizer or a regularizer is another"
         if difference is not None:
             raise self._file.refused(
@@ -288,9 +291,18 @@ class _Unfinished(NamedTuple):
         )
 
 
-def _warn_of(plan: Plan) -> None:
-    """Warns of what takes longer than it might have."""
-    if isinstance(plan, Sequential) and plan.reason is not None:
+def _warn_of(plan: Plan, probe: Probe) -> None:
+    """Warns of what takes longer than it might have, and of a loss."""
+    if isinstance(plan, Stacked):
+        return
+    if probe.splits_own_loss:
+        warnings.warn(
+            "The model has a `compute_loss` of its own. Strengths are judged "
+            "by what is left of it without `model.losses`, which is the data "
+            "loss if `compute_loss` adds `sum(self.losses)` to it.",
+            stacklevel=4,
+        )
+    if plan.reason is not None:
         warnings.warn(
             f"The replicas are trained one after another: {plan.reason}.",
             stacklevel=4,

@@ -89,7 +89,7 @@ class SequentialTrainer:
         losses = {"loss", "regularization_loss"}
         losses |= trainer_hooks.names_of_output_losses(self.model)
         values = {
-            name: np.asarray(each[0])[None, None]
+            name: _logged(name, each[0])[None, None]
             for name, each in logs.items()
             if name.removeprefix("val_") not in losses
         }
@@ -153,6 +153,18 @@ def first_rows(rows: np.ndarray, batch_size: int, full: int) -> np.ndarray:
         full = max(full, 1)
     first = min(whole, full * batch_size)
     return np.concatenate([rows[:first], rows[whole:]])
+
+
+def _logged(name: str, value: Any) -> np.ndarray:
+    """A value that `fit` logged, NaN if it is not known.
+
+    Of a metric whose `result` is a variable, Keras logs the variable, which has
+    been set anew by the validation since.
+    """
+    if isinstance(value, keras.Variable):
+        (value,) = to_numpy([value])
+        return value if name[:4] == "val_" else np.full_like(value, np.nan)
+    return np.asarray(value)
 
 
 def _to_means(values: dict[str, np.ndarray]) -> Means:

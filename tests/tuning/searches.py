@@ -11,7 +11,6 @@ from keras import ops
 
 import l2keras
 from l2keras import L2
-from l2keras.tuning import fit_trainer, stack_trainer
 
 # Where a choice lies is of no concern to most of these tests.
 EXPECTED_WARNINGS = [
@@ -110,7 +109,7 @@ def several(strength):
     return model
 
 
-def convolutional(strength):
+def convolutional(strength, dropout=0.3):
     return keras.Sequential(
         [
             keras.Input((6,)),
@@ -122,7 +121,7 @@ def convolutional(strength):
             ),
             layers.BatchNormalization(),
             layers.Flatten(),
-            layers.Dropout(0.3, name="dropout"),
+            *([layers.Dropout(dropout, name="dropout")] if dropout else []),
             layers.Dense(3, "softmax"),
         ]
     )
@@ -136,6 +135,80 @@ def recurrent(strength, dropout=0.0):
             layers.LSTM(4, kernel_regularizer=L2(strength), dropout=dropout),
             layers.Dense(3, "softmax"),
         ]
+    )
+
+
+def bidirectional(strength):
+    """Returns a model with a layer that makes others from its config."""
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Reshape((3, 2)),
+            layers.Bidirectional(
+                layers.SimpleRNN(4, kernel_regularizer=L2(strength))
+            ),
+            layers.Dense(3, "softmax"),
+        ]
+    )
+
+
+def masked(strength):
+    """Returns a model whose loss and metrics leave out some of the outputs."""
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Reshape((6, 1)),
+            layers.Masking(),
+            layers.Dense(4, "tanh", kernel_regularizer=L2(strength)),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(optimizers.Adam(0.01), "mse", metrics=["mae"])
+    return model
+
+
+class RandomFeatures(layers.Layer):
+    """Has a constant that is no variable."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = np.random.normal(size=(6, 8))  # noqa: NPY002
+
+    def call(self, inputs):
+        return ops.cos(ops.matmul(inputs, self.matrix.astype("float32")))
+
+
+def with_random_constant(strength):
+    return keras.Sequential(
+        [keras.Input((6,)), RandomFeatures(), Own(strength)]
+    )
+
+
+class GlobalNoise(layers.Layer):
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        return inputs + 0.5 * keras.random.normal(ops.shape(inputs))
+
+
+def with_global_noise(strength):
+    return keras.Sequential([keras.Input((6,)), GlobalNoise(), Own(strength)])
+
+
+class Anneal(layers.Layer):
+    """Counts in Python, which `fit` does too where it is not compiled."""
+
+    calls = 0
+
+    def call(self, inputs, training=False):
+        if training:
+            self.calls += 1
+        return inputs * min(1.0, 0.1 + self.calls / 40)
+
+
+def annealing(strength):
+    return keras.Sequential(
+        [keras.Input((6,)), Anneal(name="anneal"), Own(strength)]
     )
 
 
@@ -251,18 +324,25 @@ def plain_fit(
 
 @contextlib.contextmanager
 def told_why(reason):
-    """Expects the warning of a slower way, if there is a reason for it."""
+    """Expects the warning of sequential training, if there is a reason.
+
+    Args:
+        reason: How the reason begins.
+    """
     if reason is None:
         yield
         return
     with pytest.warns(UserWarning, match="one after another") as warned:
         yield
-    assert [
+    (told,) = (
         str(each.message)
         for each in warned
         if each.category is UserWarning
         and not str(each.message).startswith("The best strength")
-    ] == [f"The replicas are trained one after another: {reason}."]
+    )
+    assert told.startswith(
+        f"The replicas are trained one after another: {reason}"
+    )
 
 
 def tune(build_model, x=X, y=LABELS, strengths=STRENGTHS, **arguments):
@@ -287,23 +367,22 @@ def assert_same(one, other, **tolerance):
         np.testing.assert_allclose(ours, others, **tolerance)
 
 
-def interrupt(monkeypatch, call, trainer="StackTrainer", by=None):
-    """Has Ctrl-C pressed when an epoch is to be trained, the n-th of all."""
-    cls = {
-        "StackTrainer": stack_trainer.StackTrainer,
-        "FitTrainer": fit_trainer.FitTrainer,
-    }[trainer]
-    train, calls = cls.epoch, []
+def interrupt(monkeypatch, number, by=None):
+    """Has Ctrl-C pressed when so many epochs were trained.
 
-    def epoch(*arguments):
+    While the progress bar is drawn, and before anything is written to a file.
+    """
+    update, calls = keras.utils.Progbar.update, []
+
+    def pressed(*arguments, **options):
         calls.append(arguments)
-        if len(calls) == call:
+        if len(calls) == number:
             if by is not None:
                 by()
             raise KeyboardInterrupt
-        return train(*arguments)
+        return update(*arguments, **options)
 
-    monkeypatch.setattr(cls, "epoch", epoch)
+    monkeypatch.setattr(keras.utils.Progbar, "update", pressed)
 
 
 def with_dropout(strength):
@@ -331,10 +410,6 @@ def by_fit(strength):
     )(float(strength))
     model.run_eagerly = EAGER
     return model
-
-
-# A row: what is built, by what it is trained, at once, why, and what is done
-# of it when Ctrl-C comes with the third epoch.
 
 
 def start_program(name, *arguments, **environment):

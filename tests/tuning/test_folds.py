@@ -2,17 +2,9 @@
 
 import numpy as np
 import pytest
-from searches import (
-    EXPECTED_WARNINGS,
-    LABELS,
-    ROWS,
-    X,
-    net,
-    tune,
-)
+from searches import EXPECTED_WARNINGS, LABELS, ROWS, X
 
-from l2keras.tuning.learning_curves import LearningCurves
-from l2keras.tuning.search import Outcome
+from l2keras.tuning.folds import check_data, draw_folds
 
 model_selection = pytest.importorskip(
     "sklearn.model_selection", reason="scikit-learn is not installed"
@@ -21,21 +13,14 @@ model_selection = pytest.importorskip(
 pytestmark = EXPECTED_WARNINGS
 
 
-@pytest.fixture
-def untrained(monkeypatch):
-    """Leaves the training out, which is not asked for."""
-
-    def search(build_model, data, settings):
-        shape = len(settings.candidates), len(settings.folds), settings.epochs
-        zeros = np.zeros(shape)
-        return Outcome(LearningCurves(zeros, zeros, {}), None, False)
-
-    monkeypatch.setattr("l2keras.tuning.tune.search", search)
+def folds_of(folds, y=LABELS, groups=None, seed=0, x=X):
+    """Returns the folds that a search is made on."""
+    return draw_folds(folds, check_data(x, y, None), groups, seed)
 
 
 @pytest.mark.parametrize("number", [2, 3, 7, ROWS])
-def test_a_number_of_folds_deals_the_rows_out(untrained, number):
-    folds = tune(net(), folds=number).folds
+def test_a_number_of_folds_deals_the_rows_out(number):
+    folds = folds_of(number)
     assert len(folds) == number
     sizes = [len(fold.validation) for fold in folds]
     assert max(sizes) - min(sizes) <= 1
@@ -47,7 +32,7 @@ def test_a_number_of_folds_deals_the_rows_out(untrained, number):
         np.testing.assert_array_equal(
             np.sort(np.concatenate(fold)), np.arange(ROWS)
         )
-    other = tune(net(), folds=number, seed=1).folds
+    other = folds_of(number, seed=1)
     assert not np.array_equal(
         held_out, np.concatenate([fold.validation for fold in other])
     )
@@ -95,10 +80,8 @@ SPLITTERS = {
         for name, row in SPLITTERS.items()
     ],
 )
-def test_a_splitter_of_scikit_learn_makes_the_folds(
-    untrained, splitter, y, groups
-):
-    folds = tune(net(), y=y, folds=splitter, groups=groups).folds
+def test_a_splitter_of_scikit_learn_makes_the_folds(splitter, y, groups):
+    folds = folds_of(splitter, y, groups)
     expected = list(splitter.split(X, LABELS, groups))
     assert len(folds) == len(expected) == 3
     for fold, (train, validation) in zip(folds, expected, strict=True):
@@ -107,13 +90,13 @@ def test_a_splitter_of_scikit_learn_makes_the_folds(
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, iter])
-def test_pairs_of_indices_are_taken_as_they_are(untrained, kind):
+def test_pairs_of_indices_are_taken_as_they_are(kind):
     pairs = [([4, 2, 0], [1, 3]), ([5, 6, 7], [9, 8])]
     given = [
         [each if kind is iter else kind(each) for each in pair]
         for pair in pairs
     ]
-    folds = tune(net(), folds=iter(given) if kind is iter else given).folds
+    folds = folds_of(iter(given) if kind is iter else given)
     for fold, (train, validation) in zip(folds, pairs, strict=True):
         np.testing.assert_array_equal(fold.train, train)
         np.testing.assert_array_equal(fold.validation, validation)
@@ -134,8 +117,8 @@ SEVERAL = {
 @pytest.mark.parametrize(
     "groups", [pytest.param(each, id=name) for name, each in SEVERAL.items()]
 )
-def test_a_number_of_folds_keeps_groups_together(untrained, groups):
-    folds = tune(net(), folds=3, groups=groups).folds
+def test_a_number_of_folds_keeps_groups_together(groups):
+    folds = folds_of(3, groups=groups)
     assert len(folds) == 3
     held_out = np.concatenate([fold.validation for fold in folds])
     np.testing.assert_array_equal(np.sort(held_out), np.arange(ROWS))
@@ -149,17 +132,14 @@ def test_a_number_of_folds_keeps_groups_together(untrained, groups):
     assert max(sizes) <= max(counts.max(), ROWS / 3 + counts.max())
     if counts.max() <= 2:
         assert max(sizes) - min(sizes) <= counts.max()
-    for one, other in zip(
-        folds, tune(net(), folds=3, groups=list(groups)).folds, strict=True
-    ):
+    for one, other in zip(folds, folds_of(3, groups=list(groups)), strict=True):
         np.testing.assert_array_equal(one.train, other.train)
         np.testing.assert_array_equal(one.validation, other.validation)
 
 
-def test_the_seed_decides_which_groups_are_held_out_together(untrained):
+def test_the_seed_decides_which_groups_are_held_out_together():
     one, other = (
-        tune(net(), folds=3, groups=np.arange(ROWS) // 2, seed=seed).folds
-        for seed in (0, 1)
+        folds_of(3, groups=np.arange(ROWS) // 2, seed=seed) for seed in (0, 1)
     )
     assert any(
         not np.array_equal(a.validation, b.validation)
@@ -167,3 +147,25 @@ def test_the_seed_decides_which_groups_are_held_out_together(untrained):
     )
     # At random, and not one after another.
     assert np.ptp(one[0].validation) > len(one[0].validation)
+
+
+class ByInput:
+    """Splits by what it sees of the inputs."""
+
+    def split(self, x, y, groups):
+        yield np.flatnonzero(x[:, 0] <= 0), np.flatnonzero(x[:, 0] > 0)
+
+
+@pytest.mark.parametrize("x", [X, {"only": X}], ids=["array", "dictionary"])
+def test_a_splitter_sees_the_inputs(x):
+    ((train, validation),) = folds_of(ByInput(), x=x)
+    assert (X[train, 0] <= 0).all()
+    assert (X[validation, 0] > 0).all()
+
+
+def test_a_single_hold_out_is_a_fold():
+    held_out = np.where(np.arange(ROWS) < 20, 0, -1)
+    splitter = model_selection.PredefinedSplit(held_out)
+    ((train, validation),) = folds_of(splitter)
+    np.testing.assert_array_equal(validation, np.arange(20))
+    np.testing.assert_array_equal(train, np.arange(20, ROWS))

@@ -1,5 +1,7 @@
 """Losses and metrics of all replicas, under one name each."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -9,22 +11,18 @@ from searches import (
     EXPECTED_WARNINGS,
     FOLDS,
     LABELS,
-    STRENGTHS,
-    X,
     net,
     told_why,
     tune,
 )
 
 from l2keras import L2
-from l2keras.tuning.chunks import Chunk
-from l2keras.tuning.grid.stack import Means
-from l2keras.tuning.learning_curves import LearningCurves
+from l2keras.tuning.curves import LearningCurves
+from l2keras.tuning.replicas import Chunk, Means
 
 pytestmark = EXPECTED_WARNINGS
 
 layers = keras.layers
-LOSS = "sparse_categorical_crossentropy"
 ASKED = "`build_model` asks for the value of the strength"
 
 
@@ -61,15 +59,11 @@ def test_metrics_are_the_same_by_fit_as_in_a_stack():
     stacked = tune(with_counted_names(False), **arguments, **CHEAP)
     with told_why(ASKED):
         by_fit = tune(with_counted_names(True), **arguments)
-    assert list(by_fit.metrics) == [
+    kinds = [re.sub(r"_\d+", "", name) for name in by_fit.metrics]
+    assert kinds == [
         f"{prefix}{name}"
         for prefix in ("", "val_")
-        for name in (
-            "dense_auc",
-            "dense_auc_1",
-            "head_2_auc_2",
-            "head_2_mae",
-        )
+        for name in ("dense_auc", "dense_auc", "head_auc", "head_mae")
     ]
     for ours, others in zip(
         by_fit.metrics.values(), stacked.metrics.values(), strict=True
@@ -106,62 +100,51 @@ def test_a_metric_may_return_its_variable():
         )
 
 
-@pytest.mark.parametrize(
-    ("replicas", "expected"),
-    [
-        ([["accuracy"], ["accuracy"]], ["accuracy"]),
-        ([["auc"], ["auc_1"], ["auc_2"]], ["auc"]),
-        ([["auc_5", "auc_6"], ["auc_9", "auc_10"]], ["auc", "auc_1"]),
-        ([["top_5", "auc_1"], ["top_5", "auc_3"]], ["top_5", "auc"]),
-        ([["auc", "auc_5"], ["auc", "auc_6"]], ["auc", "auc_1"]),
-        ([["mean", "auc_8"], ["mean", "auc_18"]] * 2, ["mean", "auc"]),
-        (
-            [["dense_3_mae", "dense_4_mae"], ["dense_7_mae", "dense_8_mae"]],
-            ["dense_mae", "dense_mae_1"],
-        ),
-        ([["out_1_auc"], ["out_1_auc_1"]], ["out_1_auc"]),
-    ],
-)
-def test_names_that_are_counted_up_become_one(replicas, expected):
-    curves = LearningCurves.of_shape((len(replicas), 1, 1))
-    for strength, names in enumerate(replicas):
+def curves_of(*names):
+    """Returns curves after a replica with metrics of each of these names."""
+    curves = LearningCurves(1, 1, 1)
+    curves.name_metrics([*names[0], *(f"val_{name}" for name in names[0])])
+    for strength, each in enumerate(names):
         means = Means(
             np.zeros((1, 1)),
             {
                 name: np.full((1, 1), 10.0 * strength + place)
-                for place, name in enumerate(names)
+                for place, name in enumerate(each)
             },
         )
-        curves.record(Chunk([0], [strength]), 0, means, means)
-    assert list(curves.metrics) == [*expected, *(f"val_{e}" for e in expected)]
+        curves.record(Chunk([0], np.array([[strength]])), 0, means, means)
+    return curves
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [["auc"], ["auc_1"], ["auc_2"]],
+        [["auc_5", "auc_6"], ["auc_9", "auc_10"]],
+        [["dense_3_mae", "dense_4_mae"], ["dense_mae", "dense_1_mae"]],
+    ],
+)
+def test_metrics_are_named_by_the_first_model_and_matched_by_place(names):
+    curves = curves_of(*names)
+    assert list(curves.metrics) == [
+        *names[0],
+        *(f"val_{name}" for name in names[0]),
+    ]
     for place, values in enumerate(curves.metrics.values()):
         np.testing.assert_array_equal(
             values[:, 0, 0],
-            10.0 * np.arange(len(replicas)) + place % len(expected),
+            10.0 * np.arange(len(names)) + place % len(names[0]),
         )
 
 
-def test_metrics_that_replicas_do_not_share_are_kept_apart():
-    def build_model(strength):
-        value = float(strength)
-        model = keras.Sequential(
-            [
-                keras.Input((6,)),
-                layers.Dense(3, "softmax", kernel_regularizer=L2(value)),
-            ]
-        )
-        model.compile(
-            "sgd",
-            LOSS,
-            metrics=["accuracy" if value == STRENGTHS[0] else LOSS],
-            run_eagerly=BACKEND != "torch",
-        )
-        return model
+def test_metrics_that_differ_from_model_to_model_are_refused():
+    with pytest.raises(ValueError, match="compile the same metrics"):
+        curves_of(["accuracy"], ["mae"])
 
-    with told_why(ASKED):
-        metrics = tune(build_model, X, LABELS, epochs=1).metrics
-    assert set(metrics) == {"accuracy", "val_accuracy", LOSS, f"val_{LOSS}"}
-    assert np.isfinite(metrics["accuracy"][0]).all()
-    assert np.isnan(metrics["accuracy"][1]).all()
-    assert np.isnan(metrics[LOSS][0]).all()
-    assert np.isfinite(metrics[LOSS][1]).all()
+
+def test_a_candidate_that_is_asked_for_again_has_one_row():
+    curves = curves_of(["auc"], ["auc_1"])
+    rows = curves.indices(np.array([[1.0], [3.0], [0.0]]))
+    np.testing.assert_array_equal(rows, [1, 2, 0])
+    np.testing.assert_array_equal(curves.done, [[True], [True], [False]])
+    assert np.isnan(curves.metrics["auc"][2]).all()

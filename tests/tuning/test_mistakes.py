@@ -113,11 +113,41 @@ MISTAKES = {
         )
         for value in (5.0j, None, True)
     },
-    "one pair": refused(
+    "an empty list of pairs": refused(
         ValueError,
-        "There must be at least two folds, to tell strengths apart. "
-        "Received: 1",
-        folds=FOLDS[:1],
+        "Argument `folds` must give at least one pair of rows to train on and "
+        "rows to judge on. Received: folds=[], which gave none",
+        folds=[],
+    ),
+    "no names": refused(
+        ValueError,
+        "Argument `strengths` must name at least one strength, as in "
+        "`{{'inputs': None, 'noise': (1e-4, 1.0)}}`. Received: strengths={{}}",
+        strengths={},
+    ),
+    "a name that is no string": refused(
+        TypeError,
+        "Argument `strengths` must have strings for names. Received: the name "
+        "3",
+        strengths={3: None},
+    ),
+    **{
+        f"the range {value!r}": refused(
+            ValueError,
+            "Argument `strengths['a']` must be `None`, a number > 0 to search "
+            "around, or a pair of numbers > 0, the lower one first. Received: "
+            f"strengths['a']={value!r}",
+            strengths={"a": value},
+        )
+        for value in (0.0, (1.0, 0.1), (0.0, 1.0), (1.0, 1.0))
+    },
+    "a name that is not used": refused(
+        ValueError,
+        "`build_model` must use all of its strengths. Not used is 'b'. "
+        "Received: a model that has it neither in a regularizer nor in a "
+        "`DecoupledWeightDecay`",
+        lambda strengths: net()(strengths["a"]),
+        strengths={"a": None, "b": None},
     ),
     "no pairs": refused(
         TypeError, f"Fold 0 {PAIR}. Received: [0, 1, 2]", folds=[[0, 1, 2]]
@@ -396,7 +426,7 @@ def test_numpy_numbers_multiply_a_strength():
         return L2(np.float64(0.5) * strength * np.float32(2.0) / 4)
 
     result = tune(net(regularizer=regularizer), epochs=1)
-    assert result.one_by_one is None
+    assert result.fallback_reason is None
 
 
 def test_a_strength_that_a_fit_ignores_is_found():

@@ -5,18 +5,12 @@ import dataclasses
 import re
 import warnings
 
+import keras
 import numpy as np
 import pytest
-from searches import (
-    EXPECTED_WARNINGS,
-    LABELS,
-    X,
-    net,
-)
+from searches import EXPECTED_WARNINGS, X
 
 import l2keras
-from l2keras.tuning.learning_curves import LearningCurves
-from l2keras.tuning.search import Outcome
 
 pytestmark = EXPECTED_WARNINGS
 
@@ -217,31 +211,37 @@ def test_the_figure_has_the_path_its_error_and_both_choices(result):
     assert l2keras.plot_strength_path(result, ax) is ax
 
 
+def linear(strength):
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(1, kernel_regularizer=l2keras.L2(strength)),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model
+
+
+NOISE = np.random.default_rng(0).normal(size=len(X))
+
+
 @pytest.mark.parametrize(
-    ("strengths", "losses", "expected"),
+    ("strengths", "y", "expected"),
     [
-        ([0.1, 1.0, 10.0], [1, 2, 3], "lower the lowest"),
-        ([0.1, 1.0, 10.0], [3, 2, 1], "raise the highest"),
-        ([0.0, 1.0, 10.0], [3, 2, 1], "raise the highest"),
-        ([0.1, 1.0, 10.0], [2, 1, 2], None),
-        ([0.0, 1.0, 10.0], [1, 2, 3], None),  # None is weaker than zero.
-        ([0.1], [1], None),  # Which is no grid.
+        ([0.1, 1.0], X.sum(axis=1), "lower the lowest"),
+        ([0.1, 1.0], NOISE, "raise the highest"),
+        ([0.0, 1.0], NOISE, "raise the highest"),
+        ([0.0, 1.0], X.sum(axis=1), None),  # None is weaker than zero.
+        ([0.1], NOISE, None),  # Which is no grid.
     ],
 )
-def test_it_warns_where_the_best_is_at_the_edge(
-    monkeypatch, strengths, losses, expected
-):
-    losses = np.array(losses, float)[:, None, None] + np.zeros((1, 2, 2))
-
-    def search(*arguments):
-        return Outcome(LearningCurves(losses, losses, {}), None, False)
-
-    monkeypatch.setattr("l2keras.tuning.tune.search", search)
+def test_it_warns_where_the_best_is_at_the_edge(strengths, y, expected):
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         result = l2keras.tune_strength(
-            net(), X, LABELS, strengths, folds=2, epochs=2
+            linear, X, y, strengths, folds=2, epochs=30, verbose=0
         )
+    warned = [each for each in warned if each.category is UserWarning]
     assert [str(each.message) for each in warned] == (
         []
         if expected is None
@@ -251,6 +251,77 @@ def test_it_warns_where_the_best_is_at_the_edge(
         ]
     )
     assert all(each.filename == __file__ for each in warned)
+
+
+def test_one_fold_has_no_standard_error(capsys):
+    result = made_up(folds=1)
+    assert np.isnan(result.standard_error).all()
+    result.summary()
+    assert "one standard error" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="needs at least two folds"):
+        result.one_standard_error_strength  # noqa: B018
+    pytest.importorskip("matplotlib")
+    result.plot().figure.draw_without_rendering()
+
+
+def of_two_keys(**metrics):
+    rng = np.random.default_rng(0)
+    loss = rng.uniform(size=(3, 2, 4))
+    return l2keras.TuningResult(
+        np.array([[0.1, 0.1], [1.0, 1.0], [1.0, 0.1]]),
+        loss,
+        loss,
+        metrics,
+        [],
+        keys=("a", "b"),
+    )
+
+
+def test_a_result_of_several_strengths_has_them_by_name(capsys, tmp_path):
+    result = of_two_keys()
+    index = np.argmin(result.mean_loss.min(axis=1))
+    assert result.best_strength == dict(
+        zip("ab", result.strengths[index], strict=True)
+    )
+    result.summary()
+    head = capsys.readouterr().out.splitlines()[1]
+    assert head.split()[:3] == ["a", "b", "Epoch"]
+    result.to_csv(tmp_path / "result.csv")
+    with (tmp_path / "result.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert (rows[-1]["a"], rows[-1]["b"]) == ("1.0", "0.1")
+    with pytest.raises(ValueError, match="for one strength"):
+        result.one_standard_error_strength  # noqa: B018
+
+
+def test_the_figure_of_several_strengths_has_points_for_each():
+    pytest.importorskip("matplotlib")
+    result = of_two_keys()
+    ax = result.plot()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "a",
+        "b",
+    ]
+    for points, strengths in zip(
+        ax.collections, result.strengths.T, strict=True
+    ):
+        np.testing.assert_array_equal(points.get_offsets()[:, 0], strengths)
+        np.testing.assert_allclose(points.get_offsets()[:, 1], result.path()[0])
+    ax.figure.draw_without_rendering()
+
+
+def test_a_metric_for_each_class_has_a_column_for_each(tmp_path, capsys):
+    f1 = np.arange(3 * 2 * 4 * 2.0).reshape(3, 2, 4, 2)
+    result = of_two_keys(val_f1=f1)
+    result.to_csv(tmp_path / "result.csv")
+    with (tmp_path / "result.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for index in (0, 1):
+        read = [float(row[f"val_f1_{index}"]) for row in rows]
+        np.testing.assert_array_equal(read, f1[..., index].ravel())
+    result.summary()
+    assert "val_f1" not in capsys.readouterr().out
 
 
 def test_there_is_nothing_to_choose_from_replicas_without_an_end():

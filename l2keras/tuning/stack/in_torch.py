@@ -98,18 +98,33 @@ class TorchStack:
 
         key = one_batch, chosen.shape
         structure = state, metrics
-        leaves = keras.tree.flatten(structure)
+        arguments = keras.tree.flatten(structure), chosen, self._rates(state)
 
-        def flat(leaves: Arrays, chosen: Tensor) -> Arrays:
+        def flat(leaves: Arrays, *others: Any) -> Arrays:
             state, metrics = keras.tree.pack_sequence_as(structure, leaves)
-            state, metrics, loss = one_batch(state, metrics, chosen)
+            state, metrics, loss = one_batch(state, metrics, *others)
             return [*keras.tree.flatten((state, metrics)), loss]
 
         if key not in self._traced:
-            self._traced[key] = _simplified(make_fx(flat)(leaves, chosen))
-        *leaves, loss = self._traced[key](leaves, chosen)
+            self._traced[key] = _simplified(make_fx(flat)(*arguments))
+        *leaves, loss = self._traced[key](*arguments)
         state, metrics = keras.tree.pack_sequence_as(structure, leaves)
         return state, metrics, loss
+
+    def _rates(self, state: State) -> Tensor | None:
+        """The learning rates, if they follow a schedule.
+
+        Schedules look at the step by Python's `if`, which cannot be traced.
+        """
+        import torch
+
+        schedule = self._replica.learning_rate_schedule
+        if schedule is None:
+            return None
+        # The same for all candidates.
+        steps = self._replica.iterations(state)[:, 0]
+        rates = [torch.as_tensor(schedule(step)) for step in steps]
+        return torch.stack(rates)[:, None].expand(self._shape)
 
     def _losses(
         self,
@@ -142,7 +157,13 @@ class TorchStack:
         with _contiguous():
             return mapped(trainable, state, metrics, batch)
 
-    def _train_on(self, state: State, metrics: Arrays, chosen: Tensor) -> Any:
+    def _train_on(
+        self,
+        state: State,
+        metrics: Arrays,
+        chosen: Tensor,
+        rates: Tensor | None,
+    ) -> Any:
         import torch
 
         with torch.enable_grad():
@@ -164,17 +185,20 @@ class TorchStack:
             if each is not None
         }
 
-        def update(state: State, known: dict[int, Tensor]) -> State:
-            return self._replica.updated(
-                state, [known.get(index) for index in range(len(gradients))]
-            )
+        def update(
+            state: State, known: dict[int, Tensor], rate: Tensor | None
+        ) -> State:
+            every = [known.get(index) for index in range(len(gradients))]
+            return self._replica.updated(state, every, rate)
 
         state = state._replace(non_trainable=non_trainable)
-        state = torch.func.vmap(torch.func.vmap(update))(state, known)
+        axes = 0, 0, None if rates is None else 0
+        update = torch.func.vmap(torch.func.vmap(update, axes), axes)
+        state = update(state, known, rates)
         return state, metrics, data_loss
 
     def _evaluate_on(
-        self, state: State, metrics: Arrays, chosen: Tensor
+        self, state: State, metrics: Arrays, chosen: Tensor, rates: Any
     ) -> Any:
         _, data_loss, non_trainable, metrics = self._losses(
             state.trainable, state, metrics, chosen, training=False

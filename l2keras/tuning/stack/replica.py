@@ -15,7 +15,11 @@ import numpy as np
 from keras import ops
 
 from l2keras._keras import layer_tree, optimizer_hooks, trainer_hooks
-from l2keras._keras.pure_updates import functional_twin, pure_scope
+from l2keras._keras.pure_updates import (
+    functional_twin,
+    learning_rate_given,
+    pure_scope,
+)
 from l2keras._types import Tensor
 from l2keras.strengths import step as steps
 from l2keras.strengths.placeholder import StrengthVariable
@@ -207,10 +211,30 @@ class Replica:
         losses = {"loss", *trainer_hooks.names_of_output_losses(model)}
         return {k: v for k, v in results.items() if k not in losses}
 
-    def updated(self, state: State, gradients: Arrays) -> State:
-        """The state after the optimizer's update."""
+    @property
+    def learning_rate_schedule(self) -> Any:
+        """The schedule of the learning rate, `None` if it is a number."""
+        return optimizer_hooks.learning_rate_schedule(self.model.optimizer)
+
+    def iterations(self, state: State) -> Tensor:
+        """The iterations that such a schedule is called with."""
+        return state.optimizer[self._counted]
+
+    def updated(
+        self, state: State, gradients: Arrays, rate: Tensor | None = None
+    ) -> State:
+        """The state after the optimizer's update.
+
+        Args:
+            state: That before it.
+            gradients: Of the loss.
+            rate: The learning rate, if it is computed beforehand.
+        """
         model = self.model
-        with pure_scope(self._mapping(state, None)) as scope:
+        with (
+            pure_scope(self._mapping(state, None)) as scope,
+            learning_rate_given(rate),
+        ):
             self._optimizer.apply(gradients, model.trainable_variables)
             return State(
                 _values(scope, model.trainable_variables),
@@ -233,7 +257,7 @@ class Replica:
 
     def _step(self, state: State) -> Tensor:
         """The optimizer's iterations."""
-        counted = state.optimizer[self._counted]
+        counted = self.iterations(state)
         if self._steps_per_update > 1:
             counted = ops.floor_divide(counted, self._steps_per_update)
         return counted

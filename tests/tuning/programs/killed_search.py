@@ -1,4 +1,4 @@
-"""Searches, and is killed when the third epoch is to be trained."""
+"""Searches, and is killed when some epochs are trained."""
 
 import os
 import pathlib
@@ -8,16 +8,16 @@ import sys
 import pytest
 import searches
 
-from l2keras.tuning import backup_file
+from l2keras.tuning import checkpoint
 
-backup_file.SECONDS = 0
+checkpoint.SECONDS = 0
 with pytest.MonkeyPatch.context() as context:
     searches.interrupt(
-        context, 3, by=lambda: os.kill(os.getpid(), signal.SIGKILL)
+        context, 4, by=lambda: os.kill(os.getpid(), signal.SIGKILL)
     )
     searches.tune(
         searches.with_dropout,
-        epochs=4,
-        at_once=1,
+        epochs=3,
+        at_once=2,
         backup_dir=pathlib.Path(sys.argv[1]),
     )
