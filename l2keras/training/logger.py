@@ -46,8 +46,10 @@ class RegularizationLogger(ShowsParts):
     to the batches' sizes, as Keras's guides do; then the parts are such means
     too.
 
-    After training nothing is left on the model but what was compiled, for the
-    next training.
+    What computes the numbers stays on the model until it is compiled anew, so
+    that no later training compiles again. It costs as much as a metric. What is
+    trained or evaluated without the logger logs what it always did, and a saved
+    model has nothing of it.
 
     Args:
         penalties: Boolean, whether to log what each weight's regularizer
