@@ -16,8 +16,8 @@ class LossParts(keras.metrics.Metric):
     of the numbers weighted by batch size, and below them the sums unweighted. A
     last column has the sums of the weights.
 
-    Within a training step the result is all means, in a dictionary of its own
-    under the metric's name, so that no name is taken from a step's own logs.
+    Within a training step the result is all means, under names that no step's
+    own logs have: `logs_of_step` puts those that are shown under theirs.
     Elsewhere the result is the means that are shown, which may be none.
 
     Args:
@@ -66,14 +66,25 @@ class LossParts(keras.metrics.Metric):
 
     def result(self) -> dict[str, Any]:
         """The means so far by name, NaN if there was no batch."""
-        if self.shown is None:
-            return {self.name: self._means()}
-        return self.select(self._means()) if self.shown else {}
+        shown = self.shown
+        if shown is None:
+            return {f"{self.name}/{k}": v for k, v in self._means().items()}
+        if not shown:
+            return {}
+        return {k: v for k, v in self._means().items() if k in shown}
 
-    def select(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Returns those of the means that are shown."""
+    def logs_of_step(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Returns the logs of a step, with no other means than are shown."""
+        found = dict(logs)
+        # Steps of the user's own put each result under its metric's name.
+        found.update(found.pop(self.name, {}))
+        means = {
+            name: found.pop(f"{self.name}/{name}")
+            for name in self.names
+            if f"{self.name}/{name}" in found
+        }
         shown = self.shown or ()
-        return {name: mean for name, mean in means.items() if name in shown}
+        return found | {k: v for k, v in means.items() if k in shown}
 
     def _means(self) -> dict[str, Tensor]:
         sums = self.sums.value

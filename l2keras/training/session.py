@@ -117,23 +117,19 @@ class Session:
                 self.split.show(metric.names if penalties else PARTS)
             if keras.backend.backend() == "jax":
                 logs, *state = output
-                return (self._shown(logs), *state)
-            return self._shown(output)
+                return (self._logs(logs), *state)
+            return self._logs(output)
 
         return filtered
 
     def _is_eager(self) -> bool:
         return self._model.run_eagerly or keras.backend.backend() == "torch"
 
-    def _shown(self, logs: Any) -> Any:
+    def _logs(self, logs: Any) -> Any:
         metric = self.split.metric
         if metric is None or not isinstance(logs, dict):
             return logs
-        others = dict(logs)
-        means = others.pop(metric.name, {})
-        # A step of the user's own may put each result under its metric's name.
-        means = means.get(metric.name, means)
-        return {**others, **metric.select(means)}
+        return metric.logs_of_step(logs)
 
 
 def split_loss(
