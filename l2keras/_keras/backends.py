@@ -7,6 +7,7 @@ inside the functions, so that only the one that Keras runs on is loaded.
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -75,6 +76,17 @@ def trace_again() -> bool:
     except ValueError:  # Only a function's first trace may make variables.
         return False
     return True
+
+
+def runs_in(thread: int) -> bool:
+    """Tells whether a thread, by its identifier, runs this or compiles it."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        # `torch.compile` looks at one thread, and cannot ask which it is.
+        if torch.compiler.is_compiling():
+            return True
+    return threading.get_ident() == thread
 
 
 def call_uncompiled(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,7 +1,10 @@
 """What Keras's trainers keep to themselves: metrics, losses, compiled state."""
 
 import contextlib
+import inspect
+import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, NamedTuple
 
 import keras
@@ -69,14 +72,6 @@ def note_state(model: keras.Model) -> None:
         record()
 
 
-def is_validation_in_fit(arguments: dict[str, Any]) -> bool:
-    """Tells whether `evaluate` was called with what `fit` calls it with.
-
-    A callback can call it too, and nothing public distinguishes the two.
-    """
-    return bool(arguments.get("_use_cached_eval_dataset"))
-
-
 def build_for_training(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
     """Makes all variables of a compiled model, its metrics and its optimizer.
 
@@ -89,6 +84,28 @@ def names_of_output_losses(model: keras.Model) -> set[str]:
     """Returns the names under which Keras logs the loss of each output."""
     compiled = model._compile_loss
     return {metric.name for metric in compiled.metrics} if compiled else set()
+
+
+def callbacks_at_work(
+    model: keras.Model,
+) -> list[list[keras.callbacks.Callback]]:
+    """Returns the callbacks of each method under way that trains or evaluates.
+
+    The innermost comes first: a callback may call another. Those that train or
+    test on one batch have no callbacks.
+    """
+    found = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if (
+            frame.f_code.co_name
+            in ("fit", "evaluate", "train_on_batch", "test_on_batch")
+            and frame.f_locals.get("self") is model
+        ):
+            called = frame.f_locals.get("callbacks")
+            found.append(list(getattr(called, "callbacks", [])))
+        frame = frame.f_back
+    return found
 
 
 @contextlib.contextmanager
@@ -197,5 +214,5 @@ def adds_losses_up(model: keras.Model) -> bool:
 
     It is, unless the model has a `compute_loss` of its own.
     """
-    compute_loss = getattr(model.compute_loss, "__func__", None)
-    return compute_loss is keras.Model.compute_loss
+    compute_loss = inspect.unwrap(model.compute_loss)
+    return getattr(compute_loss, "__func__", None) is keras.Model.compute_loss

@@ -7,9 +7,6 @@ import keras
 
 from l2keras._keras import memory, trainer_hooks
 
-# Where a model keeps what splits its loss, which has compiled functions too.
-SESSION = "_l2keras_session"
-
 
 def forget_compiled(
     changed: Iterable[keras.layers.Layer | keras.Variable],
@@ -27,9 +24,6 @@ def forget_compiled(
     for each in memory.models_with(changed, among):
         training = each.train_function is not None
         drop_functions(each)
-        session = vars(each).get(SESSION)
-        if session is not None:
-            session.renew()
         if training:
             trainer_hooks.note_state(each)
             each.make_train_function(force=True)

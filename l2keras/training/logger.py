@@ -12,7 +12,7 @@ from l2keras.models.terms import placed_regularizers
 from l2keras.regularizers.base import strengths_of, terms_of
 from l2keras.strengths import step as steps
 from l2keras.strengths.schedules import is_never_negative
-from l2keras.training.session import Run, Session
+from l2keras.training.session import Session, ShowsParts, split_loss
 from l2keras.training.splitting import LossSplit
 from l2keras.weights.survey import Survey
 
@@ -21,7 +21,7 @@ from l2keras.weights.survey import Survey
 _STEPS_LOOKED_AT = 5
 
 
-class RegularizationLogger(keras.callbacks.Callback):
+class RegularizationLogger(ShowsParts):
     """Logs data loss and regularization loss apart.
 
     Adds `data_loss` and `regularization_loss` to the logs, and both with `val_`
@@ -46,8 +46,10 @@ class RegularizationLogger(keras.callbacks.Callback):
     to the batches' sizes, as Keras's guides do; then the parts are such means
     too.
 
-    After training nothing is left on the model but what was compiled, for the
-    next training.
+    What computes the numbers stays on the model until it is compiled anew, so
+    that no later training compiles again. It costs as much as a metric. What is
+    trained or evaluated without the logger logs what it always did, and a saved
+    model has nothing of it.
 
     Args:
         penalties: Boolean, whether to log what each weight's regularizer
@@ -95,66 +97,27 @@ class RegularizationLogger(keras.callbacks.Callback):
                 )
         self.penalties = penalties
         self.strengths = strengths
-        self._told: set[str] = set()
+        self._told: set[tuple[int, str]] = set()
         self._begun_at: int | None = None
-        self._evaluations: list[Run] = []
-        self._is_hidden = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy is of what was given, and not of a training.
-        return {
-            **self.__dict__,
-            "_told": set(),
-            "_begun_at": None,
-            "_evaluations": [],
-        }
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._begin(self._trained_model())
+        self._begin(is_training=True)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._begin(is_training=False)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._begun_at = _step(self._trained_model())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         model = self._trained_model()
-        run = Session.of(model).run_of(self)
-        if run is None:
-            return  # Another logger has taken over.
-        if trained_by(self) is not None:  # And not a loop of one's own.
-            self._tell_of_split(model, run.split, logs or {})
-            try:
-                self._check_schedules(model)
-            except (TypeError, ValueError):
-                Session.of(model).end(run)  # Keras will call nothing more.
-                raise
+        session = Session.of(model)
+        # And not in a loop of one's own, which has no logs.
+        if session is not None and trained_by(self) is not None:
+            self._tell_of_split(model, session.split, logs or {})
+            self._check_schedules(model)
         if self.strengths and logs is not None:
             logs.update(_strengths(model))
-
-    def on_train_end(self, logs: Any = None) -> None:
-        session = Session.of(self._trained_model())
-        run = session.run_of(self)
-        if run is not None:
-            session.end(run)
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        model = self._trained_model()
-        run = Session.of(model).run_of(self)
-        if run is None:  # `model.evaluate(..., callbacks=[logger])`
-            if Session.of(model).is_running:
-                return  # Another logger has taken over.
-            run = self._begin(model)
-            self._evaluations.append(run)
-        run.split.testing = True
-
-    def on_test_end(self, logs: Any = None) -> None:
-        session = Session.of(self._trained_model())
-        run = session.run_of(self)
-        if run is None:
-            return
-        run.split.testing = False
-        if run in self._evaluations:
-            self._evaluations.remove(run)
-            session.end(run)
 
     def _trained_model(self) -> keras.Model:
         """Returns the model that is being trained or evaluated.
@@ -170,17 +133,16 @@ class RegularizationLogger(keras.callbacks.Callback):
             )
         return model
 
-    def _begin(self, model: keras.Model) -> Run:
-        run = Session.of(model).begin(self, self.penalties)
-        self._is_hidden = not run.is_logged()
-        if self._is_hidden:
+    def _begin(self, is_training: bool) -> None:
+        model = self._trained_model()
+        if split_loss(model, self.penalties, is_training).is_hidden:
             self._warn(
                 model,
+                "hidden",
                 "overrides `metrics` and leaves out l2keras's, so that Keras "
                 "logs no `data_loss` and no `regularization_loss`. Let it "
                 "return `[*super().metrics, ...]`.",
             )
-        return run
 
     def _tell_of_split(
         self, model: keras.Model, split: LossSplit, logs: dict[str, Any]
@@ -189,6 +151,7 @@ class RegularizationLogger(keras.callbacks.Callback):
         if not split.was_asked:
             self._warn(
                 model,
+                "not asked",
                 "calls no `compute_loss` in its `train_step`, so that l2keras "
                 "cannot split the loss. Let `train_step` take the loss from "
                 "`self.compute_loss(x, y, y_pred, sample_weight)`, or on JAX "
@@ -197,16 +160,18 @@ class RegularizationLogger(keras.callbacks.Callback):
         elif split.leaves_penalties_out:
             self._warn(
                 model,
+                "left out",
                 "has penalties, but its `compute_loss` does not add "
                 "`model.losses`, so that they are not in the loss, and "
                 "`regularization_loss` is 0. Add `sum(self.losses)` to what "
                 "`compute_loss` returns.",
             )
-        if split.is_plain or self._is_hidden or not split.was_asked:
+        if split.is_plain or split.is_hidden or not split.was_asked:
             return
         if not {"data_loss", "regularization_loss"} <= set(logs):
             self._warn(
                 model,
+                "own logs",
                 "returns logs of its own from its `train_step`, without "
                 "`data_loss` and `regularization_loss`. Let it return "
                 "`self.get_metrics_result()`, or the result of each of "
@@ -222,6 +187,7 @@ class RegularizationLogger(keras.callbacks.Callback):
         if abs(loss - parts) > 1e-2 * max(abs(loss), abs(parts)):
             self._warn(
                 model,
+                "other parts",
                 f"logs {loss:.6g} for `loss`, of which `data_loss` and "
                 f"`regularization_loss` are not the parts: they come to "
                 f"{parts:.6g}, the mean over the epoch's batches of what "
@@ -249,6 +215,7 @@ class RegularizationLogger(keras.callbacks.Callback):
         ):
             self._warn(
                 model,
+                "standing still",
                 "has trained for an epoch, but its `optimizer.iterations` "
                 f"stand still at {end}, and so do the schedules that read "
                 "them. If it trains with other optimizers, call "
@@ -265,11 +232,11 @@ class RegularizationLogger(keras.callbacks.Callback):
             for strength in schedules.values():
                 strength.number_at(int(step))
 
-    def _warn(self, model: keras.Model, problem: str) -> None:
-        """Warns of each problem once."""
-        if problem[:40] not in self._told:
-            self._told.add(problem[:40])
-            warnings.warn(f"Model {model.name!r} {problem}", stacklevel=2)
+    def _warn(self, model: keras.Model, problem: str, text: str) -> None:
+        """Warns of each problem of each model once."""
+        if (id(model), problem) not in self._told:
+            self._told.add((id(model), problem))
+            warnings.warn(f"Model {model.name!r} {text}", stacklevel=2)
 
 
 def _step(model: keras.Model) -> int | None:

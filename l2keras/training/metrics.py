@@ -1,6 +1,5 @@
-"""The metric that reports the parts of the loss."""
+"""The metric that holds the parts of the loss."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,41 +14,35 @@ class LossParts(keras.metrics.Metric):
 
     All is in one variable, since each costs time at each step on JAX: the sums
     of the numbers weighted by batch size, and below them the sums unweighted. A
-    last column has the sums of the weights. Which of both are means in the way
-    of the model's `loss` is known when that is updated.
+    last column has the sums of the weights.
 
-    It returns a dictionary, as Keras's own metric of what is given to `compile`
-    does. A training step of the user's own may put that into the logs as it is,
-    where older versions of Keras take the numbers of a validation for those of
-    the training. For such steps there is a metric for each number, but on JAX,
-    where they hand each metric its own variables and no other's.
+    Within a training step the result is all means, under names that no step's
+    own logs have: `logs_of_step` puts those that are shown under theirs.
+    Elsewhere the result is the means that are shown, which may be none.
 
     Args:
         names: List of the numbers' names.
-        as_dictionary: Whether one metric reports all of them.
+        trackers: List of the metrics of the model's `loss`, if a step of the
+            user's own updates them. Such a step may take the mean of the
+            batches without regard to their sizes, as Keras's guides do, and
+            then the parts are such means too.
 
     Attributes:
         names: As given.
-        metrics: The metrics that Keras is to know of, this one first.
-        is_weighted: Whether batches count by their size.
+        shown: The names that are shown, or `None` while a step is running.
     """
 
-    def __init__(self, names: list[str], as_dictionary: bool = True) -> None:
-        super().__init__(
-            name="loss_parts" if as_dictionary else names[0], dtype="float32"
-        )
+    def __init__(
+        self, names: list[str], trackers: list[keras.metrics.Metric]
+    ) -> None:
+        super().__init__(name="loss_parts", dtype="float32")
         self.names = names
-        self._as_dictionary = as_dictionary
-        others = [] if as_dictionary else names[1:]
-        self._parts = [_Part(name, self.means) for name in others]
-        self.is_weighted = True
+        self.shown: frozenset[str] | None = frozenset()
+        # In a function, as Keras would count their variables here as well.
+        self._trackers = lambda: trackers
         self.sums = self.add_variable(
             (2, len(names) + 1), "zeros", dtype="float32", name="sums"
         )
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        return [self, *self._parts]
 
     def add(self, numbers: list[Tensor], size: Tensor) -> None:
         """Adds the numbers of one batch of so many samples."""
@@ -71,30 +64,36 @@ class LossParts(keras.metrics.Metric):
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: custom training steps update every metric they find."""
 
-    def result(self) -> dict[str, Tensor] | Tensor:
-        """Returns the means so far by name, or the first of them."""
-        means = self.means()
-        return means if self._as_dictionary else means[self.names[0]]
+    def result(self) -> dict[str, Any]:
+        """The means so far by name, NaN if there was no batch."""
+        shown = self.shown
+        if shown is None:
+            return {f"{self.name}/{k}": v for k, v in self._means().items()}
+        if not shown:
+            return {}
+        return {k: v for k, v in self._means().items() if k in shown}
 
-    def means(self) -> dict[str, Tensor]:
-        """Returns the means so far by name, NaN if there was no batch."""
-        sums = self.sums.value[0 if self.is_weighted else 1]
-        means = ops.unstack(sums[:-1] / sums[-1], len(self.names))
+    def logs_of_step(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Returns the logs of a step, with no other means than are shown."""
+        found = dict(logs)
+        # Steps of the user's own put each result under its metric's name.
+        found.update(found.pop(self.name, {}))
+        means = {
+            name: found.pop(f"{self.name}/{name}")
+            for name in self.names
+            if f"{self.name}/{name}" in found
+        }
+        shown = self.shown or ()
+        return found | {k: v for k, v in means.items() if k in shown}
+
+    def _means(self) -> dict[str, Tensor]:
+        sums = self.sums.value
+        weighted, plain = sums[0], sums[1]
+        for tracker in self._trackers():
+            count = getattr(tracker, "count", None)
+            if count is not None and trainer_hooks.is_readable(count):
+                # It has counted the batches, and not the samples.
+                is_plain = ops.equal(count.value, plain[-1])
+                weighted = ops.where(is_plain, plain, weighted)
+        means = ops.unstack(weighted[:-1] / weighted[-1], len(self.names))
         return dict(zip(self.names, means, strict=True))
-
-
-class _Part(keras.metrics.Metric):
-    """Reports one of the further numbers of a `LossParts`."""
-
-    def __init__(
-        self, name: str, means: Callable[[], dict[str, Tensor]]
-    ) -> None:
-        super().__init__(name=name, dtype="float32")
-        # Not the metric itself: Keras would count its variable here as well.
-        self._means = means
-
-    def update_state(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing, see `LossParts`."""
-
-    def result(self) -> Tensor:
-        return self._means()[self.name]

@@ -1,5 +1,6 @@
 """A callback that scales penalties by epoch."""
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from l2keras import _validation
 from l2keras._keras.call_stack import trained_by
 from l2keras.models.scales import connect_scales
 from l2keras.strengths.strength import Scale
-from l2keras.training.patching import Patches
+from l2keras.training.patching import replace_method
 from l2keras.weights.rules import Rules
 
 
@@ -71,7 +72,7 @@ class PenaltyScheduler(keras.callbacks.Callback):
         self._rules = Rules(scales, check=lambda value, name: value)
         self._states: dict[str, Scale] = {}
         self._values: dict[str, float] = {}
-        self._waiting: Patches | None = None
+        self._waiting: Callable[[], None] | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._states, self._values = {}, {}
@@ -120,20 +121,21 @@ class PenaltyScheduler(keras.callbacks.Callback):
         computed, and the regularizers have not been asked yet.
         """
         model = self.model
-        patches = self._waiting = Patches(model)
         compute_loss = model.compute_loss
 
+        @functools.wraps(compute_loss)
         def connecting(*args: Any, **kwargs: Any) -> Any:
-            patches.undo()
+            undo()
             # Not in another training, if this one was broken off before.
-            if self._waiting is patches and trained_by(self) is model:
+            if self._waiting is undo and trained_by(self) is model:
                 self._waiting = None
                 self._connect()
             return compute_loss(*args, **kwargs)
 
-        patches.put("compute_loss", connecting)
+        undo = replace_method(model, "compute_loss", connecting)
+        self._waiting = undo
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:
-            self._waiting.undo()
+            self._waiting()
             self._waiting = None

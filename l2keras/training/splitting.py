@@ -1,4 +1,4 @@
-"""The numbers: what a loss that has just been computed is the sum of.
+"""The numbers: the parts of a loss that has just been computed.
 
 `compute_loss` is replaced on the model by one that also adds its parts to a
 metric. It is compiled with the training step, so no work is done on the host
@@ -7,7 +7,10 @@ for a batch, and Keras keeps its asynchronous dispatch, which a callback with
 during validation under `val_`.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -18,77 +21,110 @@ from l2keras._types import Tensor
 from l2keras.training.metrics import LossParts
 from l2keras.weights.survey import Survey
 
+PARTS = ("data_loss", "regularization_loss")
+
 
 class LossSplit:
     """Splits the loss of one model into data loss and regularization loss.
 
     Args:
         model: A compiled model.
-        penalties: Whether to report each weight's penalty.
+        has_penalties: Whether to report each weight's penalty.
 
     Attributes:
-        metric: What reports the parts; `None` until the weights are known.
-        was_asked: Whether `compute_loss` has been called.
+        has_penalties: As given.
+        is_plain: Whether the model's steps are Keras's own.
+        metric: The metric that holds the parts; `None` until the weights are
+            known.
+        was_asked: Whether a step has called `compute_loss`.
         leaves_penalties_out: Whether `compute_loss` did not read
             `model.losses`, so that the penalties are in no loss.
-        testing: Whether an evaluation is going on.
     """
 
-    def __init__(self, model: keras.Model, penalties: bool) -> None:
+    def __init__(self, model: keras.Model, has_penalties: bool) -> None:
         self._model = model
-        self._penalties = penalties
-        self._replicas = backends.num_replicas(model)
-        self._adds_up = trainer_hooks.adds_losses_up(model)
-        self._number_of_weights = 0
+        self.has_penalties = has_penalties
+        self.is_plain = (
+            type(model).train_step is keras.Model.train_step
+            and type(model).test_step is keras.Model.test_step
+        )
         self.metric: LossParts | None = None
         self.was_asked = False
         self.leaves_penalties_out = False
-        self._testing = False
-        # Whether Keras's mean weights batches by their size, in training and
-        # in testing: only a step of the user's own may not.
-        self._is_weighted = {False: True, True: True}
-        if model.built or keras.backend.backend() != "tensorflow":
-            self.make_metric()
+        self._variables: list[keras.Variable] = []
+        self._replicas = backends.num_replicas(model)
+        self._adds_up = trainer_hooks.adds_losses_up(model)
+        # In which a step is running.
+        self._thread: int | None = None
+        if (
+            model.built
+            or not has_penalties
+            or keras.backend.backend() != "tensorflow"
+        ):
+            self._add_metric()
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the model's steps are Keras's own."""
-        kind = type(self._model)
-        return (
-            kind.train_step is keras.Model.train_step
-            and kind.test_step is keras.Model.test_step
+    def is_hidden(self) -> bool:
+        """Whether the model hides the metric from Keras."""
+        return self.metric is not None and not any(
+            metric is self.metric for metric in self._model.metrics
         )
 
-    @property
-    def testing(self) -> bool:
-        return self._testing
+    def is_up_to_date(self) -> bool:
+        """Tells whether it reports the weights that have a penalty now."""
+        return self.has_penalties and (
+            self.metric is None
+            or [id(each) for each in _penalized(self._model)]
+            == [id(each) for each in self._variables]
+        )
 
-    @testing.setter
-    def testing(self, testing: bool) -> None:
-        self._testing = testing
-        if self.metric is not None:
-            self.metric.is_weighted = self._is_weighted[testing]
-
-    def make_metric(self) -> LossParts:
-        """Returns the metric, made if there is none yet."""
-        if self.metric is None:
-            names = ["data_loss", "regularization_loss"]
-            if self._penalties:
-                paying = Survey(self._model).paying
-                names += [f"regularization_loss/{w.path}" for w in paying]
-                self._number_of_weights = len(paying)
-            with backends.variable_scope(self._model):
-                self.metric = LossParts(
-                    names,
-                    as_dictionary=self.is_plain
-                    or keras.backend.backend() == "jax",
-                )
+    def _add_metric(self) -> LossParts:
+        model, names = self._model, list(PARTS)
+        if self.has_penalties:
+            paying = Survey(model).paying
+            names += [f"regularization_loss/{each.path}" for each in paying]
+            self._variables = [each.variable for each in paying]
+        trackers = [each for each in model.metrics if each.name == "loss"]
+        with backends.variable_scope(model):
+            self.metric = LossParts(names, [] if self.is_plain else trackers)
+        if self._thread is not None:
+            self.show(None)
+        trainer_hooks.add_metrics(model, [self.metric])
         return self.metric
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Splits the loss that is computed inside, which is that of a step.
+
+        And no other: callbacks and generators may call `compute_loss` as well.
+        """
+        self._thread = threading.get_ident()
+        self.show(None)
+        try:
+            yield
+        finally:
+            self._thread = None
+            self.show([])
+
+    def show(self, names: Iterable[str] | None) -> None:
+        """Has the metric return some of the numbers, `None` for a step."""
+        if self.metric is not None:
+            self.metric.shown = None if names is None else frozenset(names)
+
+    def _is_in_step(self) -> bool:
+        # A generator may run in another thread, while a step is under way. But
+        # the replicas of a step have threads of their own.
+        return self._thread is not None and (
+            self._replicas > 1 or backends.runs_in(self._thread)
+        )
 
     def splitting(self, compute_loss: Callable[..., Tensor]) -> Any:
         """Returns a `compute_loss` that also adds to the metric."""
 
+        @functools.wraps(compute_loss)
         def split(*args: Any, **kwargs: Any) -> Tensor:
+            if not self._is_in_step():
+                return compute_loss(*args, **kwargs)
             with (
                 trainer_hooks.losses_watched(self._model) as losses,
                 trainer_hooks.compiled_losses(self._model) as data_losses,
@@ -96,20 +132,16 @@ class LossSplit:
                 loss = compute_loss(*args, **kwargs)
             if loss is None:
                 return loss
-            if self.metric is None:
-                # On TensorFlow Keras makes the variables of a model without
-                # inputs in the first step, while it compiles it.
-                trainer_hooks.add_metrics(
-                    self._model, self.make_metric().metrics
-                )
-            assert self.metric is not None
-            if self.metric.is_carried():
+            # On TensorFlow Keras makes the variables of a model without inputs
+            # in the first step, while it compiles it.
+            metric = self.metric or self._add_metric()
+            if metric.is_carried():
                 self.was_asked = True
                 paid = losses.values
                 if paid and not losses.were_read:
                     self.leaves_penalties_out = True
                     paid = [ops.zeros_like(each) for each in paid]
-                self.metric.add(
+                metric.add(
                     self._parts(loss, data_losses, paid),
                     _batch_size(*args, **kwargs),
                 )
@@ -120,43 +152,47 @@ class LossSplit:
     def _parts(
         self, loss: Tensor, data_losses: list[Tensor], paid: list[Tensor]
     ) -> list[Tensor]:
-        regularization = _sum(paid)
+        regularization = _total(paid, ops.sum)
         # Not the rest of the loss, if there is another way: beside a large
-        # penalty nothing but rounding is left of it.
-        data = _sum(data_losses if self._adds_up else [loss])
+        # penalty nothing but rounding is left of it. Of a loss with a number
+        # for each sample Keras logs the mean.
+        data = _total(data_losses if self._adds_up else [loss], ops.mean)
         if self._replicas > 1:
             data = data * self._replicas
         if not self._adds_up:
             data = data - regularization
+        return [data, regularization, *self._penalties(paid)]
+
+    def _penalties(self, paid: list[Tensor]) -> list[Tensor | float]:
+        """Returns the penalty of each weight, 0 of one that is frozen since."""
+        if not self._variables:
+            return []
+        penalized = _penalized(self._model)
         # Keras lists the weights' penalties last.
-        return [
-            data,
-            regularization,
-            *paid[len(paid) - self._number_of_weights :],
-        ]
-
-    def weighing(self, update_state: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns an `update_state` of the metric `loss` that is watched.
-
-        For a training step of the user's own, which may take the mean of the
-        batches' losses without regard to their sizes, as Keras's guides do.
-        """
-
-        def update(value: Any, sample_weight: Any = None) -> Any:
-            weighted = sample_weight is not None
-            self._is_weighted[self._testing] = weighted
-            if self.metric is not None:
-                self.metric.is_weighted = weighted
-            return update_state(value, sample_weight=sample_weight)
-
-        return update
+        last = paid[len(paid) - len(penalized) :]
+        penalties = {
+            id(variable): penalty
+            for variable, penalty in zip(penalized, last, strict=True)
+        }
+        return [penalties.get(id(each), 0.0) for each in self._variables]
 
 
-def _sum(losses: Iterable[Tensor]) -> Tensor | float:
-    """Returns the sum of losses, which `add_loss` may have given any shape."""
+def _penalized(model: keras.Model) -> list[keras.Variable]:
+    """Returns the variables with a penalty, in the order of `model.losses`."""
+    return [
+        variable
+        for variable in model.trainable_weights
+        if variable.regularizer is not None
+    ]
+
+
+def _total(
+    losses: Iterable[Tensor], reduce: Callable[[Tensor], Tensor]
+) -> Tensor | float:
+    """Returns the sum of losses, each reduced to a number."""
     scalars = [
-        backends.to_float32(loss if len(loss.shape) == 0 else ops.sum(loss))
-        for loss in losses
+        loss if len(loss.shape) == 0 else reduce(loss)
+        for loss in map(backends.to_float32, losses)
     ]
     return sum(scalars[1:], start=scalars[0]) if scalars else 0.0
 

@@ -3,6 +3,10 @@
 They are the first to fail on a Keras that has moved something, and tell what.
 """
 
+import functools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -109,6 +113,37 @@ def test_the_names_of_compiled_metrics_are_known():
     assert "mae" in trainer_hooks.compiled_metric_names(compiled_model())
 
 
+def test_callbacks_of_the_methods_under_way_are_known():
+    model = compiled_model()
+    found = []
+
+    class Looks(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            other = keras.callbacks.LambdaCallback(
+                on_test_begin=lambda logs: self.look()
+            )
+            self.model.evaluate(X, Y, verbose=0, callbacks=[other])
+            self.look()
+
+        def look(self):
+            called = trainer_hooks.callbacks_at_work(model)
+            found.append([len(callbacks) for callbacks in called])
+
+    # With Keras's own `History`.
+    model.fit(X, Y, verbose=0, callbacks=[Looks(), Looks()], epochs=1)
+    assert found == [[1, 3], [3]] * 2
+    assert trainer_hooks.callbacks_at_work(model) == []
+
+
+def test_a_compute_loss_of_keras_is_known_where_it_is_wrapped():
+    model = compiled_model()
+    assert trainer_hooks.adds_losses_up(model)
+    model.compute_loss = functools.wraps(model.compute_loss)(lambda: None)
+    assert trainer_hooks.adds_losses_up(model)
+    model.compute_loss = lambda *args, **kwargs: 0.0
+    assert not trainer_hooks.adds_losses_up(model)
+
+
 def test_a_model_can_be_built_for_training_by_shapes():
     model = compiled_model("adam")
     trainer_hooks.build_for_training(model, (X, Y, None))
@@ -185,6 +220,13 @@ def test_the_model_that_called_a_callback_is_known():
     model.fit(X, Y, verbose=0, callbacks=[Asks()])
     assert found == [model]
     assert call_stack.trained_by(Asks()) is None
+
+
+def test_a_thread_knows_what_it_runs():
+    with ThreadPoolExecutor(1) as other:
+        thread = threading.get_ident()
+        assert backends.runs_in(thread)
+        assert not other.submit(backends.runs_in, thread).result()
 
 
 def test_compiling_is_told_from_running(compiled):

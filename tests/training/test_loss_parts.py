@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from guide_models import guide_model
 from helpers import (
+    BACKEND,
     assert_means,
     assert_splits,
     assert_weights,
@@ -398,3 +399,111 @@ def test_the_split_of_a_model_as_in_keras_guides(metrics):
         simulated_losses(model.get_weights(), X, Y, 0, 0)[0],
         rtol=1e-5,
     )
+
+
+# Losses with a number for each sample, of which Keras logs the mean.
+
+
+def each_sample(**arguments):
+    model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(3)])
+    loss = keras.losses.MeanSquaredError(reduction="none")
+    return compiled(model, rate=0.01, loss=loss, **arguments)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+def test_a_loss_that_is_not_reduced(weights):
+    model = each_sample()
+    arguments = {"batch_size": 16, "sample_weight": weights, "verbose": 0}
+    logs = model.evaluate(
+        UNEVEN,
+        TARGETS,
+        callbacks=[l2keras.RegularizationLogger()],
+        return_dict=True,
+        **arguments,
+    )
+    errors = (ops.convert_to_numpy(model(UNEVEN)) - TARGETS) ** 2
+    scale = 1.0 if weights is None else weights
+    truth = np.mean(errors.mean(1) * scale)
+    np.testing.assert_allclose(logs["data_loss"], truth, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss"], truth, rtol=1e-5)
+    assert logs["regularization_loss"] == 0.0
+    if BACKEND == "tensorflow":  # Elsewhere Keras cannot train it.
+        logs = model.fit(
+            UNEVEN,
+            TARGETS,
+            callbacks=[l2keras.RegularizationLogger()],
+            epochs=2,
+            **arguments,
+        ).history
+        assert_splits(logs)
+
+
+def test_a_loss_that_is_not_reduced_has_two_axes():
+    inputs = keras.Input((5, 10))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    compiled(model, loss=keras.losses.MeanSquaredError(reduction="none"))
+    x, y = UNEVEN.reshape(15, 5, 10), TARGETS.reshape(15, 5, 3)
+    logs = model.evaluate(
+        x,
+        y,
+        batch_size=4,
+        verbose=0,
+        callbacks=[l2keras.RegularizationLogger()],
+        return_dict=True,
+    )
+    truth = np.mean((ops.convert_to_numpy(model(x)) - y) ** 2)
+    np.testing.assert_allclose(logs["data_loss"], truth, rtol=1e-5)
+    assert_splits({key: [value] for key, value in logs.items()})
+
+
+def test_outputs_whose_losses_are_not_reduced():
+    inputs = keras.Input((10,))
+    outputs = [keras.layers.Dense(3, name=name)(inputs) for name in ("a", "b")]
+    loss = [keras.losses.MeanSquaredError(reduction="none") for _ in outputs]
+    model = keras.Model(inputs, outputs)
+    compiled(model, loss=loss, loss_weights=[0.5, 2.0])
+    logs = model.evaluate(
+        UNEVEN,
+        [TARGETS, TARGETS],
+        batch_size=16,
+        verbose=0,
+        callbacks=[l2keras.RegularizationLogger()],
+        return_dict=True,
+    )
+    a, b = (
+        np.mean((ops.convert_to_numpy(each) - TARGETS) ** 2)
+        for each in model(UNEVEN)
+    )
+    np.testing.assert_allclose(logs["data_loss"], 0.5 * a + 2 * b, rtol=1e-5)
+    assert_splits({key: [value] for key, value in logs.items()})
+
+
+def test_a_compute_loss_with_a_number_for_each_sample():
+    class Own(keras.Model):
+        def compute_loss(
+            self,
+            x=None,
+            y=None,
+            y_pred=None,
+            sample_weight=None,
+            training=True,
+        ):
+            errors = ops.mean(ops.square(y - y_pred), axis=-1)
+            return errors + sum(self.losses)
+
+    inputs = keras.Input((10,))
+    dense = keras.layers.Dense(3, kernel_regularizer=l2keras.L2(0.1))
+    model = compiled(Own(inputs, dense(inputs)), loss=None)
+    logs = model.evaluate(
+        UNEVEN,
+        TARGETS,
+        batch_size=16,
+        verbose=0,
+        callbacks=[l2keras.RegularizationLogger()],
+        return_dict=True,
+    )
+    data = np.mean((ops.convert_to_numpy(model(UNEVEN)) - TARGETS) ** 2)
+    penalty = 0.1 * np.sum(np.square(model.get_weights()[0]))
+    np.testing.assert_allclose(logs["data_loss"], data, rtol=1e-5)
+    np.testing.assert_allclose(logs["regularization_loss"], penalty, rtol=1e-5)
+    assert_splits({key: [value] for key, value in logs.items()})

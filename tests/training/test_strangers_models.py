@@ -6,7 +6,7 @@ With the callbacks they train as without, with a warning at most.
 import keras
 import numpy as np
 import pytest
-from guide_models import guide_model
+from guide_models import guide_model, jax_guide, update_metrics
 from helpers import BACKEND, assert_splits, documented_data, linear_data
 from keras import ops
 from logged_trainings import compiled, fit, warned
@@ -351,3 +351,31 @@ def test_a_guide_that_looks_into_each_result():
         "regularization_loss",
     }
     assert_splits(logs, rtol=1e-5)
+
+
+def test_a_loss_of_which_the_parts_are_others_is_told_once_for_each_model():
+    """The message has numbers in it, and is another at each epoch."""
+
+    def another_loss(self, y, y_pred, loss):
+        return update_metrics(self, y, y_pred, 3.0 * loss)
+
+    def other_variables(self, variables, y, y_pred, loss):
+        return jax_guide().updated_metrics(
+            self, variables, y, y_pred, 3.0 * loss
+        )
+
+    logger = l2keras.RegularizationLogger()
+    for name in ("first", "second"):
+        model = compiled(
+            guide_model(
+                l2keras.L2(0.05),
+                None,
+                name=name,
+                update_metrics=another_loss,
+                updated_metrics=other_variables,
+            )
+        )
+        messages = warned(fit, model, X, Y, [logger], epochs=3)[1]
+        assert len(messages) == 1
+        assert messages[0].startswith(f"Model {name!r} logs ")
+        assert "are not the parts" in messages[0]

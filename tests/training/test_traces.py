@@ -66,13 +66,13 @@ def test_nothing_is_traced_after_the_first_step(mode):
 
 
 @compiled_only
-def test_a_constant_model_keeps_what_was_compiled_without_the_logger():
+def test_what_was_compiled_serves_trainings_with_and_without_the_logger():
     x, y = documented_data(samples=64)
     model = compiled(traced_model(l2keras.L2(0.01), keras.regularizers.L2(0.1)))
     logger = l2keras.RegularizationLogger()
     fit(model, x, y, epochs=1, callbacks=[])
-    model.evaluate(x, y, batch_size=16, verbose=0)
     fit(model, x, y, epochs=1, callbacks=[logger])
+    model.evaluate(x, y, batch_size=16, verbose=0)
     before = Traced.count
     fit(model, x, y, epochs=1, callbacks=[])
     model.evaluate(x, y, batch_size=16, verbose=0)
