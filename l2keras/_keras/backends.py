@@ -207,6 +207,7 @@ def on_each_gradient(
     notify: Callable[[int], None],
     variable: keras.Variable,
     count: Tensor,
+    key: Any,
 ) -> Tensor:
     """Returns `value`, and calls `notify` whenever a gradient is taken.
 
@@ -220,6 +221,7 @@ def on_each_gradient(
             the variable.
         variable: An integer variable that counts.
         count: Its value where the gradient is taken.
+        key: Compiled code of TensorFlow calls once for each key.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -235,7 +237,7 @@ def on_each_gradient(
         def watch() -> None:
             if is_due():
                 if tf.inside_function():
-                    _call_with_function(call, key=is_due)
+                    _call_with_function(call, key)
                 else:
                     call()
 

@@ -11,6 +11,7 @@ are handed the values of the optimizer's variables, which is the only place
 where those are to be had: the forward pass is given the model's alone.
 """
 
+import inspect
 import sys
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -35,14 +36,14 @@ class Running(NamedTuple):
         model: The model.
         step: Which of Keras's steps is under way, such as `"train_step"`; empty
             in a loop of one's own.
-        state: What that step was given first: on JAX, its state.
+        given: What that step was given first: on JAX its state, else data.
         is_of_keras: Whether the code of that step is Keras's own, which counts
             the model's optimizer on.
     """
 
     model: keras.Model
     step: str = ""
-    state: Any = None
+    given: Any = None
     is_of_keras: bool = False
 
 
@@ -60,9 +61,9 @@ def running_model() -> Running | None:
     # PyTorch, which comes by here at every step, as long as an operation.
     while frame is not None:
         code = frame.f_code
-        is_step = code.co_name in _STEPS and code.co_argcount >= 2
+        is_step = code.co_name in _STEPS
         if is_step or asking is None:
-            owner = _first_argument(frame)
+            owner, given = _two_arguments(frame)
             if asking is None and isinstance(owner, keras.Layer):
                 asking = owner
             if (
@@ -71,18 +72,24 @@ def running_model() -> Running | None:
                 and _is_method(owner, code)
                 and layer_tree.contains(owner, asking)
             ):
-                state = frame.f_locals.get(code.co_varnames[1])
                 own = getattr(keras.Model, code.co_name).__code__
-                return Running(owner, code.co_name, state, code is own)
+                return Running(owner, code.co_name, given, code is own)
         frame = frame.f_back
     return None if asking is None else _asking_model(asking)
 
 
-def _first_argument(frame: FrameType) -> Any:
+def _two_arguments(frame: FrameType) -> list[Any]:
+    """Returns the first arguments that a function was called with."""
     code = frame.f_code
-    if not code.co_argcount:
-        return None
-    return frame.f_locals.get(code.co_varnames[0])
+    names = code.co_varnames[: min(code.co_argcount, 2)]
+    if not names and not code.co_flags & inspect.CO_VARARGS:
+        return [None, None]
+    values = frame.f_locals
+    found = [values.get(name) for name in names]
+    if len(found) < 2 and code.co_flags & inspect.CO_VARARGS:
+        name = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+        found += values.get(name, ())
+    return [*found, None, None][:2]
 
 
 def _is_method(model: keras.Model, code: CodeType) -> bool:

@@ -194,7 +194,8 @@ class Counter(NamedTuple):
 
     def now(self) -> Tensor:
         """Returns the steps so far, in compiled code those when it runs."""
-        counted = ops.convert_to_tensor(self.variable)
+        # Not `convert_to_tensor`, which gives the variable on TensorFlow.
+        counted = ops.cast(self.variable, self.variable.dtype)
         if self.steps_per_update > 1:
             counted = ops.floor_divide(counted, self.steps_per_update)
         return counted

@@ -115,9 +115,11 @@ class Watch:
 
     def __init__(self) -> None:
         self.was_told = False
-        # Whether a penalty was asked for since the last gradient: those of all
-        # the penalties of one training step are taken together.
+        # A training step may have several penalties, and take gradients more
+        # than once. All that are taken in it are one: those that come before
+        # the next penalty is asked for, or with the same data.
         self._is_due = False
+        self._data: Callable[[], Any] = lambda: None
         self._count: int | None = None
         self._gradients = 0
 
@@ -131,21 +133,29 @@ class Watch:
         """
         if self.was_told:
             return value
-        if reading.calls is None:
+        calls = reading.calls
+        if calls is None:
             return backends.on_gradient(
                 value, lambda: self._warn(of, reading.problem)
             )
+        if calls.data is not None and self._data() is calls.data:
+            return value
         self._is_due = True
+
+        def is_due() -> bool:
+            was_due, self._is_due = self._is_due, False
+            if was_due and calls.data is not None:
+                self._data = weakref.ref(calls.data)
+            return was_due
+
         return backends.on_each_gradient(
             value,
-            self._was_due,
+            is_due,
             functools.partial(self._gradient, of, reading.problem),
-            *reading.calls,
+            calls.variable,
+            calls.number,
+            key=self,
         )
-
-    def _was_due(self) -> bool:
-        was_due, self._is_due = self._is_due, False
-        return was_due
 
     def _gradient(self, of: Any, problem: str, count: int) -> None:
         if count != self._count:
@@ -160,18 +170,26 @@ class Watch:
         self.was_told = True
         warnings.warn(
             f"{of!r} is being trained, but nothing moves its schedule on, so "
-            f"its strength stays what it was: {problem}. Train by `model.fit`, "
-            "or call `l2keras.set_step(model, step)` in your own loop, before "
-            "each step.",
+            f"its strength stays what it was: {problem}. Call "
+            "`l2keras.set_step(model, step)` before each step, or train by "
+            "`model.fit`, with the optimizer that the model is compiled with.",
             stacklevel=2,
         )
 
 
 class Calls(NamedTuple):
-    """How often an optimizer was called: in which variable, and the number."""
+    """How often an optimizer was called.
+
+    Attributes:
+        variable: Where it is counted.
+        number: The number now.
+        data: A tensor that was given to the training step under way, `None` in
+            a loop of one's own.
+    """
 
     variable: keras.Variable
     number: Tensor
+    data: Any
 
 
 class Reading(NamedTuple):
@@ -259,7 +277,12 @@ def _read_of_running_model() -> Reading:
     ):
         return Reading(counted, clock)
     each_call = counter._replace(steps_per_update=1)
-    calls = Calls(counter.variable, _counted(running, each_call))
+    data = keras.tree.flatten(running.given)
+    calls = Calls(
+        counter.variable,
+        _counted(running, each_call),
+        data[0] if running.step and ops.is_tensor(data[0]) else None,
+    )
     return Reading(counted, clock, _watch_of(model), _STANDS_STILL, calls)
 
 
@@ -291,7 +314,7 @@ def _counted(running: Running, counter: Counter) -> Tensor | None:
     """
     if keras.backend.backend() != "jax":
         return counter.now()
-    optimizer, state = running.model.optimizer, running.state
+    optimizer, state = running.model.optimizer, running.given
     if running.step == "train_step":
         if (
             not isinstance(state, tuple | list)
@@ -303,7 +326,8 @@ def _counted(running: Running, counter: Counter) -> Tensor | None:
         with keras.StatelessScope(state_mapping=mapping):
             return counter.now()
     if not backends.is_tracing():
-        return counter.now()
+        is_readable = trainer_hooks.is_readable(counter.variable)
+        return counter.now() if is_readable else None
     return _counted_by_host(running.model, counter) if running.step else None
 
 

@@ -51,13 +51,13 @@ def _readable(states: list[State]) -> Iterator[None]:
     if (
         running is not None
         and running.step == "train_step"
-        and isinstance(running.state, tuple | list)
-        and len(running.state) == 4
+        and isinstance(running.given, tuple | list)
+        and len(running.given) == 4
     ):
         mapping = list(
             zip(
                 running.model.non_trainable_variables,
-                running.state[1],
+                running.given[1],
                 strict=True,
             )
         )
