@@ -72,8 +72,8 @@ def running_model() -> Running | None:
                 and _is_method(owner, code)
                 and layer_tree.contains(owner, asking)
             ):
-                own = getattr(keras.Model, code.co_name).__code__
-                return Running(owner, code.co_name, given, code is own)
+                own = _is_of(code, getattr(keras.Model, code.co_name))
+                return Running(owner, code.co_name, given, own)
         frame = frame.f_back
     return None if asking is None else _asking_model(asking)
 
@@ -98,15 +98,20 @@ def _is_method(model: keras.Model, code: CodeType) -> bool:
     And not of a function that somebody has called `train_step`.
     """
     owners = [vars(model), *map(vars, type(model).__mro__)]
-    return any(_code(owner.get(code.co_name)) is code for owner in owners)
+    return any(_is_of(code, owner.get(code.co_name)) for owner in owners)
 
 
-def _code(function: Any) -> CodeType | None:
-    """Returns the code of a function, below what is wrapped round it."""
+def _is_of(code: CodeType, function: Any) -> bool:
+    """Tells whether code is that of a function, or of what it wraps."""
     for name in ("func", "__func__", "__wrapped__"):
         if (inner := getattr(function, name, None)) is not None:
-            return _code(inner)
-    return getattr(function, "__code__", None)
+            return _is_of(code, inner)
+    own = getattr(function, "__code__", None)
+    # By its place, since `torch.compile` runs code of its own.
+    return own is not None and (
+        (own.co_filename, own.co_firstlineno)
+        == (code.co_filename, code.co_firstlineno)
+    )
 
 
 def _asking_model(asking: keras.Layer) -> Running | None:

@@ -287,6 +287,5 @@ def is_never_negative(schedule: Schedule) -> bool:
 
 
 def _value_at(schedule: float | Schedule, step: Tensor) -> Tensor:
-    if callable(schedule):
-        return value_at(schedule, step)
-    return backends.to_float32(schedule)
+    value = value_at(schedule, step) if callable(schedule) else schedule
+    return backends.to_float32(value)

@@ -185,7 +185,7 @@ class Strength:
         if not self.is_scheduled:
             return float(self.value)
         try:
-            return value_at(self.value, step)
+            return backends.to_float32(value_at(self.value, step))
         except Exception as error:
             if backends.is_symbolic(step):
                 error.add_note(
@@ -322,13 +322,13 @@ def multiplied(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
 
 
 def value_at(schedule: Schedule, step: Tensor) -> Tensor:
-    """Returns what a schedule gives at a step, as float32.
+    """Returns what a schedule gives at a step.
 
     Those of l2keras count in integers, and others are given float32.
     """
     if not getattr(schedule, "counts_in_integers", False):
         step = backends.to_float32(step)
-    return backends.to_float32(schedule(step))
+    return schedule(step)
 
 
 def _check_returned(
