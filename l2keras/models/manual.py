@@ -19,11 +19,10 @@ from l2keras.weights.survey import Survey
 def set_step(model: keras.Model, step: int) -> None:
     """Puts every schedule of a model at a step of the optimizer.
 
-    For training loops of your own whose optimizer is not the one that the model
-    is compiled with, and for all of them on JAX: call it before each step.
-    Elsewhere there is nothing to do: schedules read
-    `model.optimizer.iterations` by themselves. Models whose strengths are
-    constant are left as they are.
+    For training whose optimizer is not the one that the model is compiled with,
+    and for all loops of your own on JAX: call it before each step. Elsewhere
+    there is nothing to do: schedules read `model.optimizer.iterations` by
+    themselves. Models whose strengths are constant are left as they are.
 
     The step holds until `model.optimizer` counts on, if the model has one. It
     is saved with the model's regularizers.
@@ -33,12 +32,13 @@ def set_step(model: keras.Model, step: int) -> None:
     to the compiled step.
 
     Args:
-        model: A built Keras model.
-        step: Integer >= 0, or `optimizer.iterations`.
+        model: A built Keras model. The outermost one, whose `losses` or whose
+            `train_step` asks for the penalties.
+        step: Integer >= 0 and < 2**31, or `optimizer.iterations`.
 
     Raises:
         TypeError: If `model` is not a Keras model, or `step` not a number.
-        ValueError: If `model` is not built, or `step` is negative.
+        ValueError: If `model` is not built, or `step` is out of range.
 
     Example:
 
@@ -86,7 +86,8 @@ def set_scale(model: keras.Model, scales: Mapping[str, float]) -> None:
 
     What a regularizer returns is its scale times its strength times its
     penalty. The first call for a weight compiles the model's training step
-    anew; later ones take effect without. The scale is saved with the model.
+    anew, and those of all models that were trained with the regularizer; later
+    ones take effect without. The scale is saved with the model.
 
     Args:
         model: A built Keras model.

@@ -202,6 +202,7 @@ class TwoOptimizers(keras.Model):
         super().__init__()
         self.discriminator = make_layer(falling_schedule())
         self.generator = make_layer(rising_schedule())
+        self.built = True
 
     def compile(self, d_optimizer, g_optimizer):
         super().compile()
@@ -321,11 +322,10 @@ def test_a_model_of_other_optimizers_is_told_the_step():
         g = g * (1 - 2 * 0.2 * rising(step))
     found = model.generator.get_weights()[0]
     np.testing.assert_allclose(found, g, atol=1e-6)
-    (logged,) = (
+    _, logged = (
         values
         for name, values in logs.history.items()
-        if name.startswith("strength/dense_1") or "strength/dense_" in name
-        if values[0] < values[-1]
+        if name.startswith("strength/")
     )
     # What the last step of each epoch was trained with.
     assert logged == pytest.approx([rising(5), rising(11)])
