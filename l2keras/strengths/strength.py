@@ -25,7 +25,8 @@ from l2keras._keras.call_stack import running_model
 from l2keras._keras.carried_state import State
 from l2keras._types import Schedule, Tensor
 from l2keras.strengths import step as steps
-from l2keras.strengths.step import Clock, Reading, Watch
+from l2keras.strengths.step import Clock, Reading
+from l2keras.strengths.watch import Watch
 
 # A schedule is tried at these, so that most mistakes show at once.
 _PROBED_STEPS = (0, 1, 1_000, 1_000_000)
@@ -133,7 +134,7 @@ class Strength:
         if reading is None or not reading.problem:
             return value
         watch = reading.watch or self._memory.watch
-        return watch.watched(value, reading, of)
+        return watch.watched(value, of, reading.problem, reading.calls)
 
     @property
     def models(self) -> list[keras.Model]:
