@@ -211,7 +211,8 @@ def on_each_gradient(
 ) -> Tensor:
     """Returns `value`, and calls `notify` whenever a gradient is taken.
 
-    In compiled code too: before each call of it on TensorFlow, in it on JAX.
+    In compiled code too: on JAX in it, on TensorFlow before each call of it,
+    until the variable has moved from one call to the next.
 
     Args:
         value: The tensor that the gradient passes through.
@@ -227,11 +228,16 @@ def on_each_gradient(
     if backend == "tensorflow":
         import tensorflow as tf
 
-        def call(*_: Any) -> Tensor:
+        seen: set[int] = set()
+
+        def call() -> Tensor:
             with tf.init_scope():
                 counted = keras.ops.convert_to_tensor(variable)
-                if not is_symbolic(counted):
-                    notify(int(keras.ops.convert_to_numpy(counted)))
+                # To read it takes time, so it is not done for ever.
+                if len(seen) < 2 and not is_symbolic(counted):
+                    seen.add(int(keras.ops.convert_to_numpy(counted)))
+                    if len(seen) < 2:
+                        notify(*seen)
             return tf.zeros(())
 
         def watch() -> None:
