@@ -55,6 +55,26 @@ def check_number(value: Any, name: str, kind: str = "") -> float:
     return number
 
 
+# Optimizers count in 32 bits on JAX and PyTorch.
+LAST_STEP = 2**31 - 1
+
+
+def check_step(value: Any, name: str, minimum: int = 0) -> int:
+    """Returns `value` as a Python int if it is a step that can be counted to.
+
+    Raises:
+        TypeError: If `value` is not a number.
+        ValueError: If it is too small or too large or has a fraction.
+    """
+    step = check_integer(value, name, minimum)
+    if step > LAST_STEP:
+        raise ValueError(
+            f"Argument `{name}` must be less than 2**31, since optimizers "
+            f"count no further. Received: {name}={value!r}"
+        )
+    return step
+
+
 def check_integer(value: Any, name: str, minimum: int) -> int:
     """Returns `value` as a Python int if it is a whole number >= `minimum`.
 

@@ -20,8 +20,6 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 import keras
 import pytest
 
-from l2keras.strengths.strength import Strength
-
 if keras.backend.backend() == "torch":
     import torch
 
@@ -65,12 +63,6 @@ def nothing_piles_up():
 def seed():
     """Draws the same random numbers in each test, whatever ran before it."""
     keras.utils.set_random_seed(20)
-
-
-@pytest.fixture(autouse=True)
-def not_warned_yet(monkeypatch):
-    """Lets each test see the warning that comes once per process."""
-    monkeypatch.setattr(Strength, "warned", False)
 
 
 @pytest.fixture(autouse=True)

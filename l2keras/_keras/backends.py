@@ -61,23 +61,6 @@ def eagerly() -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def trace_again() -> bool:
-    """Has TensorFlow trace the function once more that it traces first.
-
-    It does so for a function that makes variables, before it runs it. Returns
-    whether it will; not in replicas, nor where it was traced before.
-    """
-    import tensorflow as tf
-
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        return False
-    try:
-        tf.Variable(0.0, trainable=False, name="traced_again")
-    except ValueError:  # Only a function's first trace may make variables.
-        return False
-    return True
-
-
 def runs_in(thread: int) -> bool:
     """Tells whether a thread, by its identifier, runs this or compiles it."""
     if keras.backend.backend() == "torch":
@@ -129,6 +112,19 @@ def to_float32(value: Tensor) -> Tensor:
     ):
         return value
     return keras.ops.cast(value, "float32")
+
+
+def as_step(value: Any) -> Tensor:
+    """Returns a step as an integer tensor if it is one, and else as float32.
+
+    Float32 holds no integers beyond 2**24 but even ones.
+    """
+    if isinstance(value, int) and abs(value) >= 2**31:
+        return to_float32(value)
+    tensor = keras.ops.convert_to_tensor(value)
+    if "int" in keras.backend.standardize_dtype(tensor.dtype):
+        return tensor
+    return to_float32(tensor)
 
 
 def at_least_float32(value: Tensor) -> Tensor:
@@ -215,6 +211,92 @@ def on_gradient(value: Tensor, notify: Callable[[], None]) -> Tensor:
     if backend == "torch" and value.requires_grad:
         value.register_hook(lambda upstream: notify())
     return value
+
+
+def on_each_gradient(
+    value: Tensor,
+    is_due: Callable[[], bool],
+    notify: Callable[[int], None],
+    variable: keras.Variable,
+    count: Tensor,
+    key: Any,
+) -> Tensor:
+    """Returns `value`, and calls `notify` whenever a gradient is taken.
+
+    In compiled code too: on JAX in it, on TensorFlow before each call of it,
+    until the variable has moved from one call to the next.
+
+    Args:
+        value: The tensor that the gradient passes through.
+        is_due: Asked when a gradient passes, and while it is traced. If it
+            says no, `notify` is not called.
+        notify: Called with a number that is another after each assignment to
+            the variable.
+        variable: An integer variable that counts.
+        count: Its value where the gradient is taken.
+        key: Compiled code of TensorFlow calls once for each key.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        seen: set[int] = set()
+
+        def call() -> Tensor:
+            with tf.init_scope():
+                counted = keras.ops.convert_to_tensor(variable)
+                # To read it takes time, so it is not done for ever.
+                if len(seen) < 2 and not is_symbolic(counted):
+                    seen.add(int(keras.ops.convert_to_numpy(counted)))
+                    if len(seen) < 2:
+                        notify(*seen)
+            return tf.zeros(())
+
+        def watch() -> None:
+            if is_due():
+                if tf.inside_function():
+                    _call_with_function(call, key)
+                else:
+                    call()
+
+        return on_gradient(value, watch)
+    if backend == "jax" and is_symbolic(count):
+        import jax
+
+        @jax.custom_jvp
+        def identity(x: Tensor, count: Tensor) -> Tensor:
+            return x
+
+        @identity.defjvp
+        def _(primals: Any, tangents: Any) -> Any:
+            if is_due():
+                jax.debug.callback(lambda count: notify(int(count)), primals[1])
+            return primals[0], tangents[0]
+
+        return identity(value, count)
+
+    def notify_if_due() -> None:
+        if is_due():
+            # To read the number, PyTorch would wait for its device.
+            notify(
+                variable.value._version if backend == "torch" else int(count)
+            )
+
+    return on_gradient(value, notify_if_due)
+
+
+def _call_with_function(function: Callable[[], Tensor], key: Any) -> None:
+    """Has TensorFlow call a function before each call of what it compiles.
+
+    What it returns would be an input of the compiled function, to which its
+    value when it is called is handed. Once for the same key.
+    """
+    import tensorflow as tf
+
+    graph = tf.compat.v1.get_default_graph()
+    while getattr(graph.outer_graph, "building_function", False):
+        graph = graph.outer_graph
+    graph.capture_call_time_value(function, tf.TensorSpec([]), key=key)
 
 
 def multiply(variables: list[Any], factor: Tensor | float) -> None:

@@ -11,11 +11,14 @@ are handed the values of the optimizer's variables, which is the only place
 where those are to be had: the forward pass is given the model's alone.
 """
 
+import inspect
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import keras
+
+from l2keras._keras import layer_tree
 
 _STEPS = frozenset(["train_step", "test_step", "predict_step"])
 _TRAINERS = frozenset(["fit", "evaluate"])
@@ -33,36 +36,85 @@ class Running(NamedTuple):
         model: The model.
         step: Which of Keras's steps is under way, such as `"train_step"`; empty
             in a loop of one's own.
-        state: What that step was given first: on JAX, its state.
+        given: What that step was given first: on JAX its state, else data.
+        is_of_keras: Whether the code of that step is Keras's own, which counts
+            the model's optimizer on.
     """
 
     model: keras.Model
     step: str = ""
-    state: Any = None
+    given: Any = None
+    is_of_keras: bool = False
 
 
 def running_model() -> Running | None:
     """Returns the model that is asking for a penalty, `None` if none is.
 
-    In one of Keras's steps that is the model whose step it is, and not one that
-    is a layer in it. Elsewhere it is the outermost of the models that are at
-    work, up to where a callback was called.
+    The layer that asks is the innermost on the stack. In one of Keras's steps
+    the model is the one whose step it is, if that layer is a part of it; a
+    teacher that a student's metric asks is none. Elsewhere it is the outermost
+    model at work which has that layer, up to where a callback was called.
     """
+    asking: Any = None
     frame: FrameType | None = sys._getframe(1)
-    # Only a few names are looked at: to read the locals of each frame takes
+    # Only a few frames are looked into: to read the locals of each takes
     # PyTorch, which comes by here at every step, as long as an operation.
     while frame is not None:
         code = frame.f_code
-        if code.co_name in _STEPS and code.co_argcount >= 2:
-            names, values = code.co_varnames, frame.f_locals
-            model = values.get(names[0])
-            if isinstance(model, keras.Model):
-                return Running(model, code.co_name, values.get(names[1]))
+        is_step = code.co_name in _STEPS
+        if is_step or asking is None:
+            owner, given = _two_arguments(frame)
+            if asking is None and isinstance(owner, keras.Layer):
+                asking = owner
+            if (
+                is_step
+                and isinstance(owner, keras.Model)
+                and _is_method(owner, code)
+                and layer_tree.contains(owner, asking)
+            ):
+                own = _is_of(code, getattr(keras.Model, code.co_name))
+                return Running(owner, code.co_name, given, own)
         frame = frame.f_back
-    return _asking_model()
+    return None if asking is None else _asking_model(asking)
 
 
-def _asking_model() -> Running | None:
+def _two_arguments(frame: FrameType) -> list[Any]:
+    """Returns the first arguments that a function was called with."""
+    code = frame.f_code
+    names = code.co_varnames[: min(code.co_argcount, 2)]
+    if not names and not code.co_flags & inspect.CO_VARARGS:
+        return [None, None]
+    values = frame.f_locals
+    found = [values.get(name) for name in names]
+    if len(found) < 2 and code.co_flags & inspect.CO_VARARGS:
+        name = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+        found += values.get(name, ())
+    return [*found, None, None][:2]
+
+
+def _is_method(model: keras.Model, code: CodeType) -> bool:
+    """Tells whether code is that of a model's method of the same name.
+
+    And not of a function that somebody has called `train_step`.
+    """
+    owners = [vars(model), *map(vars, type(model).__mro__)]
+    return any(_is_of(code, owner.get(code.co_name)) for owner in owners)
+
+
+def _is_of(code: CodeType, function: Any) -> bool:
+    """Tells whether code is that of a function, or of what it wraps."""
+    for name in ("func", "__func__", "__wrapped__"):
+        if (inner := getattr(function, name, None)) is not None:
+            return _is_of(code, inner)
+    own = getattr(function, "__code__", None)
+    # By its place, since `torch.compile` runs code of its own.
+    return own is not None and (
+        (own.co_filename, own.co_firstlineno)
+        == (code.co_filename, code.co_firstlineno)
+    )
+
+
+def _asking_model(asking: keras.Layer) -> Running | None:
     """Returns the outermost model at work outside of Keras's steps."""
     found: keras.Model | None = None
     frame: FrameType | None = sys._getframe(1)
@@ -72,12 +124,22 @@ def _asking_model() -> Running | None:
         owner = frame.f_locals.get("self")
         if isinstance(owner, keras.callbacks.Callback):
             break
-        if isinstance(owner, keras.Model) and (
-            found is None or getattr(owner, "optimizer", None) is not None
+        if (
+            isinstance(owner, keras.Model)
+            and owner is not found
+            and (found is None or _has_step(owner))
+            and layer_tree.contains(owner, asking)
         ):
             found = owner
         frame = frame.f_back
     return None if found is None else Running(found)
+
+
+def _has_step(model: keras.Model) -> bool:
+    """Tells whether a model counts steps, or was given one by hand."""
+    return getattr(model, "optimizer", None) is not None or bool(
+        layer_tree.carried(model)
+    )
 
 
 def is_exporting() -> bool:

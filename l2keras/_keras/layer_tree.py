@@ -6,8 +6,6 @@ import keras
 
 from l2keras._keras.carried_state import State
 
-"""What makes an optimizer's update, given what makes it without."""
-
 
 def layers_by_path(
     model: keras.layers.Layer,
@@ -31,6 +29,13 @@ def layers_by_path(
 
     visit("", model)
     return found
+
+
+def contains(model: keras.layers.Layer, layer: keras.layers.Layer) -> bool:
+    """Tells whether a layer is a model, or anywhere in it."""
+    return layer is model or any(
+        each is layer for _, each in layers_by_path(model)
+    )
 
 
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:

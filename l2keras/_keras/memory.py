@@ -1,4 +1,7 @@
-"""Models found among all objects in memory, where nothing else can tell."""
+"""Models found among all objects in memory, where nothing else can tell.
+
+`gc.freeze` hides those that there were before it.
+"""
 
 import gc
 from collections.abc import Iterable
@@ -8,27 +11,20 @@ import keras
 from l2keras._keras.layer_tree import layers_by_path, own_variables
 
 
-def models_with(
-    parts: Iterable[keras.layers.Layer | keras.Variable],
-    among: list[keras.Model] | None = None,
-) -> list[keras.Model]:
-    """Returns the models that have any of these layers or weights in them.
+def models_with(weights: Iterable[keras.Variable]) -> list[keras.Model]:
+    """Returns the models that have any of these weights in them.
 
-    A layer or a weight does not know who uses it, so all objects in memory are
-    looked at, once for all parts. A model has itself in it.
-
-    Args:
-        parts: The layers and weights.
-        among: What `all_models` returned, if it was asked already.
+    A weight does not know who uses it, so all objects in memory are looked at,
+    once for all weights.
     """
-    wanted = {id(part) for part in parts}
+    wanted = {id(weight) for weight in weights}
     return [
         model
-        for model in (all_models() if among is None else among)
+        for model in _all_models()
         if any(
-            id(layer) in wanted
-            or any(id(each) in wanted for each in own_variables(layer))
+            id(each) in wanted
             for _, layer in layers_by_path(model)
+            for each in own_variables(layer)
         )
     ]
 
@@ -38,7 +34,7 @@ def models_in_memory() -> list[keras.Model]:
 
     An optimizer does not know the model that it trains.
     """
-    models = all_models()
+    models = _all_models()
     hidden = {
         id(getattr(each, "_functional", None))
         for each in models
@@ -47,8 +43,7 @@ def models_in_memory() -> list[keras.Model]:
     return [each for each in models if id(each) not in hidden]
 
 
-def all_models() -> list[keras.Model]:
-    """Returns all models that there are."""
+def _all_models() -> list[keras.Model]:
     classes = {keras.Model}
     fresh = [keras.Model]
     while fresh:

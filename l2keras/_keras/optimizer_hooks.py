@@ -193,21 +193,6 @@ def optimizers_of(optimizer: Any, variable: keras.Variable) -> list[Any]:
 # Whose step it is -------------------------------------------------------------
 
 
-def is_built_for(
-    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
-) -> bool:
-    """Tells whether an optimizer was built for a variable among others."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    indices = getattr(inner, "_trainable_variables_indices", {})
-    return inner.built and variable_key(inner, variable) in indices
-
-
-def number_of_weights(optimizer: keras.optimizers.Optimizer) -> int:
-    """Returns for how many weights an optimizer was built."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return len(inner._trainable_variables)
-
-
 class Counter(NamedTuple):
     """Where an optimizer counts its steps, without the optimizer.
 
@@ -219,7 +204,8 @@ class Counter(NamedTuple):
 
     def now(self) -> Tensor:
         """Returns the steps so far, in compiled code those when it runs."""
-        counted = ops.convert_to_tensor(self.variable)
+        # Not `convert_to_tensor`, which gives the variable on TensorFlow.
+        counted = ops.cast(self.variable, self.variable.dtype)
         if self.steps_per_update > 1:
             counted = ops.floor_divide(counted, self.steps_per_update)
         return counted

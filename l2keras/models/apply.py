@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from l2keras._keras import backends
+from l2keras._keras import backends, memory
+from l2keras.models import compiled
 from l2keras.models.regularized_layer import save_with
 from l2keras.models.saving import units
-from l2keras.models.states import steps_of_schedules, update_states
 from l2keras.regularizers import describing
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
@@ -55,7 +55,9 @@ def apply_regularizers(
 
     It acts at once and for good: on `model.losses`, on training, even of a
     model that has been compiled and fitted before, or of another that shares
-    the weights, and on what is saved or cloned. Setting
+    the weights, and on what is saved or cloned. (Such another is looked for
+    among Python's objects. Where it has been fitted before and is hidden from
+    there by `gc.freeze`, compile it anew.) Setting
     `layer.kernel_regularizer` does none of this, since Keras reads it only when
     the layer is built. Each weight gets a copy of its own.
 
@@ -119,7 +121,8 @@ def apply_regularizers(
     for weight, _, regularizer in chosen:
         _check_computes(regularizer, weight)
 
-    step = steps_of_schedules(model)
+    step = compiled.clock_or_step(model)
+    holders = compiled.compiled_with(survey)
     with backends.variable_scope(model):  # Copies of schedules have variables.
         changes = [
             (weight, _own_copy(regularizer))
@@ -132,7 +135,9 @@ def apply_regularizers(
         own = Survey(unit).trained
         if any(id(weight.variable) in changed for weight in own):
             save_with(unit, own)
-    update_states(survey, [weight.variable for weight, _ in changes], step)
+    # Models that have the weights, and had nothing to do with l2keras yet.
+    holders += memory.models_with([weight.variable for weight, _ in changes])
+    compiled.update(survey, holders, step)
     return AppliedRegularizers({w.path: r for w, r in changes})
 
 

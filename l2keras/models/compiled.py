@@ -1,32 +1,42 @@
-"""What Keras compiled for a model, when it no longer holds."""
+"""What Keras compiled for a model, when it no longer holds.
 
-from collections.abc import Callable, Iterable
-from typing import Any
+Compiled steps hold the regularizers that there were. So whatever changes them
+has to drop the steps, of the model that it was given and of those inside it.
+Others may have the same layers, or the same regularizers. Those whose steps
+were compiled with a strength of l2keras are known to that strength. Others,
+with whose weights nothing of l2keras had to do yet, are looked for in memory.
+"""
+
+import functools
+from collections.abc import Iterable
 
 import keras
 
-from l2keras._keras import memory, trainer_hooks
+from l2keras._keras import trainer_hooks
+from l2keras.models.terms import carry_states, scheduled_terms, terms
+from l2keras.strengths import step as steps
+from l2keras.strengths.step import Clock
+from l2keras.weights.survey import Survey
 
 
-def forget_compiled(
-    changed: Iterable[keras.layers.Layer | keras.Variable],
-    among: list[keras.Model] | None = None,
-) -> None:
-    """Drops functions compiled before these layers and weights changed.
+def compiled_with(survey: Survey) -> list[keras.Model]:
+    """Returns the models that may hold the regularizers of a model.
 
-    Those of all models in memory that have one of them: models may be inside
-    one another, or share layers. Within `fit`, they are made again.
-
-    Args:
-        changed: The layers and weights.
-        among: All models in memory, if they were looked for already.
+    Itself, those inside it, and those that the strengths know of.
     """
-    for each in memory.models_with(changed, among):
-        training = each.train_function is not None
-        drop_functions(each)
+    inside = [layer for _, layer in survey.layers]
+    known = [model for term in terms(survey) for model in term.strength.models]
+    return [each for each in [*inside, *known] if isinstance(each, keras.Model)]
+
+
+def forget_compiled(models: Iterable[keras.Model]) -> None:
+    """Drops what was compiled of models. Within `fit`, it is made again."""
+    for model in {id(each): each for each in models}.values():
+        training = model.train_function is not None
+        drop_functions(model)
         if training:
-            trainer_hooks.note_state(each)
-            each.make_train_function(force=True)
+            trainer_hooks.note_state(model)
+            model.make_train_function(force=True)
 
 
 def drop_functions(model: keras.Model) -> None:
@@ -34,23 +44,38 @@ def drop_functions(model: keras.Model) -> None:
     model.train_function = model.test_function = None
     if keras.backend.backend() != "jax":
         return
-    # Of the same function JAX would find what it compiled before.
+    # Of the same function JAX would find what it compiled before. So a step
+    # that somebody put on the model becomes a function of its own.
     for name in ("train_step", "test_step"):
         step = vars(model).get(name)
         if step is not None:
-            inner = step.step if isinstance(step, _Step) else step
-            setattr(model, name, _Step(inner))
+            inner = step.func if type(step) is functools.partial else step
+            setattr(model, name, functools.partial(inner))
 
 
-class _Step:
-    """A step that somebody put on a model, as a function of its own.
+def clock_or_step(model: keras.Model) -> Clock | int | None:
+    """Returns where a model's schedules are, for those that come after them."""
+    clock = steps.clock_of(model)
+    if clock is not None:
+        return clock
+    before = scheduled_terms(Survey(model))
+    return before[0].strength.step if before else None
+
+
+def update(
+    survey: Survey,
+    holders: Iterable[keras.Model],
+    step: Clock | int | None = None,
+) -> None:
+    """Has Keras carry what the regularizers need, and compile anew.
 
     Args:
-        step: What was put there.
+        survey: Of a model whose regularizers were changed.
+        holders: The models whose compiled functions hold the old ones.
+        step: Where its schedules are; `None` leaves them where they are.
     """
-
-    def __init__(self, step: Callable[..., Any]) -> None:
-        self.step = step
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self.step(*arguments, **options)
+    if step is not None:
+        for term in scheduled_terms(survey):
+            term.strength.remember(step)
+    carry_states(survey)
+    forget_compiled(holders)

@@ -5,9 +5,8 @@ from typing import Any
 
 import keras
 
-from l2keras.models import regularized_layer
+from l2keras.models import compiled, regularized_layer
 from l2keras.models.saving import objects, tell_arguments
-from l2keras.models.states import update_states
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import Regularizer
 from l2keras.weights.paths import check_model
@@ -48,19 +47,17 @@ def strip_regularizers(
     """
     check_model(model)
     survey = Survey(model)
+    holders = compiled.compiled_with(survey)
     counterparts = _Counterparts(to_keras)
-    changed: list[Any] = []
     for path, variable, _ in survey.weights:
         if isinstance(variable.regularizer, Regularizer):
             variable.regularizer = counterparts.of(variable.regularizer, path)
-            changed.append(variable)
     for place, layer in survey.layers:
         for name, value in list(vars(layer).items()):
             if isinstance(value, Regularizer):
                 setattr(layer, name, counterparts.of(value, f"{place}{name}"))
-                changed.append(layer)
     unsaved = _forget(survey)
-    update_states(survey, changed)
+    compiled.update(survey, holders)
     _warn_of(model, counterparts.lost, unsaved)
     return model
 

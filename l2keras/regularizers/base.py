@@ -194,7 +194,7 @@ class Regularizer(keras.regularizers.Regularizer):
         terms = self.terms
         penalty = proximal_steps.penalty_of(terms, weights)
         values = [
-            term.strength.times(penalty(term, wide), weights, self)
+            term.strength.times(penalty(term, wide), self)
             for term in terms
             # One that is alone is computed all the same: whoever takes its
             # gradient wants one that is zero, and not none.

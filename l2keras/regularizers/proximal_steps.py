@@ -25,7 +25,6 @@ from l2keras._keras import (
 from l2keras._keras.call_stack import running_model
 from l2keras._types import Tensor
 from l2keras.regularizers.terms import Term
-from l2keras.strengths import step as steps
 
 _takers: weakref.WeakSet[keras.optimizers.Optimizer] = weakref.WeakSet()
 
@@ -68,7 +67,7 @@ def _are_taken(weights: Any) -> bool:
     variable = layer_tree.variable_of(running.model, weights)
     if variable is None:
         return False
-    optimizer, _ = steps.optimizer_of(running.model, variable)
+    optimizer = getattr(running.model, "optimizer", None)
     return any(
         each in _takers
         for each in optimizer_hooks.optimizers_of(optimizer, variable)

@@ -19,11 +19,14 @@ from keras import ops
 from l2keras import _validation
 from l2keras._keras import backends
 from l2keras._types import Schedule, Tensor
-from l2keras.strengths.strength import Strength
+from l2keras.strengths.strength import Strength, value_at
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """What the schedules share: a readable `repr`."""
+
+    # A float32 is no exact step beyond 2**24.
+    counts_in_integers = True
 
     def __repr__(self) -> str:
         arguments = (f"{key}={getattr(self, key)!r}" for key in self._arguments)
@@ -51,13 +54,13 @@ class _Ramp(_Schedule):
             initial_value, "initial_value"
         )
         self.end_value = _validation.check_number(end_value, "end_value")
-        self.steps = _validation.check_integer(steps, "steps", minimum=1)
-        self.begin = _validation.check_integer(begin, "begin", minimum=0)
+        self.steps = _validation.check_step(steps, "steps", minimum=1)
+        self.begin = _validation.check_step(begin, "begin", minimum=0)
 
     def __call__(self, step: Tensor) -> Tensor:
-        elapsed = backends.to_float32(step)
+        elapsed = backends.as_step(step)
         if self.begin:  # PyTorch takes its time for each operation.
-            elapsed = ops.maximum(elapsed - float(self.begin), 0.0)
+            elapsed = ops.maximum(elapsed - self.begin, 0)
         progress = self._progress(elapsed)
         # Weighted so that both ends are met exactly, not only nearly.
         return self.initial_value * (1 - progress) + self.end_value * progress
@@ -70,7 +73,8 @@ class _Ramp(_Schedule):
         """Returns `elapsed / steps`, at most 1."""
         # The end is compared, since XLA multiplies by the reciprocal, and
         # `steps * (1 / steps)` need not be 1.
-        return ops.where(elapsed >= self.steps, 1.0, elapsed / self.steps)
+        share = backends.to_float32(elapsed) / self.steps
+        return ops.where(elapsed >= self.steps, 1.0, share)
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -166,9 +170,10 @@ class CyclicSchedule(_Ramp):
     """
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        # In whole steps as long as possible: they are exact in float32.
-        from_turn = ops.abs(self.steps - ops.mod(elapsed, 2.0 * self.steps))
-        return 1 - self._share(from_turn)
+        # In whole steps as long as possible: they are exact.
+        if 2 * self.steps <= _validation.LAST_STEP:
+            elapsed = ops.mod(elapsed, 2 * self.steps)
+        return 1 - self._share(ops.abs(self.steps - elapsed))
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -218,7 +223,7 @@ class JoinedSchedule(_Schedule):
             for index, each in enumerate(schedules)
         ]
         self.boundaries = [
-            _validation.check_integer(each, f"boundaries[{index}]", minimum=1)
+            _validation.check_step(each, f"boundaries[{index}]", minimum=1)
             for index, each in enumerate(boundaries)
         ]
         if len(self.schedules) != len(self.boundaries) + 1:
@@ -235,14 +240,14 @@ class JoinedSchedule(_Schedule):
             )
 
     def __call__(self, step: Tensor) -> Tensor:
-        step = backends.to_float32(step)
+        step = backends.as_step(step)
         value = _value_at(self.schedules[0], step)
         for boundary, schedule in zip(
             self.boundaries, self.schedules[1:], strict=True
         ):
             # Both branches of `where` are computed, and no schedule need be
             # defined before its first step.
-            since = ops.maximum(step - float(boundary), 0.0)
+            since = ops.maximum(step - boundary, 0)
             value = ops.where(
                 step < boundary, value, _value_at(schedule, since)
             )
@@ -282,5 +287,5 @@ def is_never_negative(schedule: Schedule) -> bool:
 
 
 def _value_at(schedule: float | Schedule, step: Tensor) -> Tensor:
-    value = schedule(step) if callable(schedule) else schedule
+    value = value_at(schedule, step) if callable(schedule) else schedule
     return backends.to_float32(value)

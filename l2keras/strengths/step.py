@@ -1,7 +1,9 @@
 """The step that schedules read: `optimizer.iterations`, with nothing to do.
 
 A regularizer knows no optimizer. The model that asks for its penalty has one,
-and is on the call stack (see `running`):
+and is on the call stack (see `call_stack`). The step is that of the model's own
+optimizer, `model.optimizer`, or what `set_step` has set; no other optimizer is
+looked for.
 
 - On TensorFlow and PyTorch the iterations are read by reference, in compiled
   code too: the variable is captured, not its value.
@@ -16,7 +18,7 @@ import contextlib
 import contextvars
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -32,6 +34,18 @@ from l2keras._keras.call_stack import Running, running_model
 from l2keras._keras.carried_state import State
 from l2keras._keras.optimizer_hooks import Counter
 from l2keras._types import Tensor
+from l2keras.strengths.watch import Calls, Watch
+
+# Why nothing moves a step on.
+_NO_OPTIMIZER = "no model that is at work has an optimizer of its own"
+_NOT_HANDED = (
+    "in a loop of your own on JAX the optimizer's values are in your hands "
+    "alone"
+)
+_STANDS_STILL = (
+    "gradients are taken again and again, while `model.optimizer.iterations` "
+    "stands still"
+)
 
 
 class StepSetByHand(State):
@@ -43,6 +57,18 @@ class StepSetByHand(State):
 
     def __init__(self) -> None:
         super().__init__((0, 0), dtype="int", name="step")
+
+    def held(self, counted: Tensor | None) -> Tensor:
+        """Returns the step while it holds, and else the iterations.
+
+        Args:
+            counted: The iterations; `None` if nobody knows them.
+        """
+        step, since = ops.unstack(ops.convert_to_tensor(self.state), 2)
+        if counted is None:
+            return step
+        counted = ops.cast(counted, step.dtype)
+        return ops.where(ops.equal(counted, since), step, counted)
 
 
 class Clock(NamedTuple):
@@ -83,22 +109,27 @@ class Reading(NamedTuple):
     """A step, and what is known of it.
 
     Attributes:
-        step: A float32 tensor of shape `()`, as schedules take it.
+        step: An integer tensor of shape `()`; `None` if nobody knows it.
         clock: Where it was counted, to be looked at later.
-        problem: Why nothing would move it on if a penalty that reads it were
-            trained; empty if something does.
-        is_doubtful: Whether that is only a guess, which the next step will
-            confirm.
+        watch: What warns if it stands still in training; `None` if it moves,
+            and if no model is at work.
+        problem: Why it would.
+        calls: What tells whether it moves: how often the optimizer was called.
+            `None` if it is known that it does not move.
     """
 
-    step: Tensor
+    step: Tensor | None
     clock: Clock | None = None
+    watch: Watch | None = None
     problem: str = ""
-    is_doubtful: bool = False
+    calls: Calls | None = None
 
 
-# Optimizers that were not built yet when a function was traced.
-_awaited: weakref.WeakSet[keras.optimizers.Optimizer] = weakref.WeakSet()
+# The models whose penalties were trained while it was not known whether their
+# step moves. Not an attribute, which would be copied with a model.
+_watches: weakref.WeakKeyDictionary[keras.Model, Watch] = (
+    weakref.WeakKeyDictionary()
+)
 
 _given: contextvars.ContextVar[Callable[[], Tensor] | None] = (
     contextvars.ContextVar("given", default=None)
@@ -108,7 +139,7 @@ _given: contextvars.ContextVar[Callable[[], Tensor] | None] = (
 @contextlib.contextmanager
 def given(step: Tensor) -> Iterator[None]:
     """Has every schedule read this step inside, whoever asks."""
-    token = _given.set(lambda: ops.cast(step, "float32"))
+    token = _given.set(lambda: ops.convert_to_tensor(step))
     try:
         yield
     finally:
@@ -127,78 +158,49 @@ def of(model: keras.Model) -> Iterator[None]:
         yield
 
 
-def read(weights: Any) -> Reading | None:
-    """Returns the step at which a penalty on some weights is asked for.
-
-    `None` if nobody knows it: no model is at work, or it has no optimizer and
-    `set_step` was not called for it.
-
-    Args:
-        weights: What the regularizer was called with: a variable, or its value.
-    """
+def read() -> Reading:
+    """Returns the step at which a penalty is asked for, if anybody knows it."""
     step = _given.get()
     if step is not None:
         return Reading(step())
-    return backends.call_uncompiled(_read_of_running_model, weights)
+    return backends.call_uncompiled(_read_of_running_model)
 
 
-def _read_of_running_model(weights: Any) -> Reading | None:
+def _read_of_running_model() -> Reading:
     running = running_model()
     if running is None:
-        return None
+        return Reading(None, problem=_NO_OPTIMIZER)
     model = running.model
-    by_hand = set_by_hand(model)
-    optimizer, problem = optimizer_of(model, weights)
-    if optimizer is None:
-        if by_hand is None:
-            return None
-        step = ops.convert_to_tensor(by_hand.state)[0]
-        return Reading(ops.cast(step, "float32"), Clock(None, by_hand))
-    counter = optimizer_hooks.counter(optimizer)
-    clock = Clock(counter, by_hand)
-    own = getattr(model, "optimizer", None)
-    if keras.backend.backend() == "jax":
-        counted = _counted_on_jax(running, optimizer, counter)
-        if counted is None:
-            # A loop of one's own, which has the optimizer's values.
-            if by_hand is not None:
-                step = ops.convert_to_tensor(by_hand.state)[0]
-                return Reading(ops.cast(step, "float32"), clock)
-            counted = _counted_by_host(model, counter)
-            problem = (
-                "in a loop of your own on JAX the optimizer's values are in "
-                "your hands alone"
-            )
-        elif optimizer is not own:
-            problem = (
-                "the model has several optimizers, and JAX hands Keras the "
-                "values of one alone"
-            )
-    else:
-        counted = counter.now()
-    if by_hand is not None:
-        step, since = ops.unstack(ops.convert_to_tensor(by_hand.state), 2)
-        # It is noted of the model's own optimizer, whichever trains.
-        counts = (
-            counted
-            if optimizer is own or own is None
-            else (optimizer_hooks.counter(own).now())
-        )
-        counted = ops.where(ops.equal(counts, since), step, counted)
-        problem = ""
-    elif not problem and not running.step and not optimizer.built:
-        problem = (
-            "`model.optimizer` is not built, so it does not seem to be the one "
-            "that trains (if it is, call "
-            "`model.optimizer.build(model.trainable_variables)` first)"
-        )
-    return Reading(
-        ops.cast(counted, "float32"),
-        clock,
-        problem,
-        # The first step of a loop may build the optimizer, and be over then.
-        is_doubtful=not backends.is_tracing(),
+    clock = clock_of(model)
+    if clock is None:
+        return Reading(None, watch=_watch_of(model), problem=_NO_OPTIMIZER)
+    counter = clock.counter
+    # In a loop of one's own on JAX nobody else has the optimizer's values.
+    counted = None if counter is None else _counted(running, counter)
+    if clock.by_hand is not None:
+        return Reading(clock.by_hand.held(counted), clock)
+    assert counter is not None  # Or else there would be no clock.
+    if counted is None:
+        step = _counted_by_host(model, counter)
+        return Reading(step, clock, _watch_of(model), _NOT_HANDED)
+    if running.is_of_keras or isinstance(
+        # Steps that it leaves out are not counted.
+        model.optimizer,
+        keras.optimizers.LossScaleOptimizer,
+    ):
+        return Reading(counted, clock)
+    each_call = counter._replace(steps_per_update=1)
+    data = keras.tree.flatten(running.given)
+    calls = Calls(
+        counter.variable,
+        _counted(running, each_call),
+        data[0] if running.step and ops.is_tensor(data[0]) else None,
     )
+    return Reading(counted, clock, _watch_of(model), _STANDS_STILL, calls)
+
+
+def _watch_of(model: keras.Model) -> Watch:
+    return _watches.setdefault(model, Watch())
 
 
 def clock_of(model: keras.Model) -> Clock | None:
@@ -218,70 +220,28 @@ def set_by_hand(model: keras.Model) -> StepSetByHand | None:
     return None
 
 
-def optimizer_of(model: keras.Model, weights: Any) -> tuple[Any, str]:
-    """Returns the optimizer that trains some weights of a model.
+def _counted(running: Running, counter: Counter) -> Tensor | None:
+    """Returns the iterations of a model's optimizer when the code runs.
 
-    That is the model's own, or another of its attributes if it is that which
-    was built for them, as in a GAN. Keras builds the model's own for all
-    weights, so that of the fewest goes first. With it comes why it may be
-    another, empty if it is known.
+    `None` on JAX where the code is not Keras's, so that nobody knows.
     """
-    own = getattr(model, "optimizer", None)
-    if type(model).train_step is keras.Model.train_step:
-        return own, ""
-    others = [
-        each
-        for each in list(vars(model).values())
-        if isinstance(each, keras.optimizers.Optimizer) and each is not own
-    ]
-    if not others:
-        return own, ""
-    if not isinstance(weights, keras.Variable):
-        return own, (
-            "the model has several optimizers, and from the outputs of a layer "
-            "nobody can tell which of them is at work"
-        )
-    fitting = [
-        each
-        for each in ([] if own is None else [own]) + others
-        if optimizer_hooks.is_built_for(each, weights)
-    ]
-    found = min(fitting, key=optimizer_hooks.number_of_weights, default=own)
-    # Compiled code keeps what is found when it is traced. Where all were built
-    # by a first trace, those that were not are not at work.
-    new = [each for each in others if not each.built and each not in _awaited]
-    if found is own and new and backends.is_tracing():
-        _awaited.update(new)
-        if keras.backend.backend() == "jax" or not backends.trace_again():
-            return found, (
-                "the model has several optimizers, and one of them is not "
-                "built yet, so that nobody knows its weights (call "
-                "`optimizer.build(weights)` before training)"
-            )
-    return found, ""
-
-
-def _counted_on_jax(
-    running: Running, optimizer: Any, counter: Counter
-) -> Tensor | None:
-    """Returns an optimizer's iterations as they are when the code runs.
-
-    `None` where the code is not Keras's, so that nobody knows.
-    """
-    model, state = running.model, running.state
-    if (
-        running.step == "train_step"
-        and optimizer is model.optimizer
-        and isinstance(state, tuple | list)
-        and len(state) == 4
-        and len(state[2]) == len(optimizer.variables)
-    ):
+    if keras.backend.backend() != "jax":
+        return counter.now()
+    optimizer, state = running.model.optimizer, running.given
+    if running.step == "train_step":
+        if (
+            not isinstance(state, tuple | list)
+            or len(state) != 4
+            or len(state[2]) != len(optimizer.variables)
+        ):
+            return None
         mapping = list(zip(optimizer.variables, state[2], strict=True))
         with keras.StatelessScope(state_mapping=mapping):
             return counter.now()
     if not backends.is_tracing():
-        return counter.now()
-    return _counted_by_host(model, counter) if running.step else None
+        is_readable = trainer_hooks.is_readable(counter.variable)
+        return counter.now() if is_readable else None
+    return _counted_by_host(running.model, counter) if running.step else None
 
 
 def _counted_by_host(model: keras.Model, counter: Counter) -> Tensor:

@@ -13,7 +13,6 @@ is.
 
 import copy
 import inspect
-import warnings
 import weakref
 from typing import Any, Self
 
@@ -27,6 +26,7 @@ from l2keras._keras.carried_state import State
 from l2keras._types import Schedule, Tensor
 from l2keras.strengths import step as steps
 from l2keras.strengths.step import Clock, Reading
+from l2keras.strengths.watch import Watch
 
 # A schedule is tried at these, so that most mistakes show at once.
 _PROBED_STEPS = (0, 1, 1_000, 1_000_000)
@@ -37,32 +37,6 @@ class Scale(State):
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__(value, dtype="float32", name="scale")
-
-    def now(self) -> Tensor:
-        """Returns it, in compiled code too."""
-        value = ops.convert_to_tensor(self.state)
-        if (
-            keras.backend.backend() == "jax"
-            and not backends.is_symbolic(value)
-            and backends.is_tracing()
-        ):
-            running = running_model()
-            if running is not None and running.step:  # It is not only built.
-                _holders.setdefault(self, weakref.WeakSet()).add(running.model)
-        return value
-
-
-# The models whose compiled steps hold a scale as a number, on JAX: those that
-# were made with a regularizer which had the scale already. Not an attribute,
-# which would be copied with a model.
-_holders: weakref.WeakKeyDictionary[Scale, weakref.WeakSet[keras.Model]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def take_holders(scale: Scale) -> list[keras.Model]:
-    """Returns the models whose compiled steps hold a scale; each once."""
-    return list(_holders.pop(scale, ()))
 
 
 class Strength:
@@ -86,9 +60,6 @@ class Strength:
             such a number, or one that Keras cannot save.
     """
 
-    # Each problem is told once in a process, until a step is set by hand.
-    warned: bool = False
-
     def __init__(self, value: Any, name: str = "strength") -> None:
         self.name = name
         self.value = self._checked(value)
@@ -110,8 +81,7 @@ class Strength:
             return _validation.check_number(value, self.name, " or a schedule")
         _check_saves(value, self.name)
         for step in _PROBED_STEPS:
-            # As the optimizer's step is given.
-            returned = value(ops.cast(step, "float32"))
+            returned = value_at(value, ops.convert_to_tensor(step))
             if backends.is_symbolic(returned):
                 break  # A layer is being built inside a compiled function.
             _check_returned(returned, value, self.name, step)
@@ -141,15 +111,11 @@ class Strength:
         other.scales = (*self.scales, *scales)
         return other
 
-    def now(self, weights: Any = None) -> Tensor | float:
-        """Returns what it is at the step that is under way.
+    def now(self) -> Tensor | float:
+        """Returns what it is at the step that is under way."""
+        return self._read()[0]
 
-        Args:
-            weights: What is being penalized, a variable or its value.
-        """
-        return self._reading(weights)[0]
-
-    def times(self, penalty: Tensor, weights: Any, of: Any) -> Tensor:
+    def times(self, penalty: Tensor, of: Any) -> Tensor:
         """Returns it times a penalty, in the penalty's type.
 
         It warns when a gradient passes through while nothing moves the schedule
@@ -157,21 +123,23 @@ class Strength:
 
         Args:
             penalty: Tensor of shape `()`.
-            weights: What is penalized, a variable or its value.
             of: The regularizer, for the message.
         """
-        strength, reading = self._reading(weights)
+        if backends.is_tracing():
+            running = running_model()
+            if running is not None:
+                self._memory.models.add(running.model)
+        strength, reading = self._read()
         value = multiplied(strength, penalty)
         if reading is None or not reading.problem:
             return value
+        watch = reading.watch or self._memory.watch
+        return watch.watched(value, of, reading.problem, reading.calls)
 
-        def warn() -> None:
-            if reading.is_doubtful and not self._memory.is_suspected:
-                self._memory.is_suspected = True
-                return
-            _warn(of, reading.problem)
-
-        return backends.on_gradient(value, warn)
+    @property
+    def models(self) -> list[keras.Model]:
+        """The models whose compiled steps hold it as it was."""
+        return list(self._memory.models)
 
     def number(self) -> float:
         """Returns what it is, outside compiled code."""
@@ -186,7 +154,7 @@ class Strength:
         """
         if not self.is_scheduled:
             return float(self.value)
-        returned = self.value(ops.cast(step, "float32"))
+        returned = value_at(self.value, ops.convert_to_tensor(step))
         return _check_returned(returned, self.value, self.name, step)
 
     def at(self, step: Tensor) -> Tensor | float:
@@ -218,7 +186,7 @@ class Strength:
         if not self.is_scheduled:
             return float(self.value)
         try:
-            return backends.to_float32(self.value(step))
+            return backends.to_float32(value_at(self.value, step))
         except Exception as error:
             if backends.is_symbolic(step):
                 error.add_note(
@@ -229,26 +197,26 @@ class Strength:
                 )
             raise
 
-    def _reading(self, weights: Any) -> tuple[Tensor | float, Reading | None]:
+    def _read(self) -> tuple[Tensor | float, Reading | None]:
         """Returns what it is now; and what was read for it, if anything."""
         if not self.is_scheduled:
-            return self._times_scales(float(self.value)), None
-        reading = steps.read(weights)
-        if reading is None:
-            reading = Reading(
-                ops.cast(self._memory.step(), "float32"),
-                problem="no model that is at work has an optimizer of its own",
-            )
+            return self.at(0), None
+        reading = steps.read()
+        step = reading.step
+        if step is None:
+            step = ops.convert_to_tensor(self._memory.step())
         elif reading.clock is not None:
-            reading = reading._replace(
-                step=self._memory.held(reading.step, reading.clock)
-            )
+            step = self._memory.held(step, reading.clock)
             self._memory.clock = reading.clock
-        return self.at(reading.step), reading
+        return self.at(step), reading
 
     def _times_scales(self, value: Tensor | float) -> Tensor | float:
         for scale in self.scales:
-            factor = scale.now() if isinstance(scale, Scale) else scale
+            factor = (
+                ops.convert_to_tensor(scale.state)
+                if isinstance(scale, Scale)
+                else scale
+            )
             value = multiplied(factor, value)
         return value
 
@@ -289,8 +257,9 @@ class _Memory:
         self._number = number
         # Of a number that was set by hand before the model was saved.
         self._since = since
-        # Whether its optimizer was seen to be another's once already.
-        self.is_suspected = False
+        self.models: weakref.WeakSet[keras.Model] = weakref.WeakSet()
+        # Of a penalty that no model asks for.
+        self.watch = Watch()
 
     def put(self, step: Clock | int, since: int | None) -> None:
         """Puts it to a number, or to a clock."""
@@ -322,8 +291,8 @@ class _Memory:
         """Returns a step that was counted, or what was set by hand for it."""
         if self._since is None or clock.by_hand is not None:
             return counted
-        is_held = ops.equal(counted, float(self._since))
-        return ops.where(is_held, float(self._number), counted)
+        is_held = ops.equal(counted, self._since)
+        return ops.where(is_held, self._number, counted)
 
 
 def number(scale: float | Scale) -> float:
@@ -351,6 +320,16 @@ def multiplied(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
     if not isinstance(value, float) and factor.dtype != value.dtype:
         factor = ops.cast(factor, value.dtype)
     return factor * value
+
+
+def value_at(schedule: Schedule, step: Tensor) -> Tensor:
+    """Returns what a schedule gives at a step.
+
+    Those of l2keras count in integers, and others are given float32.
+    """
+    if not getattr(schedule, "counts_in_integers", False):
+        step = backends.to_float32(step)
+    return schedule(step)
 
 
 def _check_returned(
@@ -390,17 +369,3 @@ def _check_saves(schedule: Schedule, name: str) -> None:
         raise ValueError(f"A schedule must be registered: {cure}") from e
     if not callable(again):
         raise ValueError(f"A schedule must be registered: {cure}")
-
-
-def _warn(regularizer: Any, problem: str) -> None:
-    """Warns, once, of a schedule that is trained and stands still."""
-    if Strength.warned:
-        return
-    Strength.warned = True
-    warnings.warn(
-        f"{regularizer!r} is being trained, but nothing moves its schedule on, "
-        f"so its strength stays what it was: {problem}. Train by `model.fit`, "
-        "or call `l2keras.set_step(model, step)` in your own loop, before each "
-        "step.",
-        stacklevel=2,
-    )

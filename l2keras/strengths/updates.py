@@ -34,13 +34,10 @@ def strengths_at_update(
     states: list[State] = [] if by_hand is None else [by_hand]
     states += [each for strength in strengths for each in strength.states]
     # Read here: inside, variables of the optimizer have no values on JAX.
-    counted = ops.convert_to_tensor(counted)
-    step = ops.cast(counted, "float32")
+    step = ops.convert_to_tensor(counted)
     with _readable(states):
         if by_hand is not None:
-            set_to, since = ops.unstack(ops.convert_to_tensor(by_hand.state), 2)
-            is_held = ops.equal(ops.cast(counted, since.dtype), since)
-            step = ops.where(is_held, ops.cast(set_to, "float32"), step)
+            step = by_hand.held(step)
         return [strength.at(step) for strength in strengths]
 
 
@@ -54,13 +51,13 @@ def _readable(states: list[State]) -> Iterator[None]:
     if (
         running is not None
         and running.step == "train_step"
-        and isinstance(running.state, tuple | list)
-        and len(running.state) == 4
+        and isinstance(running.given, tuple | list)
+        and len(running.given) == 4
     ):
         mapping = list(
             zip(
                 running.model.non_trainable_variables,
-                running.state[1],
+                running.given[1],
                 strict=True,
             )
         )

@@ -204,23 +204,7 @@ class RegularizationLogger(ShowsParts):
         ]
         if not strengths or self._begun_at is None:
             return
-        begin = self._begun_at
-        # Of another optimizer than the model's the strengths know; but one of
-        # two models knows where the other is.
-        end = max(_step(model) or 0, *(each.step or 0 for each in strengths))
-        if end == begin and not isinstance(
-            # It may have skipped all the steps of an epoch.
-            model.optimizer,
-            keras.optimizers.LossScaleOptimizer,
-        ):
-            self._warn(
-                model,
-                "standing still",
-                "has trained for an epoch, but its `optimizer.iterations` "
-                f"stand still at {end}, and so do the schedules that read "
-                "them. If it trains with other optimizers, call "
-                "`l2keras.set_step(model, step)` before each step instead.",
-            )
+        begin, end = self._begun_at, _step(model) or 0
         schedules = {
             id(each.value): each
             for each in strengths

@@ -9,7 +9,7 @@ import keras
 
 from l2keras import _validation
 from l2keras._keras.call_stack import trained_by
-from l2keras.models.scales import connect_scales
+from l2keras.models.manual import connect_scales
 from l2keras.strengths.strength import Scale
 from l2keras.training.patching import replace_method
 from l2keras.weights.rules import Rules

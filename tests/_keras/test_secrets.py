@@ -179,7 +179,6 @@ def test_where_an_optimizer_counts_is_known(accumulate):
     counter = optimizer_hooks.counter(optimizer)
     assert counter.number() == (2 if accumulate else 4)
     assert counter.number() == number(ops.convert_to_tensor(counter.now()))
-    assert optimizer_hooks.is_built_for(optimizer, model.layers[0].kernel)
 
 
 # The call stack ---------------------------------------------------------------

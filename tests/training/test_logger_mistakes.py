@@ -62,46 +62,6 @@ def test_a_model_that_hides_metrics_warns():
     assert_weights(model, truth.weights)
 
 
-def test_iterations_that_stand_still_warn():
-    def count_nothing(self, *data):
-        # Trains by other means than `self.optimizer`.
-        if BACKEND == "jax":
-            trainable, non_trainable, optimizer, metrics = data[0]
-            x, y = data[1][:2]
-            loss, (_, non_trainable, metrics) = self.compute_loss_and_updates(
-                trainable, non_trainable, metrics, x, y
-            )
-            return {"loss": loss}, (
-                trainable,
-                non_trainable,
-                optimizer,
-                metrics,
-            )
-        x, y = data[0]
-        return {"loss": self.compute_loss(y=y, y_pred=self(x))}
-
-    model = compiled(
-        guide_model(
-            l2keras.L2(rising_schedule()),
-            None,
-            name="standing",
-            train_step=count_nothing,
-        )
-    )
-    x, y = documented_data(samples=32)
-    messages = warned(fit, model, x, y, epochs=2)[1]
-    assert messages == [
-        "Model 'standing' returns logs of its own from its `train_step`, "
-        "without `data_loss` and `regularization_loss`. Let it return "
-        "`self.get_metrics_result()`, or the result of each of "
-        "`self.metrics`.",
-        "Model 'standing' has trained for an epoch, but its "
-        "`optimizer.iterations` stand still at 0, and so do the schedules that "
-        "read them. If it trains with other optimizers, call "
-        "`l2keras.set_step(model, step)` before each step instead.",
-    ]
-
-
 # Refusals.
 
 

@@ -30,6 +30,7 @@ from helpers import (
     simulated_losses,
 )
 from keras import ops
+from logged_trainings import warned
 
 import l2keras
 
@@ -201,6 +202,7 @@ class TwoOptimizers(keras.Model):
         super().__init__()
         self.discriminator = make_layer(falling_schedule())
         self.generator = make_layer(rising_schedule())
+        self.built = True
 
     def compile(self, d_optimizer, g_optimizer):
         super().compile()
@@ -262,37 +264,113 @@ def dense(schedule):
 @pytest.mark.skipif(BACKEND == "jax", reason="It has one optimizer's values.")
 @pytest.mark.parametrize("make_layer", [sequential, dense])
 @pytest.mark.parametrize("built", [True, False])
-def test_a_model_of_two_optimizers_reads_that_of_the_weights(make_layer, built):
+def test_a_model_of_several_optimizers_reads_its_own(make_layer, built):
     model = TwoOptimizers(make_layer)
     model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.2))
+    model.optimizer = model.g_optimizer
     if built:
         model.d_optimizer.build(model.discriminator.trainable_weights)
         model.g_optimizer.build(model.generator.trainable_weights)
     d = model.discriminator.get_weights()[0]
     g = model.generator.get_weights()[0]
-    model.fit(np.ones((12, 3)), batch_size=2, epochs=2, verbose=0)
+    logger = l2keras.RegularizationLogger(strengths=True)
+    _, messages = warned(
+        model.fit,
+        np.ones((12, 3)),
+        batch_size=2,
+        epochs=2,
+        verbose=0,
+        callbacks=[logger],
+    )
+    assert not any("nothing moves" in each for each in messages)
     for step in range(12):
-        for inner in range(2):
-            d = d * (1 - 2 * 0.1 * falling(2 * step + inner))
+        for _ in range(2):
+            d = d * (1 - 2 * 0.1 * falling(step))
         g = g * (1 - 2 * 0.2 * rising(step))
     found = model.discriminator.get_weights()[0]
     np.testing.assert_allclose(found, d, atol=1e-6)
     found = model.generator.get_weights()[0]
     np.testing.assert_allclose(found, g, atol=1e-6)
+    shown = [
+        each.strengths["L2"]
+        for each in l2keras.penalties(model)
+        if each.regularizer is not None
+    ]
+    assert shown == pytest.approx([falling(12), rising(12)])
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="The others read the step.")
-def test_a_model_of_two_optimizers_warns_on_jax():
-    class Two(keras.Sequential):
-        def train_step(self, state, data):
-            return super().train_step(state, data)
+@pytest.mark.skipif(BACKEND == "jax", reason="It has one optimizer's values.")
+def test_a_model_of_other_optimizers_is_told_the_step():
+    class Tells(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            l2keras.set_step(self.model, self.model.g_optimizer.iterations)
 
-    layer = dense(rising_schedule())
-    model = Two([keras.Input((3,)), layer])
-    model.compile("sgd", "mse")
-    model.other_optimizer = keras.optimizers.SGD(0.1)
-    with pytest.warns(UserWarning, match="several optimizers"):
-        model.fit(np.ones((4, 3)), np.ones((4, 3)), verbose=0)
+    model = TwoOptimizers(dense)
+    model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.2))
+    g = model.generator.get_weights()[0]
+    logger = l2keras.RegularizationLogger(strengths=True)
+    logs, messages = warned(
+        model.fit,
+        np.ones((12, 3)),
+        batch_size=2,
+        epochs=2,
+        verbose=0,
+        callbacks=[Tells(), logger],
+    )
+    assert not any("nothing moves" in each for each in messages)
+    for step in range(12):
+        g = g * (1 - 2 * 0.2 * rising(step))
+    found = model.generator.get_weights()[0]
+    np.testing.assert_allclose(found, g, atol=1e-6)
+    _, logged = (
+        values
+        for name, values in logs.history.items()
+        if name.startswith("strength/")
+    )
+    # What the last step of each epoch was trained with.
+    assert logged == pytest.approx([rising(5), rising(11)])
+
+
+@pytest.mark.parametrize("activity", [False, True])
+def test_a_teacher_that_is_asked_in_a_fit_is_at_its_own_step(activity):
+    arguments = {"kernel_initializer": "ones"}
+    kind = "activity_regularizer" if activity else "kernel_regularizer"
+    arguments[kind] = l2keras.L2(rising_schedule())
+    teacher = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(2, **arguments)]
+    )
+    teacher.compile(keras.optimizers.SGD(0.0), "mse")
+    teacher.fit(XL, YL, batch_size=10, verbose=0)
+    assert number(teacher.optimizer.iterations) == len(XL) // 10
+
+    def paid():
+        teacher(XL)
+        return number(sum(teacher.losses))
+
+    expected, asked = paid(), []
+    student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+
+    def data():
+        while True:
+            asked.append(paid())
+            yield XL[:10], YL[:10]
+
+    metrics = []
+    if BACKEND != "jax":  # Keras itself cannot read another model there.
+        metrics = [lambda y, y_pred: [teacher(XL), sum(teacher.losses)][1]]
+    student.compile("sgd", "mse", metrics=metrics)
+    history = student.fit(
+        data(), steps_per_epoch=4, epochs=2, shuffle=False, verbose=0
+    )
+    assert asked == pytest.approx([expected] * len(asked))
+    logged = [
+        value
+        for name, values in history.history.items()
+        if name != "loss"
+        for value in values
+    ]
+    assert logged == pytest.approx([expected] * len(logged))
+    assert len(logged) == 2 * len(metrics)
 
 
 # Kinds of models and of training ----------------------------------------------

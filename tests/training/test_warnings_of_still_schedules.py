@@ -17,20 +17,27 @@ from helpers import (
 )
 from keras import ops
 from numpy_trainings import compiled, fit, scheduled_model
-from training_loops import train_in_a_loop, train_on_batches
+from training_loops import (
+    batches,
+    gradient_of,
+    minimize,
+    stepping_model,
+    train_in_a_loop,
+    train_on_batches,
+)
 
 import l2keras
 
 STILL = (
     "L2(l2=LinearSchedule(initial_value=0.0, end_value=0.05, steps=8, "
     "begin=2)) is being trained, but nothing moves its schedule on, so its "
-    "strength stays what it was: {}. Train by `model.fit`, or call "
-    "`l2keras.set_step(model, step)` in your own loop, before each step."
+    "strength stays what it was: {}. Call `l2keras.set_step(model, step)` "
+    "before each step, or train by `model.fit`, with the optimizer that the "
+    "model is compiled with."
 )
-NOT_BUILT = (
-    "`model.optimizer` is not built, so it does not seem to be the one that "
-    "trains (if it is, call "
-    "`model.optimizer.build(model.trainable_variables)` first)"
+STANDS_STILL = (
+    "gradients are taken again and again, while `model.optimizer.iterations` "
+    "stands still"
 )
 IN_YOUR_HANDS = (
     "in a loop of your own on JAX the optimizer's values are in your hands "
@@ -58,6 +65,12 @@ def scheduled_documented_model():
     )
 
 
+def model_with_a_step(optimizer_of):
+    """Returns a model whose `train_step` uses an optimizer that is chosen."""
+    layers = documented_model(l2keras.L2(rising_schedule()), None).layers
+    return compiled(stepping_model([keras.Input((10,)), *layers], optimizer_of))
+
+
 @pytest.mark.parametrize("train", [fit, train_on_batches])
 def test_schedules_move_by_themselves(train):
     # No callback, and nothing else to remember.
@@ -76,7 +89,7 @@ def test_a_loop_with_another_optimizer_warns_once():
     x, y = documented_data()
     model = scheduled_documented_model()
     assert warned(train_in_a_loop, model, x, y, drive=False) == [
-        STILL.format(IN_YOUR_HANDS if BACKEND == "jax" else NOT_BUILT)
+        STILL.format(IN_YOUR_HANDS if BACKEND == "jax" else STANDS_STILL)
     ]
 
 
@@ -84,6 +97,130 @@ def test_a_loop_of_a_model_that_is_not_compiled_warns_once():
     x, y = documented_data()
     model = documented_model(l2keras.L2(rising_schedule()), None)
     assert warned(train_in_a_loop, model, x, y, drive=False) == [
+        STILL.format("no model that is at work has an optimizer of its own")
+    ]
+
+
+def test_each_model_warns():
+    x, y = documented_data()
+    for _ in range(2):
+        model = scheduled_documented_model()
+        assert len(warned(train_in_a_loop, model, x, y, drive=False)) == 1
+
+
+def test_a_loop_after_a_fit_warns():
+    x, y = documented_data()
+    model = scheduled_documented_model()
+    assert warned(fit, model, x, y, epochs=1) == []
+    assert warned(train_in_a_loop, model, x, y, drive=False) == [
+        STILL.format(IN_YOUR_HANDS if BACKEND == "jax" else STANDS_STILL)
+    ]
+
+
+@pytest.mark.parametrize("place", ["attribute", "dictionary", "closure"])
+@pytest.mark.parametrize("built", [True, False])
+def test_a_training_step_with_another_optimizer_warns(place, built):
+    x, y = documented_data()
+    other = keras.optimizers.SGD(0.1)
+    model = model_with_a_step(lambda model: other)
+    if place == "attribute":
+        model.other = other
+    elif place == "dictionary":
+        model.others = {"other": other}
+    if built:
+        other.build(model.trainable_variables)
+    assert warned(fit, model, x, y, callbacks=[]) == [
+        STILL.format(STANDS_STILL)
+    ]
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {},
+        {"run_eagerly": True},
+        {"jit_compile": BACKEND != "torch"},
+        {"steps_per_execution": 1 if BACKEND == "torch" else 2},
+        {"optimizer": lambda: accumulating(8)},
+        {
+            "optimizer": lambda: keras.optimizers.LossScaleOptimizer(
+                keras.optimizers.SGD(0.1)
+            )
+        },
+    ],
+    ids=str,
+)
+def test_a_training_step_with_the_models_optimizer_does_not_warn(mode):
+    x, y = documented_data()
+    model = model_with_a_step(lambda model: model.optimizer)
+    mode = dict(mode)
+    optimizer = mode.pop("optimizer", keras.optimizers.SGD)()
+    model.compile(optimizer, "categorical_crossentropy", **mode)
+    assert warned(fit, model, x, y, epochs=2, callbacks=[]) == []
+
+
+def accumulating(steps):
+    return keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
+
+
+def test_accumulation_over_epochs_does_not_warn():
+    x, y = documented_data()
+    model = scheduled_documented_model()
+    model.compile(accumulating(20), "categorical_crossentropy")
+    logger = l2keras.RegularizationLogger(strengths=True)
+    assert warned(fit, model, x, y, epochs=3, callbacks=[logger]) == []
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="There it always warns.")
+def test_a_loop_in_a_function_called_train_step_warns():
+    x, y = documented_data()
+    model = scheduled_documented_model()
+    other = keras.optimizers.SGD(0.1)
+    other.build(model.trainable_variables)
+
+    def train_step(model, data):
+        minimize(model, other, *data)
+
+    def loop():
+        for batch in batches(x, y):
+            train_step(model, batch)
+
+    assert warned(loop) == [STILL.format(STANDS_STILL)]
+
+
+def test_a_loop_after_a_fit_by_a_step_of_ones_own_warns():
+    x, y = documented_data()
+    model = model_with_a_step(lambda model: model.optimizer)
+    assert warned(fit, model, x, y, epochs=1, callbacks=[]) == []
+    assert warned(train_in_a_loop, model, x, y, drive=False) == [
+        STILL.format(IN_YOUR_HANDS if BACKEND == "jax" else STANDS_STILL)
+    ]
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="There it always warns.")
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_loop_with_the_models_optimizer_does_not_warn(fitted):
+    x, y = documented_data()
+    model = scheduled_documented_model()
+    if fitted:
+        fit(model, x, y, epochs=1)
+
+    def loop():
+        for batch in batches(x, y) * 2:
+            minimize(model, model.optimizer, *batch)
+
+    assert warned(loop) == []
+
+
+def test_a_regularizer_that_no_model_asks_warns_once():
+    regularizer = l2keras.L2(rising_schedule())
+    kernel = keras.Variable(np.ones((2, 2), "float32"))
+
+    def loop():
+        for _ in range(3):
+            gradient_of(regularizer, kernel)
+
+    assert warned(loop) == [
         STILL.format("no model that is at work has an optimizer of its own")
     ]
 

@@ -97,3 +97,85 @@ def torch_loop(model, x, y, drive):
         ).mean()
         (loss + sum(model.losses)).backward()
         optimizer.step()
+
+
+def gradient_of(function, variable):
+    """Returns the gradient of a function of a variable."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value = function(variable)
+        return tape.gradient(value, variable.value)
+    if BACKEND == "jax":
+        import jax
+
+        return jax.grad(function)(variable.value)
+    variable.value.grad = None
+    function(variable).backward()
+    return variable.value.grad
+
+
+def minimize(model, optimizer, x, y):
+    """Makes one step with an optimizer; not for JAX."""
+    loss_of = keras.losses.CategoricalCrossentropy()
+    weights = model.trainable_variables
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = loss_of(y, model(x, training=True)) + sum(model.losses)
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss
+    import torch
+
+    model.zero_grad()
+    x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    loss = loss_of(y, model(x, training=True)) + sum(model.losses)
+    loss.backward()
+    with torch.no_grad():
+        optimizer.apply([each.value.grad for each in weights], weights)
+    return loss
+
+
+class Stepping(keras.Sequential):
+    """Has a training step of its own, with an optimizer that is chosen."""
+
+    def train_step(self, *arguments):
+        if BACKEND == "jax":
+            return self.jax_train_step(*arguments)
+        (data,) = arguments
+        loss = minimize(self, self.optimizer_of(self), *data)
+        return {"loss": ops.stop_gradient(loss)}
+
+    def jax_train_step(self, state, data):
+        import jax
+
+        trainable, non_trainable, own, metrics = state
+        x, y = data
+
+        def loss_of(trainable):
+            outputs, _, losses = self.stateless_call(
+                trainable, non_trainable, x, training=True, return_losses=True
+            )
+            loss = keras.losses.categorical_crossentropy(y, outputs)
+            return ops.mean(loss) + sum(losses)
+
+        loss, gradients = jax.value_and_grad(loss_of)(trainable)
+        if self.optimizer_of(self) is self.optimizer:
+            trainable, own = self.optimizer.stateless_apply(
+                own, gradients, trainable
+            )
+        else:  # Whose variables Keras does not hand over.
+            trainable = [
+                weight - 0.1 * gradient
+                for weight, gradient in zip(trainable, gradients, strict=True)
+            ]
+        return {"loss": loss}, (trainable, non_trainable, own, metrics)
+
+
+def stepping_model(layers, optimizer_of):
+    """Returns a model that trains with `optimizer_of(model)`."""
+    model = Stepping(layers)
+    model.optimizer_of = optimizer_of
+    return model

@@ -1,4 +1,4 @@
-"""The scale of a model's strengths, set from outside."""
+"""What is set by hand: the step of a model's schedules, and scales."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,13 +6,79 @@ from typing import Any
 import keras
 
 from l2keras import _validation
-from l2keras._keras import backends, memory
-from l2keras.models.compiled import forget_compiled
-from l2keras.models.terms import carry_states, placed_regularizers
-from l2keras.regularizers.base import Regularizer, terms_of
-from l2keras.strengths.strength import Scale, take_holders
+from l2keras._keras import backends, layer_tree
+from l2keras.models.compiled import compiled_with, forget_compiled
+from l2keras.models.terms import carry_states, scheduled_terms
+from l2keras.regularizers.base import Regularizer
+from l2keras.strengths import step as steps
+from l2keras.strengths.strength import Scale
 from l2keras.weights.rules import Named, Rules
 from l2keras.weights.survey import Survey
+
+
+def set_step(model: keras.Model, step: int) -> None:
+    """Puts every schedule of a model at a step of the optimizer.
+
+    For training whose optimizer is not the one that the model is compiled with,
+    and for all loops of your own on JAX: call it before each step. Elsewhere
+    there is nothing to do: schedules read `model.optimizer.iterations` by
+    themselves. Models whose strengths are constant are left as they are.
+
+    The step holds until `model.optimizer` counts on, if the model has one. It
+    is saved with the model's regularizers.
+
+    On JAX the step is one of `model.non_trainable_variables` from the first
+    call: in a loop of your own, read their values after the call, and pass them
+    to the compiled step.
+
+    Args:
+        model: A built Keras model. The outermost one, whose `losses` or whose
+            `train_step` asks for the penalties.
+        step: Integer >= 0 and < 2**31, or `optimizer.iterations`.
+
+    Raises:
+        TypeError: If `model` is not a Keras model, or `step` not a number.
+        ValueError: If `model` is not built, or `step` is out of range.
+
+    Example:
+
+    >>> import keras, l2keras
+    >>> ramp = l2keras.LinearSchedule(0.0, 1.0, steps=10)
+    >>> dense = keras.layers.Dense(
+    ...     1, kernel_initializer="ones", kernel_regularizer=l2keras.L2(ramp)
+    ... )
+    >>> model = keras.Sequential([keras.Input((4,)), dense])
+    >>> l2keras.set_step(model, 5)
+    >>> float(sum(model.losses))
+    2.0
+    """
+    step = _validation.check_step(step, "step")
+    survey = Survey.of(model)
+    terms = scheduled_terms(survey)
+    if not terms:
+        return
+    by_hand = steps.set_by_hand(model)
+    if by_hand is None:
+        with backends.variable_scope(model):
+            by_hand = steps.StepSetByHand()
+        # In those inside too, whose losses may be asked for alone.
+        carriers = [
+            layer
+            for _, layer in survey.layers
+            if layer is model
+            or (
+                isinstance(layer, keras.Model)
+                and getattr(layer, "optimizer", None) is None
+            )
+        ]
+        for layer in carriers:
+            layer_tree.carry(layer, by_hand)
+        forget_compiled(compiled_with(survey))
+    clock = steps.clock_of(model)
+    assert clock is not None  # Since a step was set.
+    by_hand.write((step, clock.counted() or 0))
+    for term in terms:
+        term.strength.remember(clock)
 
 
 def set_scale(model: keras.Model, scales: Mapping[str, float]) -> None:
@@ -20,7 +86,8 @@ def set_scale(model: keras.Model, scales: Mapping[str, float]) -> None:
 
     What a regularizer returns is its scale times its strength times its
     penalty. The first call for a weight compiles the model's training step
-    anew; later ones take effect without. The scale is saved with the model.
+    anew, and those of all models that were trained with the regularizer; later
+    ones take effect without. The scale is saved with the model.
 
     Args:
         model: A built Keras model.
@@ -79,35 +146,11 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
             for each in regularizers:
                 each.set_scale(state)
         scales[pattern] = state
-    if carry_states(survey):
-        models = memory.all_models()
-        changed: list[Any] = [each.weight.variable for each in named]
-        for model in models:
-            if model is not survey.layer:
-                changed += _layers_with(chosen, Survey(model))
-        forget_compiled(changed, models)
-    holders = [
-        each for scale in scales.values() for each in take_holders(scale)
-    ]
-    for model in holders:
-        carry_states(Survey(model))
-    if holders:
+    # Those that share a regularizer carry its scale too.
+    holders = compiled_with(survey)
+    if any([carry_states(Survey(model)) for model in holders]):
         forget_compiled(holders)
     return scales
-
-
-def _layers_with(
-    chosen: dict[str, list[Regularizer]], survey: Survey
-) -> list[keras.layers.Layer]:
-    """Returns the layers of another model that have a new scale to carry."""
-    regularizers = {id(each) for some in chosen.values() for each in some}
-    layers = []
-    for placed in placed_regularizers(survey):
-        parts = [each.regularizer for each in terms_of(placed.regularizer)]
-        parts.append(placed.regularizer)
-        if not regularizers.isdisjoint(map(id, parts)):
-            layers.append(placed.layer)
-    return layers if layers and carry_states(survey) else []
 
 
 def _check_one_scale_each(
