@@ -64,7 +64,7 @@ def functional_twin(optimizer: Any) -> Any:
     """
     # Neither `copy.copy` nor `deepcopy`, for which Keras saves to a file; nor
     # `setattr`, which would track the variables as new ones.
-    twin = object.__new__(_twin_class(type(optimizer)))
+    twin: Any = object.__new__(_twin_class(type(optimizer)))
     vars(twin).update(vars(optimizer))
     inner = vars(optimizer).get("inner_optimizer")
     if inner is not None:

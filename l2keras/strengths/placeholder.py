@@ -72,9 +72,6 @@ class PlaceholderStrength(Strength):
         value = ops.convert_to_tensor(self.variable.state)
         return value if self.factor == 1.0 else value * self.factor
 
-    def _reading(self, weights: Any) -> tuple[Tensor, None]:
-        return self.at(0), None
-
     def __mul__(self, other: Any) -> "PlaceholderStrength":
         try:
             factor = _validation.check_number(other, "factor")

@@ -74,7 +74,7 @@ class LearningCurves:
         self, chunk: Chunk, epoch: int, train: Means, validation: Means
     ) -> None:
         """Writes the means of an epoch of a chunk to where they belong."""
-        candidates, folds = np.ix_(self.indices(chunk.candidates), chunk.folds)
+        candidates, folds = self._places(chunk)
         place = candidates, folds, epoch
         self.train_loss[place] = train.data_loss.T
         self.validation_loss[place] = validation.data_loss.T
@@ -106,8 +106,12 @@ class LearningCurves:
 
     def is_done(self, chunk: Chunk) -> bool:
         """Tells whether all replicas of a chunk are trained to their end."""
+        return bool(self.done[self._places(chunk)].all())
+
+    def _places(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+        """The indices of all replicas of a chunk."""
         rows = self.indices(chunk.candidates)
-        return bool(self.done[np.ix_(rows, chunk.folds)].all())
+        return rows[:, None], np.array(chunk.folds)[None]
 
     def forget_undone(self) -> None:
         """Leaves nothing of replicas that are not trained to their end."""

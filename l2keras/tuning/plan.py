@@ -76,7 +76,8 @@ def make_plan(
         candidates: The strengths, of shape (candidates, keys).
         share: Among how many processes the replicas are divided.
     """
-    probe = Probe(settings, candidates[-1])
+    # One in the middle: the strongest may make the weights grow without end.
+    probe = Probe(settings, candidates[len(candidates) // 2])
     # After the probe: `build_model` may return the same model each time.
     prototype = build_prototype(settings)
     if prototype is None:
@@ -88,7 +89,7 @@ def make_plan(
     if reason is None and (at_once := _at_once(settings, prototype, share)) > 1:
         stacked = StackedTrainer(settings, prototype)
         while at_once > 1:
-            chunk = _last_of(chunks_of(settings, candidates, at_once))
+            chunk = probe.placed_in(_last_of(settings, candidates, at_once))
             try:
                 difference = probe.difference(stacked, chunk)
                 if difference is not None:
@@ -108,11 +109,14 @@ def make_plan(
             return Planned(Stacked(at_once), stacked, probe)
     if probe.changed is None:
         sequential = SequentialTrainer(settings, prototype)
-        difference = probe.difference(sequential, probe.chunk)
+        try:
+            difference = probe.difference(sequential, probe.chunk)
+        finally:
+            sequential.close()
         if difference is None:
             return Planned(Sequential(False, reason), sequential, probe)
-        sequential.close()
         reason = reason or f"in one model they train otherwise: {difference}"
+    assert reason is not None
     return _built_each(settings, probe, reason)
 
 
@@ -157,11 +161,11 @@ def chunks_of(
     return chunks
 
 
-def _last_of(chunks: list[Chunk]) -> Chunk:
-    """The chunk that ends with the last candidate on the last fold."""
-    return max(
-        enumerate(chunks), key=lambda each: (each[1].folds[-1], each[0])
-    )[1]
+def _last_of(settings: Settings, candidates: np.ndarray, at_once: int) -> Chunk:
+    """The last chunk that ends with the last fold."""
+    chunks = chunks_of(settings, candidates, at_once)
+    last = len(settings.folds) - 1
+    return [each for each in chunks if each.folds[-1] == last][-1]
 
 
 def _built_each(settings: Settings, probe: Probe, reason: str) -> Planned:
@@ -215,7 +219,7 @@ def _at_once(settings: Settings, prototype: Prototype, share: int) -> int:
 def _check_matters(
     settings: Settings, candidates: np.ndarray, probe: Probe
 ) -> None:
-    """Raises a ValueError if the first strength trains as the last does.
+    """Raises a ValueError if the first strength trains as another does.
 
     For models of which it cannot be told whether they use their strength.
     """
@@ -233,7 +237,7 @@ def _check_matters(
         raise ValueError(
             "`build_model` must use the strength that it is given. Received: "
             f"models that train alike for {settings.name_of(candidates[0])} "
-            f"and {settings.name_of(candidates[-1])}"
+            f"and {settings.name_of(probe.chunk.candidates[0])}"
         )
 
 

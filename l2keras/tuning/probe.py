@@ -109,6 +109,11 @@ class Probe:
         names = self.expected.results
         return [each for each in names if not each.endswith("data_loss")]
 
+    def placed_in(self, chunk: Chunk) -> Chunk:
+        """A chunk with the probe's candidate in the place of its last."""
+        candidates = [chunk.candidates[:-1], self.chunk.candidates]
+        return chunk._replace(candidates=np.concatenate(candidates))
+
     def repeated(self, shape: tuple[int, int]) -> Chunk:
         """A chunk of so many folds and candidates, all those of the probe."""
         folds, candidates = shape

@@ -125,8 +125,10 @@ class Workers(NamedTuple):
         try:
             for part in parts:
                 for index, epochs, caught in _closing(parallel(part)):
-                    for each in caught:
-                        warnings.warn_explicit(*each, registry=shown)
+                    for message, category, file, line in caught:
+                        warnings.warn_explicit(
+                            message, category, file, line, registry=shown
+                        )
                     for epoch, means in enumerate(epochs):
                         yield chunks[index], epoch, means
         except Exception as error:

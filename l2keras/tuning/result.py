@@ -190,8 +190,8 @@ class TuningResult:
             writer.writerow([*keys, "fold", "epoch", *columns])
             strengths = self._columns()
             for c, f, e in np.ndindex(self.validation_loss.shape):
-                values = (each[c, f, e] for each in columns.values())
-                writer.writerow([*strengths[c], f, e + 1, *values])
+                row = (each[c, f, e] for each in columns.values())
+                writer.writerow([*strengths[c], f, e + 1, *row])
 
     @property
     def _judged(self) -> np.ndarray:

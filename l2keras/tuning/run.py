@@ -108,6 +108,7 @@ class Search:
                     f"once. The search goes on with {half}.",
                     stacklevel=4,
                 )
+                self._trainer.close()
                 self.plan, self._length = Stacked(half), None
                 self._unfinished = None
                 self.curves.forget_undone()
@@ -251,9 +252,13 @@ class Search:
         curves.done = saved["done"]
         curves.set_metrics(checkpoint.listed("metrics", saved))
         at_once, epochs = int(saved["at_once"]), int(saved["epochs"])
-        if isinstance(self.plan, Stacked) and self._settings.at_once is None:
+        if (
+            isinstance(self.plan, Stacked)
+            and self._settings.at_once is None
+            and at_once > 1
+        ):
             # The memory that is free may be another by now.
-            self.plan = Stacked(max(at_once, 2))
+            self.plan = Stacked(at_once)
         if at_once == self.plan.at_once:
             self._length = int(saved["length"])
             if epochs and self._workers is None:

@@ -38,6 +38,7 @@ class StackedTrainer:
 
     def begin(self, chunk: Chunk) -> None:
         self._folds = chunk.folds
+        self._state = None  # Its memory is given back before more is taken.
         shape = len(chunk.folds), len(chunk.candidates)
         if shape not in self._stacks:
             stack = _STACKS[keras.backend.backend()]
@@ -96,7 +97,9 @@ class StackedTrainer:
         )
 
     def close(self) -> None:
-        """Nothing is to be put back: no variable was changed."""
+        """Gives the memory back. No variable was changed."""
+        self._stacks.clear()
+        self._stack = self._state = None
 
     def _pass(self, function: Any, rows: Rows) -> Means:
         self._state, *means = function(self._state, rows)
