@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from l2keras.models.compaction import elementwise
-from l2keras.models.compaction.channels import Array
-from l2keras.models.compaction.elementwise import Function
-from l2keras.models.compaction.passing import (
+from l2keras.compaction import elementwise
+from l2keras.compaction.channels import Array
+from l2keras.compaction.elementwise import Function
+from l2keras.compaction.passing import (
     Concatenating,
     Depthwise,
     Elementwise,
@@ -25,7 +25,7 @@ from l2keras.models.compaction.passing import (
     Slopes,
     Spatial,
 )
-from l2keras.models.compaction.reading import (
+from l2keras.compaction.reading import (
     RECURRENT,
     BothWays,
     Convolution,
@@ -36,7 +36,7 @@ from l2keras.models.compaction.reading import (
     TransposedConvolution,
     Units,
 )
-from l2keras.models.compaction.rules import LeftAlone, Rule
+from l2keras.compaction.rules import LeftAlone, Rule
 
 
 def _product(arrays: list[Array]) -> Array:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from l2keras.models.compaction import elementwise
+from l2keras.compaction import elementwise
 
 
 @pytest.mark.parametrize("name", sorted(elementwise.ACTIVATIONS))

@@ -8,10 +8,10 @@ import numpy as np
 
 from l2keras import _validation
 from l2keras._keras import backends, graphs
-from l2keras.models.compaction.graph import Graph
-from l2keras.models.compaction.plan import Plan
-from l2keras.models.compaction.rebuilding import rebuilt
-from l2keras.models.compaction.report import CompactionReport, report_of
+from l2keras.compaction.graph import Graph
+from l2keras.compaction.plan import Plan
+from l2keras.compaction.rebuilding import rebuilt
+from l2keras.compaction.report import CompactionReport, report_of
 
 
 def compact(

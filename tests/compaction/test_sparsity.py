@@ -4,9 +4,8 @@ import re
 
 import keras
 import numpy as np
-from audited import sequential
 from keras import layers
-from zoo import subclassed
+from zoo import sequential, subclassed
 
 import l2keras
 
@@ -20,6 +19,7 @@ def printed(model, **arguments):
 
 def model_with_zeros():
     model = sequential(
+        (4,),
         layers.Dense(
             6, kernel_regularizer=l2keras.GroupLasso(0.1, axis=0), name="a"
         ),
@@ -27,6 +27,7 @@ def model_with_zeros():
         layers.Dense(5, bias_regularizer="l2", name="b"),
         layers.Dense(3, name="last"),
     )
+    model.name = "small"
     kernel, bias = model.layers[0].get_weights()
     kernel[1] = 0.0
     model.layers[0].set_weights([kernel, bias])

@@ -1,7 +1,7 @@
 """What holds for `compact` on random models of many kinds.
 
-`L2KERAS_EXAMPLES=500 pytest tests/models/test_compact_properties.py` tries more
-of them than there is time for each time.
+`L2KERAS_EXAMPLES=500 pytest tests/compaction/test_compact_properties.py` tries
+more of them than there is time for each time.
 """
 
 import os

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from l2keras.models.compaction.channels import Array, Channels, same_or_nan
-from l2keras.models.compaction.graph import Graph, arrays_of
-from l2keras.models.compaction.reading import Mixing, Reading, Table, through
-from l2keras.models.compaction.rules import READ, Call, Rule
+from l2keras.compaction.channels import Array, Channels, same_or_nan
+from l2keras.compaction.graph import Graph, arrays_of
+from l2keras.compaction.reading import Mixing, Reading, Table, through
+from l2keras.compaction.rules import READ, Call, Rule
 
 
 @dataclasses.dataclass

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from l2keras.models.compaction import elementwise
-from l2keras.models.compaction.channels import (
+from l2keras.compaction import elementwise
+from l2keras.compaction.channels import (
     Array,
     Channels,
     Slots,
     same_or_nan,
 )
-from l2keras.models.compaction.elementwise import Function
-from l2keras.models.compaction.rules import (
+from l2keras.compaction.elementwise import Function
+from l2keras.compaction.rules import (
     MADE,
     READ,
     Axes,

@@ -8,10 +8,9 @@ import keras
 import numpy as np
 
 from l2keras._keras import backends, graphs, layer_tree
-from l2keras.models.compaction.graph import variables_of
-from l2keras.models.compaction.plan import Plan
-from l2keras.models.compaction.reading import Recurrent
-from l2keras.models.saving import objects
+from l2keras.compaction.graph import variables_of
+from l2keras.compaction.plan import Plan
+from l2keras.compaction.reading import Recurrent
 from l2keras.regularizers import describing
 
 
@@ -70,8 +69,7 @@ class _Rebuilding:
         rule = self._rules.get(id(operation))
         if rule is not None:
             config.update(self._made[id(operation)].config)
-            for inside in objects(config):  # In `Bidirectional`.
-                inside.pop("build_config", None)  # The shape it was built for.
+            config = _unbuilt(config)
             # Those of other layers have shapes for which they were called.
             if not isinstance(rule, Recurrent):
                 initializers = [
@@ -188,6 +186,19 @@ class _Rebuilding:
             cls = type(model)
         layers = [self._again(layer) for layer in model.layers]
         return cls([tensor, *layers], name=model.name)
+
+
+def _unbuilt(config: Any) -> Any:
+    """A config without the shapes that layers in it were built for."""
+    if isinstance(config, dict):
+        return {
+            name: _unbuilt(each)
+            for name, each in config.items()
+            if name != "build_config"
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(map(_unbuilt, config))
+    return config
 
 
 def _config(operation: Any) -> dict[str, Any]:

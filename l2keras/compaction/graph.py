@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from l2keras._keras import graphs, layer_tree
-from l2keras.models.compaction import kinds
-from l2keras.models.compaction.channels import Array, Channels, Slots
-from l2keras.models.compaction.rules import Call, LeftAlone, Rule
+from l2keras.compaction import kinds
+from l2keras.compaction.channels import Array, Channels, Slots
+from l2keras.compaction.rules import Call, LeftAlone, Rule
 from l2keras.weights.paths import check_built
 
 # Whose small weights count as zero, where any do: those that multiply.

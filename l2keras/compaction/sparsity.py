@@ -11,9 +11,9 @@ import rich.table
 
 from l2keras import _tables, _validation
 from l2keras._keras import graphs
-from l2keras.models.compaction.graph import Graph, variables_of
-from l2keras.models.compaction.plan import Plan
-from l2keras.models.compaction.report import remarks, report_of, saved
+from l2keras.compaction.graph import Graph, variables_of
+from l2keras.compaction.plan import Plan
+from l2keras.compaction.report import remarks, report_of, saved
 from l2keras.regularizers.base import terms_of
 from l2keras.regularizers.grouped import GroupLasso
 from l2keras.weights import kinds

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from l2keras.models.compaction.channels import Array, Channels, Slots
+from l2keras.compaction.channels import Array, Channels, Slots
 
 
 class LeftAlone(Exception):  # noqa: N818, since it is no error.

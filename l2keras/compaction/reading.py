@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from l2keras.models.compaction import elementwise
-from l2keras.models.compaction.channels import Array, Channels, Slots
-from l2keras.models.compaction.rules import (
+from l2keras.compaction import elementwise
+from l2keras.compaction.channels import Array, Channels, Slots
+from l2keras.compaction.rules import (
     MADE,
     READ,
     Axes,

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from l2keras import _validation, plots
-from l2keras.models.sparsity import axes_inside_groups, shown_weights
+from l2keras.compaction.sparsity import axes_inside_groups, shown_weights
 from l2keras.weights.survey import Survey
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import math
 import numpy as np
 
 from l2keras import _tables
-from l2keras.models.compaction.graph import variables_of
-from l2keras.models.compaction.plan import Plan, makes_channels
+from l2keras.compaction.graph import variables_of
+from l2keras.compaction.plan import Plan, makes_channels
 
 
 @dataclasses.dataclass(frozen=True)
