@@ -82,3 +82,94 @@ class Forgetful(layers.Layer):
 def test_layers_must_be_such_that_they_can_be_made_again():
     with pytest.raises(ValueError, match="Layer 'mine' of type `Forgetful`"):
         l2keras.compact(sequential((4,), Forgetful(3), layers.Dense(3)))
+
+
+class Failing(layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {"units": self.unknown}
+
+
+def test_a_config_that_fails_is_told_by_layer():
+    model = sequential((4,), Failing(name="mine"), layers.Dense(3))
+    with pytest.raises(ValueError, match="Layer 'mine'") as raised:
+        l2keras.compact(model)
+    assert str(raised.value) == (
+        "Layer 'mine' of type `Failing` must have a config, to be made anew, "
+        "but its `get_config` fails. Received: AttributeError: 'Failing' "
+        "object has no attribute 'unknown'"
+    )
+
+
+class Named(layers.Layer):
+    """Its config says its name and nothing else."""
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class Wide(Named):
+    """Its config does not say how wide it is."""
+
+    def __init__(self, units=3, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        self.mix = self.add_weight(shape=(input_shape[-1], self.units))
+
+    def call(self, inputs):
+        return inputs @ self.mix
+
+
+def test_weights_that_a_config_does_not_say_are_told():
+    model = sequential((4,), Wide(5, name="mine"))
+    with pytest.raises(ValueError, match="Layer 'mine'") as raised:
+        l2keras.compact(model)
+    assert "must have the same weights when it is made anew" in str(
+        raised.value
+    )
+    assert "(4, 5)" in str(raised.value)
+    assert "(4, 3)" in str(raised.value)
+
+
+class Deep(Named):
+    """Its config does not say how many layers are in it."""
+
+    def __init__(self, number=1, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = [layers.Dense(4) for _ in range(number)]
+
+    def call(self, inputs):
+        for layer in self.inner:
+            inputs = layer(inputs)
+        return inputs
+
+
+def test_layers_that_a_config_does_not_say_are_told():
+    model = sequential((4,), Deep(2, name="mine"))
+    with pytest.raises(ValueError, match="the same layers in it") as raised:
+        l2keras.compact(model)
+    assert str(raised.value).startswith("Layer 'mine' of type `Deep` must")
+
+
+class OfFour(Named):
+    """Cannot be called anew: its config says another size."""
+
+    def __init__(self, size=3, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, inputs):
+        if inputs.shape[-1] != self.size:
+            raise IndexError("size")
+        return inputs
+
+
+def test_a_layer_that_cannot_be_called_anew_is_told():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, OfFour(4, name="mine")(inputs))
+    with pytest.raises(ValueError, match=r"Layer 'mine' .* IndexError"):
+        l2keras.compact(model)
