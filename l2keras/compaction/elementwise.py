@@ -1,91 +1,101 @@
-"""Activations in NumPy, for channels that are the same for every example.
+"""Functions of each element alone, of channels that are constant.
 
-In NumPy, since JAX would compile each of them for each number of channels.
+They are computed by Keras, in the type that a layer computes in: what overflows
+there is not finite here either.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-Function = Callable[[np.ndarray], np.ndarray]
+from l2keras._keras import graphs
+from l2keras.compaction.channels import Array
 
-_erf = np.vectorize(math.erf, otypes=[float])
+Function = Callable[..., Any]
 
+# Those of `keras.activations`. The others may mix elements.
+_ACTIVATIONS = """
+    celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh
+    leaky_relu linear log_sigmoid mish relu relu6 selu sigmoid silu soft_shrink
+    softplus softsign sparse_plus sparse_sigmoid squareplus tanh tanh_shrink
+"""
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0.0, -x))
+# The operations that `keras.ops` and the operators of tensors put into a graph.
+_OPERATIONS = """
+    Absolute Add Cast Celu Clip Cos Divide Elu Exp Expm1 Gelu HardShrink
+    HardSigmoid HardSilu HardTanh LeakyRelu Log Log1p LogSigmoid Maximum Minimum
+    Mish Multiply Negative Power ReLU Reciprocal Relu Relu6 Rsqrt Selu Sigmoid
+    Sign Silu Sin SoftShrink Softplus Softsign SparsePlus SparseSigmoid Sqrt
+    Square Squareplus Subtract Tanh TanhShrink Threshold TrueDivide
+"""
 
-
-def _elu(x: np.ndarray, alpha: float = 1.0) -> np.ndarray:
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
-
-
-def _shrink(x: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(x) > 0.5, x, 0.0)
-
-
-# Those of Keras that work on each element alone. What is not here may mix.
-ACTIVATIONS: dict[str, Function] = {
-    "celu": _elu,
-    "elu": _elu,
-    "exponential": np.exp,
-    "gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
-    "hard_shrink": _shrink,
-    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-    "hard_silu": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "hard_tanh": lambda x: np.clip(x, -1, 1),
-    "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
-    "linear": lambda x: x,
-    "log_sigmoid": lambda x: -np.logaddexp(0.0, -x),
-    "mish": lambda x: x * np.tanh(np.logaddexp(0.0, x)),
-    "relu": lambda x: np.maximum(x, 0),
-    "relu6": lambda x: np.clip(x, 0, 6),
-    "selu": lambda x: 1.0507009873554805 * _elu(x, 1.6732632423543772),
-    "sigmoid": _sigmoid,
-    "silu": lambda x: x * _sigmoid(x),
-    "soft_shrink": lambda x: np.sign(x) * np.maximum(np.abs(x) - 0.5, 0),
-    "softplus": lambda x: np.logaddexp(0.0, x),
-    "softsign": lambda x: x / (1 + np.abs(x)),
-    "sparse_plus": lambda x: np.where(
-        x <= -1, 0.0, np.where(x < 1, (x + 1) ** 2 / 4, x)
-    ),
-    "sparse_sigmoid": lambda x: np.clip(0.5 * (x + 1), 0, 1),
-    "squareplus": lambda x: (x + np.sqrt(x**2 + 4)) / 2,
-    "tanh": np.tanh,
-    "tanh_shrink": lambda x: x - np.tanh(x),
-}
+# Layers without weights.
+LAYERS: tuple[type, ...] = (
+    keras.layers.Activation,
+    keras.layers.ELU,
+    keras.layers.LeakyReLU,
+    keras.layers.ReLU,
+)
 
 
-def activation(function: Any) -> Function | None:
-    """Returns an activation in NumPy, `None` if it is not known."""
+def is_activation(function: Any) -> bool:
+    """Tells whether an activation works on each element alone."""
     if function is None:
-        return ACTIVATIONS["linear"]
+        return True
+    if type(function) is keras.layers.Activation:
+        return is_activation(function.activation)
+    if type(function) in LAYERS:
+        return True
     name = getattr(function, "__name__", "")
     # A function of other people's may have the name of one of Keras.
-    if getattr(keras.activations, name, None) is not function:
-        return None
-    return ACTIVATIONS.get(name)
+    known = getattr(keras.activations, name, None) is function
+    return known and name in _ACTIVATIONS.split()
 
 
-def relu(layer: keras.layers.ReLU) -> Function:
-    """Returns what a `ReLU` layer computes, in NumPy."""
-
-    def compute(x: np.ndarray) -> np.ndarray:
-        below = (layer.negative_slope or 0.0) * (x - layer.threshold)
-        above = x if layer.max_value is None else np.minimum(x, layer.max_value)
-        return np.where(x > layer.threshold, above, below)
-
-    return compute
+def is_operation(operation: Any) -> bool:
+    """Tells whether an operation that is no layer works on each alone."""
+    cls = type(operation)
+    is_known = cls.__name__ in _OPERATIONS.split()
+    return is_known and graphs.is_of_keras(cls, "call")
 
 
-def leaky_relu(layer: keras.layers.LeakyReLU) -> Function:
-    """Returns what a `LeakyReLU` layer computes, in NumPy."""
-    return lambda x: np.where(x > 0, x, layer.negative_slope * x)
+def computed(function: Function, arrays: list[Array], dtype: str) -> Array:
+    """Computes a function of constants.
+
+    Args:
+        function: It is called with as many tensors as there are arrays.
+        arrays: Constants; NaN for each that is not known.
+        dtype: The type of the tensors.
+
+    Returns:
+        Constants. NaN where one is not known, infinite where it is not finite.
+    """
+    known = ~np.any(np.isnan(arrays), axis=0)
+    values = np.full(known.shape, np.nan)
+    number = int(known.sum())
+    if number:
+        # JAX compiles the function for each size: powers of two are few.
+        size = 1 << (number - 1).bit_length()
+        result = function(
+            *(_tensor(np.resize(each[known], size), dtype) for each in arrays)
+        )
+        array = ops.convert_to_numpy(result)[:number].astype("float64")
+        values[known] = np.where(np.isfinite(array), array, np.inf)
+    return values
 
 
-def elu(layer: keras.layers.ELU) -> Function:
-    """Returns what an `ELU` layer computes, in NumPy."""
-    return lambda x: _elu(x, layer.alpha)
+def activated(layer: Any, values: Array) -> Array:
+    """What the activation of a layer makes of constants."""
+    return computed(
+        lambda x: x if layer.activation is None else layer.activation(x),
+        [values],
+        layer.compute_dtype,
+    )
+
+
+def _tensor(array: Array, dtype: str) -> Any:
+    wide = "float64" if dtype == "float64" else "float32"
+    return ops.cast(ops.convert_to_tensor(array.astype(wide)), dtype)

@@ -1,6 +1,7 @@
 """A model as calls of layers, with the channels of all tensors."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from l2keras._keras import graphs, layer_tree
-from l2keras.compaction import kinds
+from l2keras.compaction import kinds, rules
 from l2keras.compaction.channels import Array, Channels, Slots
 from l2keras.compaction.rules import Call, LeftAlone, Rule
 from l2keras.weights.paths import check_built
@@ -21,6 +22,9 @@ _FACTORS = (
     "depthwise_kernel",
     "pointwise_kernel",
 )
+
+# Types of which NumPy knows how large their numbers are.
+_FLOATS = ("float16", "float32", "float64")
 
 _NUMBERED = re.compile(r"_\d+$")
 
@@ -61,6 +65,7 @@ class Graph:
         # A mask made in one model is there in others, where no graph shows it.
         self._is_masked = _has_masks(function)
         self._opaque = _opaque_models(function)
+        self._ranks_of_first = _ranks_of_first(function)
         _check_nothing_is_shared_inside(function, self._opaque)
         self.calls: list[Call] = []
         self.rules: list[Rule | None] = []
@@ -70,8 +75,7 @@ class Graph:
         self.entries: dict[int, list[list[Channels]]] = {}
         self._weights: dict[int, dict[str, Array]] = {}
         given = [
-            Channels.varying(tuple(tensor.shape), self.slots)
-            for tensor in function.inputs
+            self._varying(tuple(tensor.shape)) for tensor in function.inputs
         ]
         names = [graphs.input_layer(each).name for each in function.inputs]
         self.inputs = dict(zip(names, given, strict=True))
@@ -139,6 +143,8 @@ class Graph:
             path=path,
             inputs=given,
             shapes=[tuple(tensor.shape) for tensor in node.outputs],
+            compute=_computes(node, arguments),
+            dtype=getattr(operation, "compute_dtype", None) or _dtype(node),
             weights={},
             is_masked=self._is_masked,
         )
@@ -146,22 +152,41 @@ class Graph:
         try:
             rule = kinds.rule_of(operation)
             call.weights = self.rounded(operation)
+            _check_finite(call.weights)
             _check_arguments(node)
-            with np.errstate(all="ignore"):  # What overflows is not known.
+            with np.errstate(all="ignore"):  # What overflows is kept.
                 call.outputs = rule.follow(call, self.slots)
         except LeftAlone as reason:
             rule = None
             call.reads = False
             call.keeps_inputs = call.keeps_outputs = str(reason)
-            call.outputs = [
-                Channels.varying(shape, self.slots) for shape in call.shapes
-            ]
+            call.outputs = list(map(self._varying, call.shapes))
         self.calls.append(call)
         self.rules.append(rule)
         if getattr(operation, "activity_regularizer", None) is not None:
             call.keeps_outputs = "its activity pays a penalty"
         self._keep_around(call)
+        for tensor, channels in zip(node.outputs, call.outputs, strict=True):
+            self._keep_not_finite(channels, tensor.dtype, path)
         return call.outputs
+
+    def _keep_not_finite(
+        self, channels: Channels, dtype: str, path: str
+    ) -> None:
+        """Keeps constants that are too large for their type: 0 * inf is NaN."""
+        largest = np.finfo(dtype if dtype in _FLOATS else "float32").max
+        is_finite = ~(np.abs(channels.values) > largest)
+        for slot in channels.slots[~is_finite].tolist():
+            self.kept.setdefault(slot, f"in {path} they are not finite")
+        channels.values = np.where(is_finite, channels.values, np.nan)
+
+    def _varying(self, shape: tuple[int | None, ...]) -> Channels:
+        """Returns new channels of a tensor of which nothing is known.
+
+        Along the axis along which layers read tensors of that rank.
+        """
+        axis = 1 if len(shape) in self._ranks_of_first else -1
+        return Channels.varying(shape, self.slots, axis)
 
     def _keep_around(self, call: Call) -> None:
         if call.keeps_inputs:
@@ -245,6 +270,21 @@ def _has_masks(function: Any) -> bool:
     return False
 
 
+def _ranks_of_first(function: Any) -> set[int]:
+    """Returns the ranks of tensors whose channels come before the places."""
+    found: set[int] = set()
+    for node in graphs.nodes(function):
+        inside = graphs.function_of(node.operation)
+        if inside is not None:
+            found |= _ranks_of_first(inside)
+        # `Flatten` is told it by Keras's settings, whatever it flattens.
+        elif rules.comes_first(node.operation) and not isinstance(
+            node.operation, keras.layers.Flatten
+        ):
+            found |= {len(tensor.shape) for tensor in node.inputs}
+    return found
+
+
 def _opaque_models(function: Any) -> set[int]:
     """Returns the models inside that cannot be followed, by `id`.
 
@@ -302,8 +342,33 @@ def _is_in(tensor: Any, tensors: list[Any]) -> bool:
     return any(each is tensor for each in tensors)
 
 
+def _dtype(node: graphs.Node) -> str:
+    return node.inputs[0].dtype if node.inputs else "float32"
+
+
+def _computes(node: graphs.Node, arguments: list[Any]) -> Callable[..., Any]:
+    """Returns what a node computes in evaluation, of its positional tensors."""
+    places = [id(each) for each in node.inputs if _is_in(each, arguments)]
+
+    def compute(*tensors: Any) -> Any:
+        args, _ = node.fill_in(dict(zip(places, tensors, strict=True)))
+        return node.operation.call(*args)
+
+    return compute
+
+
+def _check_finite(weights: dict[str, Array]) -> None:
+    """Raises `LeftAlone` if a weight is not finite: 0 times it is not 0."""
+    for name, array in weights.items():
+        if not np.all(np.isfinite(array)):
+            raise LeftAlone(f"its {name} is not finite everywhere")
+
+
 def _check_arguments(node: graphs.Node) -> None:
-    """Raises `LeftAlone` if a layer is called with more than its inputs."""
+    """Raises `LeftAlone` if a layer is called with more than its inputs.
+
+    An operation that is no layer may be called with numbers.
+    """
     others = {
         name: value
         for name, value in node.kwargs.items()
@@ -311,8 +376,17 @@ def _check_arguments(node: graphs.Node) -> None:
         if not (name == "training" and (value is None or value is False))
         and name != "mask"
     }
-    if len(node.args) != 1 or others:
+    is_layer = isinstance(node.operation, keras.layers.Layer)
+    if others or (
+        len(node.args) != 1
+        if is_layer
+        else not all(map(_is_number_or_tensor, keras.tree.flatten(node.args)))
+    ):
         raise LeftAlone("it is called with more than its inputs")
+
+
+def _is_number_or_tensor(argument: Any) -> bool:
+    return isinstance(argument, keras.KerasTensor) or np.ndim(argument) == 0
 
 
 def _fits(node: graphs.Node, inside: Any) -> bool:

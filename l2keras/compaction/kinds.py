@@ -7,23 +7,24 @@ all that it makes.
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers
 
+from l2keras._keras import layer_tree
 from l2keras.compaction import elementwise
-from l2keras.compaction.channels import Array
-from l2keras.compaction.elementwise import Function
 from l2keras.compaction.passing import (
+    Activation,
     Concatenating,
     Depthwise,
     Elementwise,
-    Merging,
+    Identity,
     Normalization,
     Permuting,
     Rearranging,
     Repeating,
+    Scaling,
     Slopes,
     Spatial,
+    Standardization,
 )
 from l2keras.compaction.reading import (
     RECURRENT,
@@ -36,28 +37,7 @@ from l2keras.compaction.reading import (
     TransposedConvolution,
     Units,
 )
-from l2keras.compaction.rules import LeftAlone, Rule
-
-
-def _product(arrays: list[Array]) -> Array:
-    zero = np.any([array == 0 for array in arrays], axis=0)
-    return np.where(zero, 0.0, np.prod(arrays, axis=0))
-
-
-def _identity(layer: Any) -> Function:
-    return lambda x: x
-
-
-def _dropout(layer: Any) -> Function:
-    if getattr(layer, "noise_shape", None) is not None:
-        raise LeftAlone("its noise has a shape of its own")
-    return _identity(layer)
-
-
-def _rescaling(layer: layers.Rescaling) -> Function | None:
-    if np.ndim(layer.scale) or np.ndim(layer.offset):
-        return None
-    return lambda x: x * layer.scale + layer.offset
+from l2keras.compaction.rules import LeftAlone, Rule, check_plain
 
 
 def _named(*names: str) -> list[type]:
@@ -67,16 +47,15 @@ def _named(*names: str) -> list[type]:
 
 
 RULES: dict[type, Rule] = {
-    layers.Activation: Elementwise(
-        lambda layer: elementwise.activation(layer.activation)
-    ),
-    layers.ReLU: Elementwise(elementwise.relu),
-    layers.LeakyReLU: Elementwise(elementwise.leaky_relu),
-    layers.ELU: Elementwise(elementwise.elu),
+    **dict.fromkeys(elementwise.LAYERS, Elementwise()),
+    layers.Activation: Activation(),
     layers.PReLU: Slopes(),
-    layers.Rescaling: Elementwise(_rescaling),
+    layers.Rescaling: Scaling(),
+    layers.Normalization: Standardization(),
     **dict.fromkeys(
         _named(
+            "AlphaDropout",
+            "Dropout",
             "GaussianDropout",
             "GaussianNoise",
             "Identity",
@@ -84,10 +63,8 @@ RULES: dict[type, Rule] = {
             "SpatialDropout2D",
             "SpatialDropout3D",
         ),
-        Elementwise(_identity),
+        Identity(),
     ),
-    layers.AlphaDropout: Elementwise(_dropout),
-    layers.Dropout: Elementwise(_dropout),
     layers.BatchNormalization: Normalization(),
     **dict.fromkeys(
         _named(
@@ -105,7 +82,7 @@ RULES: dict[type, Rule] = {
     ),
     **dict.fromkeys(
         _named("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D"),
-        Spatial(lambda layer: not np.any(layer.padding)),
+        Spatial(lambda layer: not any(keras.tree.flatten(layer.padding))),
     ),
     **dict.fromkeys(
         _named("UpSampling1D", "UpSampling2D", "UpSampling3D"),
@@ -120,12 +97,11 @@ RULES: dict[type, Rule] = {
     layers.Reshape: Rearranging(),
     layers.Permute: Permuting(),
     layers.RepeatVector: Repeating(),
-    layers.Add: Merging(lambda arrays: np.sum(arrays, axis=0)),
-    layers.Average: Merging(lambda arrays: np.mean(arrays, axis=0)),
-    layers.Maximum: Merging(lambda arrays: np.max(arrays, axis=0)),
-    layers.Minimum: Merging(lambda arrays: np.min(arrays, axis=0)),
-    layers.Multiply: Merging(_product),
-    layers.Subtract: Merging(lambda arrays: arrays[0] - arrays[1]),
+    **dict.fromkeys(
+        _named("Add", "Average", "Maximum", "Minimum", "Subtract"),
+        Elementwise(),
+    ),
+    layers.Multiply: Elementwise(is_product=True),
     layers.Concatenate: Concatenating(),
     layers.Embedding: Table(),
     layers.Dense: Units(),
@@ -147,15 +123,23 @@ RULES: dict[type, Rule] = {
 
 
 def rule_of(layer: Any) -> Rule:
-    """Returns the rule of a layer.
+    """Returns the rule of a layer, or of an operation that is none.
 
     Raises:
         LeftAlone: If there is none.
     """
-    rule = RULES.get(type(layer))
-    if rule is None:
-        name = type(layer).__name__
-        if not isinstance(layer, keras.layers.Layer):
-            raise LeftAlone(f"{name} is an operation and no layer")
+    cls = type(layer)
+    name = cls.__name__
+    if not isinstance(layer, keras.layers.Layer):
+        if not elementwise.is_operation(layer):
+            raise LeftAlone(f"{name} is an operation that is not known")
+        return Elementwise(is_product=name == "Multiply")
+    saves_regularizers = isinstance(layer, layer_tree.ToldWhenBuilt)
+    if saves_regularizers:  # A class that was derived for that.
+        cls = next((each for each in cls.__mro__ if each in RULES), cls)
+    if cls not in RULES:
         raise LeftAlone(f"{name} mixes channels, or is not known")
-    return rule
+    if saves_regularizers:
+        check_plain(layer)
+        raise LeftAlone("it has regularizers for which it has no argument")
+    return RULES[cls]

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from l2keras.compaction import elementwise
 from l2keras.compaction.channels import (
@@ -13,7 +14,6 @@ from l2keras.compaction.channels import (
     Slots,
     same_or_nan,
 )
-from l2keras.compaction.elementwise import Function
 from l2keras.compaction.rules import (
     MADE,
     READ,
@@ -23,31 +23,63 @@ from l2keras.compaction.rules import (
     Rule,
     channel_axis,
     comes_first,
-    finite,
     known,
     places,
 )
 
 
+class Identity(Rule):
+    """Does nothing in evaluation."""
+
+    has_widths = False
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x = call.input
+        noise = getattr(call.layer, "noise_shape", None)
+        if noise is not None and noise[x.axis] not in (None, 1):
+            raise LeftAlone("its noise has a shape of its own")
+        return [x.like(call.shapes[0])]
+
+
 class Elementwise(Rule):
-    """Works on each element alone, or does nothing in evaluation.
+    """Computes each element of the same one of each tensor it is called on.
 
     Args:
-        function: Function from the layer to what it computes, in NumPy.
+        is_product: Whether a zero makes it zero, whatever the others are.
     """
 
     has_widths = False
 
-    def __init__(self, function: Callable[[Any], Function | None]) -> None:
-        self.function = function
+    def __init__(self, is_product: bool = False) -> None:
+        self.is_product = is_product
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
-        function = self.function(call.layer)
-        if function is None:
+        first, *others = call.inputs
+        for other in others:
+            if (
+                len(other.shape) != len(first.shape)
+                or other.axis != first.axis
+                or len(other.slots) != len(first.slots)
+            ):
+                raise LeftAlone("it repeats one channel for several")
+            slots.unite(first.slots, other.slots)
+        arrays = [x.values for x in call.inputs]
+        values = np.full(len(first.slots), np.nan)
+        # A mask may put other values in the places of several.
+        if not (call.is_masked and others):
+            values = elementwise.computed(call.compute, arrays, call.dtype)
+            if self.is_product:
+                values[np.any([each == 0 for each in arrays], axis=0)] = 0.0
+        return [first.like(call.shapes[0], values=values)]
+
+
+class Activation(Elementwise):
+    """`Activation`, of a function that may mix channels."""
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        if not elementwise.is_activation(call.layer):
             raise LeftAlone("it may mix channels")
-        values = finite(function(np.nan_to_num(call.input.values)))
-        values = np.where(np.isnan(call.input.values), np.nan, values)
-        return [call.input.like(call.shapes[0], values=values)]
+        return super().follow(call, slots)
 
 
 class Slopes(Rule):
@@ -65,26 +97,85 @@ class Slopes(Rule):
         return {} if shared else {axis: MADE}
 
 
-class Normalization(Rule):
-    """`BatchNormalization`, which in evaluation is a line for each channel."""
+class Line(Rule):
+    """Multiplies each channel by a number, and adds another."""
+
+    def line(self, call: Call) -> tuple[Any, Any]:
+        """Returns slope and offset: for each channel, or one for all.
+
+        Raises:
+            LeftAlone: If they are of other elements than the channels.
+        """
+        raise NotImplementedError
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
-        x, weights = call.input, call.weights
-        if x.axis != _the_axis(call.layer.axis) % len(x.shape):
+        x = call.input
+        slope, offset = self.line(call)
+        values = np.nan_to_num(x.values) * slope + offset
+        # What is not finite is that for any example.
+        unknown = np.isnan(x.values) & (slope != 0) & np.isfinite(values)
+        return [
+            x.like(call.shapes[0], values=np.where(unknown, np.nan, values))
+        ]
+
+
+class Normalization(Line):
+    """`BatchNormalization`, in evaluation."""
+
+    def line(self, call: Call) -> tuple[Any, Any]:
+        layer, weights = call.layer, call.weights
+        if call.input.axis != _the_axis(layer.axis) % len(call.input.shape):
             raise LeftAlone("its axis is not that of the channels")
         slope = weights.get("gamma", 1.0) / np.sqrt(
-            np.asarray(weights["moving_variance"], float) + call.layer.epsilon
+            np.asarray(weights["moving_variance"], float) + layer.epsilon
         )
-        offset = weights.get("beta", 0.0) - weights["moving_mean"] * slope
-        values = np.nan_to_num(x.values) * slope + offset
-        unknown = np.isnan(x.values) & (slope != 0)
-        if getattr(call.layer, "renorm", False):
-            unknown = np.ones_like(unknown)
-        values = finite(np.where(unknown, np.nan, values))
-        return [x.like(call.shapes[0], values=values)]
+        return slope, weights.get("beta", 0.0) - weights["moving_mean"] * slope
 
     def axes_of(self, call: Call, name: str) -> Axes:
         return {0: MADE}
+
+
+class Standardization(Line):
+    """`Normalization`."""
+
+    def line(self, call: Call) -> tuple[Any, Any]:
+        layer, x = call.layer, call.input
+        if {axis % len(x.shape) for axis in layer.axis} - {x.axis}:
+            raise LeftAlone("its axes are not that of the channels alone")
+        mean, variance = (
+            np.asarray(ops.convert_to_numpy(each), float).reshape(-1)
+            for each in (layer.mean, layer.variance)
+        )
+        deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
+        if layer.invert:
+            return deviation, mean
+        return 1 / deviation, -mean / deviation
+
+    def axes_of(self, call: Call, name: str) -> Axes:
+        # Not if there is one number for all, or it counts examples.
+        return {0: MADE} if call.weights[name].ndim else {}
+
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
+        given = call.layer.get_config()
+        return _kept_of_each(given, ("mean", "variance"), kept)
+
+
+class Scaling(Line):
+    """`Rescaling`."""
+
+    def line(self, call: Call) -> tuple[Any, Any]:
+        layer, x = call.layer, call.input
+        slope, offset = np.asarray(layer.scale), np.asarray(layer.offset)
+        ranks = {slope.ndim, offset.ndim}
+        # Along the last axis, but where the image has the channels first.
+        is_last = x.axis == len(x.shape) - 1 and not comes_first(layer)
+        if ranks != {0} and not (is_last and ranks <= {0, 1}):
+            raise LeftAlone("its numbers are not one for each channel")
+        return slope, offset
+
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
+        given = call.layer.get_config()
+        return _kept_of_each(given, ("scale", "offset"), kept)
 
 
 class Spatial(Rule):
@@ -142,11 +233,11 @@ class Rearranging(Rule):
         values = np.where(same, values[:, 0], np.nan)
         return [Channels(call.shapes[0], axis + 1, first, values)]
 
-    def config(self, call: Call, made: int) -> dict[str, Any]:
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
         if isinstance(call.layer, layers.Flatten):
             return {}
         _, *shape = call.outputs[0].shape
-        shape[call.outputs[0].axis - 1] = made
+        shape[call.outputs[0].axis - 1] = int(kept.sum())
         return {"target_shape": tuple(shape)}
 
 
@@ -170,35 +261,6 @@ class Repeating(Rule):
         if not call.input.axis:
             raise LeftAlone("its shape is not known")
         return [call.input.like(call.shapes[0], 2)]
-
-
-class Merging(Rule):
-    """Adds tensors up, multiplies them and the like, channel by channel.
-
-    Args:
-        function: What it does to several arrays, in NumPy.
-    """
-
-    has_widths = False
-
-    def __init__(self, function: Callable[[list[Array]], Array]) -> None:
-        self.function = function
-
-    def follow(self, call: Call, slots: Slots) -> list[Channels]:
-        first, *others = call.inputs
-        for other in others:
-            if (
-                len(other.shape) != len(first.shape)
-                or other.axis != first.axis
-                or len(other.slots) != len(first.slots)
-            ):
-                raise LeftAlone("it repeats one channel for several")
-            slots.unite(first.slots, other.slots)
-        # A mask may put other values in their places.
-        values = np.full(len(first.slots), np.nan)
-        if not call.is_masked:
-            values = finite(self.function([x.values for x in call.inputs]))
-        return [first.like(call.shapes[0], values=values)]
 
 
 class Concatenating(Rule):
@@ -235,8 +297,7 @@ class Depthwise(Rule):
         layer, x = call.layer, call.input
         if x.axis != channel_axis(layer, x):
             raise LeftAlone("it works along the axis of the channels")
-        activation = elementwise.activation(layer.activation)
-        if activation is None:
+        if not elementwise.is_activation(layer.activation):
             raise LeftAlone("its activation may mix channels")
         # As (places, channels made), those of one channel side by side.
         kernel = call.weights["kernel"]
@@ -246,19 +307,32 @@ class Depthwise(Rule):
         padded = layer.padding != "valid" and max(layer.kernel_size) > 1
         varies = np.isnan(values) | (padded & (values != 0))
         constant = np.where(varies, 0.0, values) * kernel.sum(0, dtype=float)
-        constant = activation(constant + call.weights.get("bias", 0.0))
+        constant = elementwise.activated(
+            layer, constant + call.weights.get("bias", 0.0)
+        )
         unknown = varies & (kernel != 0).any(0)
         return [
             Channels(
                 call.shapes[0],
                 x.axis,
                 np.repeat(x.slots, times),
-                finite(np.where(unknown, np.nan, constant)),
+                np.where(unknown, np.nan, constant),
             )
         ]
 
     def multiplied(self, call: Call) -> int | None:
         return places(call.outputs[0])
+
+
+def _kept_of_each(
+    config: dict[str, Any], names: tuple[str, ...], kept: Array
+) -> dict[str, Any]:
+    """Returns the lists in a config of one number for each channel, cut."""
+    return {
+        name: np.asarray(config[name])[kept].tolist()
+        for name in names
+        if np.size(config[name]) == len(kept) > 1
+    }
 
 
 def _the_axis(axis: Any) -> int:

@@ -130,6 +130,14 @@ class Plan:
         """Tells of each channel whether it stays."""
         return self.stays[channels.slots]
 
+    def keeps_all(self) -> bool:
+        """Tells whether no tensor loses a channel."""
+        return all(
+            self.keeps(channels).all()
+            for call in self.graph.calls
+            for channels in (*call.inputs, *call.outputs)
+        )
+
     def reason(self, slot: int) -> str:
         """Returns why a slot stays."""
         return self.why[int(self._roots[slot])]
@@ -158,7 +166,7 @@ class Plan:
             if "bias" in weights and not had_bias:
                 config.update(rule.with_bias(call.layer))
         if not made.all():
-            config.update(rule.config(call, int(made.sum())))
+            config.update(rule.config(call, made))
         for name, array in weights.items():
             for axis, which in rule.axes_of(call, name).items():
                 kept = read if which == READ else made

@@ -17,7 +17,6 @@ from l2keras.compaction.rules import (
     channel_axis,
     check_plain,
     comes_first,
-    finite,
     places,
 )
 
@@ -37,8 +36,8 @@ class Table(Rule):
         made.values = np.where((rows == rows[0]).all(0), rows[0], np.nan)
         return [made]
 
-    def config(self, call: Call, made: int) -> dict[str, Any]:
-        return {"output_dim": made}
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
+        return {"output_dim": int(kept.sum())}
 
 
 class Reading(Rule):
@@ -112,19 +111,20 @@ class Mixing(Reading):
         values = np.full(kernel.shape[1], np.nan)
         if self.is_reading(call, self.reading_axis(layer, x)):
             values = x.values
-        activation = elementwise.activation(layer.activation)
-        if activation is None:
+        if not elementwise.is_activation(layer.activation):
             call.keeps_outputs = "its activation may mix channels"
             return [made]
         varies = np.isnan(values) | (self.pads(layer) & (values != 0))
         constant = through(kernel, np.where(varies, 0.0, values))
-        constant = activation(constant + call.weights.get("bias", 0.0))
+        constant = elementwise.activated(
+            layer, constant + call.weights.get("bias", 0.0)
+        )
         unknown = (kernel != 0).any(0)[varies].any(0)
-        made.values = finite(np.where(unknown, np.nan, constant))
+        made.values = np.where(unknown, np.nan, constant)
         return [made]
 
-    def config(self, call: Call, made: int) -> dict[str, Any]:
-        return {self.width: made}
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
+        return {self.width: int(kept.sum())}
 
     def multiplied(self, call: Call) -> int | None:
         return places(call.outputs[0])
@@ -152,9 +152,9 @@ class Einsum(Mixing):
         ):
             raise LeftAlone("its equation is not that of a Dense")
 
-    def config(self, call: Call, made: int) -> dict[str, Any]:
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
         *others, _ = call.layer.get_config()["output_shape"]
-        return {"output_shape": (*others, made)}
+        return {"output_shape": (*others, int(kept.sum()))}
 
     def with_bias(self, layer: Any) -> dict[str, Any]:
         return {"bias_axes": layer.equation.replace(" ", "")[-1]}

@@ -1,6 +1,7 @@
 """What a kind of layer does to channels, in general."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ class Call:
         path: Its path in the model.
         inputs: The channels of the tensors that it is called on.
         shapes: The shapes of those that it returns.
+        compute: Function from tensors, in the places of the inputs, to what
+            it returns of them in evaluation.
+        dtype: The type that it computes in.
         weights: Its weights by name, where small ones count as zero.
         is_masked: Whether a mask comes with an input.
         outputs: The channels of the tensors that it returns.
@@ -33,6 +37,8 @@ class Call:
     path: str
     inputs: list[Channels]
     shapes: list[tuple[int | None, ...]]
+    compute: Callable[..., Any]
+    dtype: str
     weights: dict[str, Array]
     is_masked: bool
     outputs: list[Channels] = dataclasses.field(default_factory=list)
@@ -76,8 +82,13 @@ class Rule:
         """Returns which axes of a weight are of which channels."""
         return self.axes.get(name, {})
 
-    def config(self, call: Call, made: int) -> dict[str, Any]:
-        """Returns what a config says otherwise for so many output channels."""
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
+        """Returns what a config says otherwise if some channels are kept.
+
+        Args:
+            call: The call.
+            kept: Of each channel that it makes, whether it is kept.
+        """
         return {}
 
     def multiplied(self, call: Call) -> int | None:
@@ -115,8 +126,3 @@ def places(x: Channels) -> int | None:
     sizes = [n for i, n in enumerate(x.shape) if i not in (0, x.axis)]
     known = [size for size in sizes if size is not None]
     return int(np.prod(known)) if len(known) == len(sizes) else None
-
-
-def finite(values: Array) -> Array:
-    """Returns values, and NaN, not known, for those that are not finite."""
-    return np.where(np.isfinite(values), values, np.nan)
