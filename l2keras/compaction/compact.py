@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from l2keras import _validation
-from l2keras._keras import backends, graphs
+from l2keras._keras import graphs
 from l2keras.compaction.graph import Graph
 from l2keras.compaction.plan import Plan
 from l2keras.compaction.rebuilding import rebuilt
@@ -79,20 +79,33 @@ def compact(
             "Argument `drop_inputs` must be a boolean. "
             f"Received: drop_inputs={drop_inputs!r}"
         )
-    plan = Plan(
-        Graph(model, _validation.check_number(threshold, "threshold")),
-        drop_inputs,
-    )
-    with backends.variable_scope(model):
-        small = rebuilt(plan, model)
-    report = report_of(plan)
-    if plan.graph.threshold:
-        change = _change(plan, model, small)
+    threshold = _validation.check_number(threshold, "threshold")
+    small, report = compacted(model, threshold, drop_inputs)
+    if threshold:
+        change = _change(Graph(model), model, small, report)
         report = dataclasses.replace(report, change=change)
     return small, report
 
 
-def _change(plan: Plan, model: Any, small: Any) -> float | None:
+def compacted(
+    model: keras.Model, threshold: float, drop_inputs: bool = False
+) -> tuple[Any, CompactionReport]:
+    """Does what `compact` does, and does not compute how outputs changed."""
+    small: Any = model
+    plans: list[Plan] = []
+    # Where a `Reshape` makes (2, 3) of 6 units, it is not known along which
+    # axis they go until there are (2, 1), say: it takes a second look.
+    while True:
+        plan = Plan(Graph(small, threshold), drop_inputs)
+        if plans and plan.keeps_all():
+            return small, report_of(plans)
+        plans.append(plan)
+        small = rebuilt(plan, small)
+
+
+def _change(
+    graph: Graph, model: Any, small: Any, report: CompactionReport
+) -> float | None:
     """Returns by how much outputs changed, as a fraction of the largest.
 
     `None` if it is not known what inputs look like.
@@ -100,20 +113,20 @@ def _change(plan: Plan, model: Any, small: Any) -> float | None:
     function = graphs.function_of(model)
     rng = np.random.default_rng(0)
     given, fewer = [], []
-    for tensor, channels in zip(
-        function.inputs, plan.graph.inputs.values(), strict=True
+    for tensor, (name, channels) in zip(
+        function.inputs, graph.inputs.items(), strict=True
     ):
         shape = tuple(tensor.shape)[1:]
         if None in shape or tensor.dtype == "string":
             return None
         if "int" in tensor.dtype or tensor.dtype == "bool":
-            rows = plan.graph.rows_read(channels)
+            rows = graph.rows_read(channels)
             x = rng.integers(0, rows, (32, *shape)).astype(tensor.dtype)
         else:
             x = rng.normal(size=(32, *shape)).astype("float32")
         given.append(x)
-        if channels.axis:
-            x = np.compress(plan.keeps(channels), x, channels.axis)
+        if name in report.inputs:
+            x = np.take(x, report.inputs[name], channels.axis)
         fewer.append(x)
     before, after = (
         [

@@ -96,34 +96,55 @@ def saved(numbers: tuple[int, int]) -> str:
     return f"{before:,} -> {after:,}{times}"
 
 
-def report_of(plan: Plan) -> CompactionReport:
-    """Returns what a plan does to a model, the change of outputs left out."""
-    inputs = {
-        name: channels
-        for name, channels in plan.graph.inputs.items()
-        if channels.axis
-    }
+def report_of(plans: list[Plan]) -> CompactionReport:
+    """Returns what plans do to a model, the change of outputs left out.
+
+    Args:
+        plans: The first is for the model, the others each for what the one
+            before it leaves.
+    """
+    first, last = plans[0], plans[-1]
+    unread, inputs = _inputs(plans)
+    before, after = _widths(first), _widths(last)
+    flops = [_flops(plan) for plan in (first, last)]
     return CompactionReport(
         widths={
-            call.path: (len(kept), int(kept.sum()))
-            for call, rule in plan.layers()
-            if makes_channels(rule)
-            for kept in [plan.keeps(call.outputs[0])]
+            path: (number, after[path][1])
+            for path, (number, _) in before.items()
         },
-        unread_inputs={
-            name: np.flatnonzero(~plan.read[channels.slots]).tolist()
-            for name, channels in inputs.items()
-        },
-        inputs={
-            name: np.flatnonzero(plan.keeps(channels)).tolist()
-            for name, channels in inputs.items()
-        },
-        left_alone=_left_alone(plan),
-        parameters=_parameters(plan),
-        flops=_flops(plan),
-        threshold=plan.graph.threshold,
+        unread_inputs=unread,
+        inputs=inputs,
+        left_alone=_left_alone(last),
+        parameters=(_parameters(first)[0], _parameters(last)[1]),
+        flops=(flops[0][0], flops[1][1]) if flops[0] and flops[1] else None,
+        threshold=first.graph.threshold,
         change=None,
     )
+
+
+def _widths(plan: Plan) -> dict[str, tuple[int, int]]:
+    return {
+        call.path: (len(kept), int(kept.sum()))
+        for call, rule in plan.layers()
+        if makes_channels(rule)
+        for kept in [plan.keeps(call.outputs[0])]
+    }
+
+
+def _inputs(
+    plans: list[Plan],
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Returns the indices of inputs that are not read, and that are given."""
+    unread: dict[str, list[int]] = {}
+    given: dict[str, np.ndarray] = {}
+    for plan in plans:
+        for name, channels in plan.graph.inputs.items():
+            if channels.axis:
+                indices = given.get(name, np.arange(len(channels.slots)))
+                off = indices[~plan.read[channels.slots]].tolist()
+                unread[name] = sorted({*unread.get(name, ()), *off})
+                given[name] = indices[plan.keeps(channels)]
+    return unread, {name: each.tolist() for name, each in given.items()}
 
 
 def _left_alone(plan: Plan) -> dict[str, str]:
@@ -157,7 +178,8 @@ def _parameters(plan: Plan) -> tuple[int, int]:
     for call, rule in plan.layers():
         arrays = plan.made(call, rule).weights.values()
         after += sum(array.size for array in arrays)
-        after -= sum(sizes[id(each)] for each in call.layer.weights)
+        variables = variables_of(call.layer).values()
+        after -= sum(sizes[id(variable)] for variable in variables)
     return before, after
 
 
