@@ -28,12 +28,14 @@ def compact(
     The outputs are the same to rounding. Where that is not sure, channels are
     left alone, and the report says why: what mixes channels (`softmax` inside,
     `LayerNormalization`, attention), what l2keras does not know (custom layers,
-    operations that are no layers), units of recurrent layers, groups of
-    convolutions, and channels to which others are added that live.
+    some operations), kernels that are quantized or have LoRA, weights that are
+    not finite, units of recurrent layers, groups of convolutions, and channels
+    to which others are added that live.
 
     Sequential and functional models, with such models inside them, keep their
     names, regularizers, types and what is frozen. The model that is given is
-    not changed. The smaller one is not compiled.
+    not changed. The smaller one is not compiled. Its loss need not be the old
+    one, since penalties lose the weights that went.
 
     Args:
         model: A built Keras model, sequential or functional.
@@ -43,7 +45,8 @@ def compact(
             report says by how much they changed on random inputs. Defaults to
             `0.0`.
         drop_inputs: Whether the smaller model is not even given what it does
-            not read: call it on `x[..., report.inputs[name]]`. Each input keeps
+            not read: call it on `x[..., report.inputs[name]]`, or where
+            channels come first, `x[:, report.inputs[name]]`. Each input keeps
             at least one index. Defaults to `False`.
 
     Returns:

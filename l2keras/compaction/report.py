@@ -17,8 +17,9 @@ class CompactionReport:
     Attributes:
         widths: By the path of a layer that has units, filters or an embedding:
             how many there were, and how many there are.
-        unread_inputs: By the name of an input: the indices of its last axis
-            that the outputs do not depend on.
+        unread_inputs: By the name of an input: the indices that the outputs
+            do not depend on, along its last axis, or that of the channels where
+            layers have them first.
         inputs: By the name of an input: the indices that the smaller model is
             given. All, unless `drop_inputs` was asked for.
         left_alone: By the path of a layer: why channels stay that are off, or
