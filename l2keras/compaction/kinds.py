@@ -11,6 +11,17 @@ from keras import layers
 
 from l2keras._keras import layer_tree
 from l2keras.compaction import elementwise
+from l2keras.compaction.consumers import (
+    RECURRENT,
+    BidirectionalRule,
+    Convolution,
+    DenseRule,
+    EinsumDenseRule,
+    EmbeddingRule,
+    Recurrent,
+    SeparableConvolution,
+    TransposedConvolution,
+)
 from l2keras.compaction.passing import (
     Activation,
     Concatenating,
@@ -19,23 +30,12 @@ from l2keras.compaction.passing import (
     Identity,
     Normalization,
     Permuting,
+    PReLURule,
     Rearranging,
     Repeating,
     Scaling,
-    Slopes,
     Spatial,
     Standardization,
-)
-from l2keras.compaction.reading import (
-    RECURRENT,
-    BothWays,
-    Convolution,
-    Einsum,
-    Recurrent,
-    SeparableConvolution,
-    Table,
-    TransposedConvolution,
-    Units,
 )
 from l2keras.compaction.rules import LeftAlone, Rule, check_plain
 
@@ -49,7 +49,7 @@ def _named(*names: str) -> list[type]:
 RULES: dict[type, Rule] = {
     **dict.fromkeys(elementwise.LAYERS, Elementwise()),
     layers.Activation: Activation(),
-    layers.PReLU: Slopes(),
+    layers.PReLU: PReLURule(),
     layers.Rescaling: Scaling(),
     layers.Normalization: Standardization(),
     **dict.fromkeys(
@@ -103,9 +103,9 @@ RULES: dict[type, Rule] = {
     ),
     layers.Multiply: Elementwise(is_product=True),
     layers.Concatenate: Concatenating(),
-    layers.Embedding: Table(),
-    layers.Dense: Units(),
-    layers.EinsumDense: Einsum(),
+    layers.Embedding: EmbeddingRule(),
+    layers.Dense: DenseRule(),
+    layers.EinsumDense: EinsumDenseRule(),
     layers.Conv1D: Convolution(),
     layers.Conv2D: Convolution(),
     layers.Conv3D: Convolution(),
@@ -118,7 +118,7 @@ RULES: dict[type, Rule] = {
     ),
     **dict.fromkeys(_named("DepthwiseConv1D", "DepthwiseConv2D"), Depthwise()),
     **dict.fromkeys(RECURRENT, Recurrent()),
-    layers.Bidirectional: BothWays(),
+    layers.Bidirectional: BidirectionalRule(),
 }
 
 

@@ -15,8 +15,8 @@ from l2keras.compaction.channels import (
     same_or_nan,
 )
 from l2keras.compaction.rules import (
-    MADE,
-    READ,
+    INPUT,
+    OUTPUT,
     Axes,
     Call,
     LeftAlone,
@@ -62,7 +62,7 @@ class Elementwise(Rule):
                 or len(other.slots) != len(first.slots)
             ):
                 raise LeftAlone("it repeats one channel for several")
-            slots.unite(first.slots, other.slots)
+            slots.union(first.slots, other.slots)
         arrays = [x.values for x in call.inputs]
         values = np.full(len(first.slots), np.nan)
         # A mask may put other values in the places of several.
@@ -82,7 +82,7 @@ class Activation(Elementwise):
         return super().follow(call, slots)
 
 
-class Slopes(Rule):
+class PReLURule(Rule):
     """`PReLU`, whose slopes may differ from place to place."""
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
@@ -94,7 +94,7 @@ class Slopes(Rule):
     def axes_of(self, call: Call, name: str) -> Axes:
         axis = call.input.axis - 1
         shared = call.weights[name].shape[axis] < len(call.input.slots)
-        return {} if shared else {axis: MADE}
+        return {} if shared else {axis: OUTPUT}
 
 
 class Line(Rule):
@@ -132,7 +132,7 @@ class Normalization(Line):
         return slope, weights.get("beta", 0.0) - weights["moving_mean"] * slope
 
     def axes_of(self, call: Call, name: str) -> Axes:
-        return {0: MADE}
+        return {0: OUTPUT}
 
 
 class Standardization(Line):
@@ -153,7 +153,7 @@ class Standardization(Line):
 
     def axes_of(self, call: Call, name: str) -> Axes:
         # Not if there is one number for all, or it counts examples.
-        return {0: MADE} if call.weights[name].ndim else {}
+        return {0: OUTPUT} if call.weights[name].ndim else {}
 
     def config(self, call: Call, kept: Array) -> dict[str, Any]:
         given = call.layer.get_config()
@@ -228,7 +228,7 @@ class Rearranging(Rule):
         )
         first = labels[:, 0]
         for others in labels.T[(first != labels.T).any(1)]:
-            slots.unite(first, others)
+            slots.union(first, others)
         same = (values == values[:, :1]).all(1)
         values = np.where(same, values[:, 0], np.nan)
         return [Channels(call.shapes[0], axis + 1, first, values)]
@@ -283,7 +283,7 @@ class Concatenating(Rule):
                 )
             ]
         for other in others:
-            slots.unite(first.slots, other.slots)
+            slots.union(first.slots, other.slots)
         values = same_or_nan([x.values for x in call.inputs])
         return [first.like(call.shapes[0], values=values)]
 
@@ -291,7 +291,7 @@ class Concatenating(Rule):
 class Depthwise(Rule):
     """`DepthwiseConv1D` and `DepthwiseConv2D`: each channel has a kernel."""
 
-    axes = {"kernel": {-2: READ}, "bias": {0: MADE}}
+    axes = {"kernel": {-2: INPUT}, "bias": {0: OUTPUT}}
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         layer, x = call.layer, call.input

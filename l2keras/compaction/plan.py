@@ -1,4 +1,9 @@
-"""Which channels go, and what the weights are without them."""
+"""Which channels go, and the weights without them.
+
+Dead channels are found as a compiler finds dead code: those that are live are
+marked, from the outputs backward, and the rest is swept. Those that are
+constant are folded into the layers that read them.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,9 +12,15 @@ from typing import Any
 import numpy as np
 
 from l2keras.compaction.channels import Array, Channels, same_or_nan
-from l2keras.compaction.graph import Graph, arrays_of
-from l2keras.compaction.reading import Mixing, Reading, Table, through
-from l2keras.compaction.rules import READ, Call, Rule
+from l2keras.compaction.consumers import (
+    Consumer,
+    DenseLike,
+    EmbeddingRule,
+    through,
+)
+from l2keras.compaction.graph import Graph
+from l2keras.compaction.nodes import arrays_of
+from l2keras.compaction.rules import INPUT, Call, Rule
 
 
 @dataclasses.dataclass
@@ -26,76 +37,83 @@ class Made:
     weights: dict[str, Array]
 
 
-class _Reader:
-    """A layer that reads channels, with what is known of those it is given."""
+class _Node:
+    """A layer that reads channels, with the constants among its inputs.
 
-    def __init__(self, calls: list[Call], rule: Reading, roots: Array) -> None:
-        self.rule, self.layer, self.path = (
-            rule,
-            calls[0].layer,
-            calls[0].path,
-        )
-        self.read = roots[calls[0].input.slots]
-        # Those of units that all stay are not asked for.
-        made = calls[0].outputs[0].slots if isinstance(rule, Mixing) else None
-        self.made = None if made is None else roots[made]
+    Attributes:
+        inputs: The representative of each input channel.
+        outputs: Those of output channels; `None` if all of them are live.
+        values: The constants; NaN for channels that vary.
+    """
+
+    def __init__(
+        self, calls: list[Call], rule: Consumer, representatives: Array
+    ) -> None:
+        call = calls[0]
+        self.rule, self.layer, self.path = rule, call.layer, call.path
+        self.inputs = representatives[call.input.slots]
+        self.outputs: Array | None = None
+        if isinstance(rule, DenseLike):
+            self.outputs = representatives[call.outputs[0].slots]
         self.values = same_or_nan([call.input.values for call in calls])
-        kernel = rule.kernel(self.layer, calls[0].weights)
-        self._can_add = rule.can_add(calls[0].weights)
+        kernel = rule.kernel(self.layer, call.weights)
+        self._can_add = rule.can_add(call.weights)
         self._connects = (kernel != 0).any(0)
-        self._asked: tuple[bytes, Array] | None = None
+        self._cached: tuple[bytes, Array] | None = None
 
-    def reads(self, needed: Array) -> Array:
-        """Tells of each channel whether one that is needed is made of it."""
-        made = needed[self.made] if self.made is not None else np.ones(0, bool)
-        key = made.tobytes()
-        if self._asked is None or self._asked[0] != key:
+    def is_read(self, live: Array) -> Array:
+        """Tells of each input whether a live output is made of it."""
+        outputs = (
+            np.ones(0, bool) if self.outputs is None else live[self.outputs]
+        )
+        key = outputs.tobytes()
+        if self._cached is None or self._cached[0] != key:
             connects = self._connects
-            if self.made is not None:
-                connects = connects[:, made]
-            self._asked = key, connects.any(1)
-        return self._asked[1]
+            if self.outputs is not None:
+                connects = connects[:, outputs]
+            self._cached = key, connects.any(1)
+        return self._cached[1]
 
-    def splits(self, needed: Array) -> tuple[Array, Array]:
-        """Returns what it must be given, and of what one may do for all.
+    def live_and_constant(self, live: Array) -> tuple[Array, Array]:
+        """Returns which inputs are live, and of which constants one must be.
 
-        The rest is not read, or a constant that is added to what it makes.
-        Where there are zeros around a constant, none can be added, but the
-        weights of one such channel can do for the others too.
+        The others are not read, or constants that can be folded into the bias.
+        Where a layer pads its input with zeros, no constant can be, but the
+        weights of one constant channel can serve for all of them.
         """
-        reads = self.reads(needed)
-        constant = reads & (self.values != 0) & ~np.isnan(self.values)
+        is_read = self.is_read(live)
+        varies = np.isnan(self.values)
+        constant = is_read & (self.values != 0) & ~varies
         if self.rule.pads(self.layer):
-            if self.rule.stands_in:
-                return reads & np.isnan(self.values), constant
-            return reads & (self.values != 0), np.zeros_like(reads)
-        must = reads & np.isnan(self.values)
-        if not self._can_add:
-            must |= constant
-        return must, np.zeros_like(reads)
+            if self.rule.can_substitute:
+                return is_read & varies, constant
+            return is_read & (self.values != 0), np.zeros_like(is_read)
+        if self._can_add:
+            return is_read & varies, np.zeros_like(is_read)
+        return (is_read & varies) | constant, np.zeros_like(is_read)
 
 
 class Plan:
     """Which channels of a model go.
 
-    A channel is needed if the model returns it, or if something that is needed
-    is made of it and there is no way around. It is found from the outputs
-    backward; the rest goes. Where nothing of a tensor is needed one channel
-    stays, which nobody listens to, so that it needs nothing either.
+    A channel is live if the model returns it, or if a live channel is made of
+    it and it is no constant that can be folded. The rest goes, but for one
+    channel of each tensor, if none of it is live: that one is not used.
 
     Args:
         graph: The model.
         drop_inputs: Whether inputs may go too.
 
     Attributes:
-        needed: Of each slot, whether it must be what it was.
+        live: Of each slot, whether it must be what it was.
         stays: Of each slot, whether it stays.
+        is_read: Of each slot, whether an output depends on it.
         why: Of slots that stay, why.
     """
 
     def __init__(self, graph: Graph, drop_inputs: bool = False) -> None:
         self.graph = graph
-        self._roots = graph.slots.roots()
+        self._representatives = graph.slots.representatives()
         self._made: dict[int, Made] = {}
         self._by_layer: dict[int, list[tuple[Call, Rule]]] = {}
         for call, rule in zip(graph.calls, graph.rules, strict=True):
@@ -103,28 +121,30 @@ class Plan:
                 self._by_layer.setdefault(id(call.layer), []).append(
                     (call, rule)
                 )
-        self._readers = {
-            layer: _Reader([call for call, _ in calls], rule, self._roots)
+        self._nodes = {
+            layer: _Node(
+                [call for call, _ in calls], rule, self._representatives
+            )
             for layer, calls in self._by_layer.items()
-            if isinstance(rule := calls[0][1], Reading)
+            if isinstance(rule := calls[0][1], Consumer)
             and all(call.reads for call, _ in calls)
         }
         self.why = {
-            int(self._roots[slot]): reason
+            int(self._representatives[slot]): reason
             for slot, reason in reversed(graph.kept.items())
         }
-        self._base = np.zeros(len(self._roots), bool)
-        self._base[list(self.why)] = True
-        self.read = self._marked([])[self._roots]
+        self._roots = np.zeros(len(self._representatives), bool)
+        self._roots[list(self.why)] = True
+        self.is_read = self._mark([])[self._representatives]
         if not drop_inputs:
             for channels in graph.inputs.values():
-                roots = self._roots[channels.slots]
-                self._base[roots] = True
-                for root in roots.tolist():
-                    self.why.setdefault(root, "they are inputs of the model")
-        needed = self._solved()
-        self.needed = needed[self._roots]
-        self.stays = self._filled(needed)[self._roots]
+                slots = self._representatives[channels.slots]
+                self._roots[slots] = True
+                for slot in slots.tolist():
+                    self.why.setdefault(slot, "they are inputs of the model")
+        live = self._mark_with_substitutes()
+        self.live = live[self._representatives]
+        self.stays = self._with_one_per_tensor(live)[self._representatives]
 
     def keeps(self, channels: Channels) -> Array:
         """Tells of each channel whether it stays."""
@@ -140,7 +160,7 @@ class Plan:
 
     def reason(self, slot: int) -> str:
         """Returns why a slot stays."""
-        return self.why[int(self._roots[slot])]
+        return self.why[int(self._representatives[slot])]
 
     def layers(self) -> Iterator[tuple[Call, Rule]]:
         """Yields the layers that are not left alone, by their first calls."""
@@ -157,21 +177,23 @@ class Plan:
     def _make(self, call: Call, rule: Rule) -> Made:
         weights = arrays_of(call.layer)
         config: dict[str, Any] = {}
-        made = self.keeps(call.outputs[0])
-        read = self.keeps(call.inputs[0])
-        is_heard = np.ones_like(read)
-        if isinstance(rule, Reading) and id(call.layer) in self._readers:
+        outputs = self.keeps(call.outputs[0])
+        inputs = self.keeps(call.inputs[0])
+        is_used = np.ones_like(inputs)
+        if isinstance(rule, Consumer) and id(call.layer) in self._nodes:
             had_bias = "bias" in weights
-            is_heard = ~self._fold(self._readers[id(call.layer)], weights)
+            is_used = ~self._fold_constants(
+                self._nodes[id(call.layer)], weights
+            )
             if "bias" in weights and not had_bias:
                 config.update(rule.with_bias(call.layer))
-        if not made.all():
-            config.update(rule.config(call, made))
+        if not outputs.all():
+            config.update(rule.config(call, outputs))
         for name, array in weights.items():
             for axis, which in rule.axes_of(call, name).items():
-                kept = read if which == READ else made
-                if which == READ and not is_heard[kept].all():
-                    array = _silenced(array, axis, is_heard)
+                kept = inputs if which == INPUT else outputs
+                if which == INPUT and not is_used[kept].all():
+                    array = _zero_unused(array, axis, is_used)
                 if kept.all():
                     continue  # Along another axis, perhaps.
                 # Several in a row may be of one channel.
@@ -180,53 +202,57 @@ class Plan:
             weights[name] = array
         return Made(config, weights)
 
-    def _marked(self, chosen: list[int]) -> Array:
-        """Returns what is needed for the outputs, and for some channels."""
-        needed = self._base.copy()
-        needed[chosen] = True
+    def _mark(self, substitutes: list[int]) -> Array:
+        """Returns what is live if the roots are, and some substitutes."""
+        live = self._roots.copy()
+        live[substitutes] = True
         changed = True
         while changed:
             changed = False
-            for reader in reversed(self._readers.values()):
-                must, _ = reader.splits(needed)
-                slots = reader.read[must]
-                for slot in slots[~needed[slots]].tolist():
-                    self.why.setdefault(slot, f"{reader.path} reads them")
-                if not needed[slots].all():
-                    needed[slots] = changed = True
-        return needed
+            for node in reversed(self._nodes.values()):
+                must, _ = node.live_and_constant(live)
+                slots = node.inputs[must]
+                for slot in slots[~live[slots]].tolist():
+                    self.why.setdefault(slot, f"{node.path} reads them")
+                if not live[slots].all():
+                    live[slots] = changed = True
+        return live
 
-    def _solved(self) -> Array:
-        """Returns what is needed where one of some must do for the others."""
-        chosen: list[int] = []
-        while (one := self._unmet(needed := self._marked(chosen))) is not None:
-            chosen.append(one)
-        for one in list(chosen):  # What came later may do for it as well.
-            others = [each for each in chosen if each != one]
-            fewer = self._marked(others)
-            if self._unmet(fewer) is None:
-                chosen, needed = others, fewer
-        return needed
+    def _mark_with_substitutes(self) -> Array:
+        """Returns what is live where one constant must serve for others."""
+        substitutes: list[int] = []
+        while True:
+            live = self._mark(substitutes)
+            slot = self._uncovered_constant(live)
+            if slot is None:
+                break
+            substitutes.append(slot)
+        for slot in list(substitutes):  # A later one may serve as well.
+            others = [each for each in substitutes if each != slot]
+            fewer = self._mark(others)
+            if self._uncovered_constant(fewer) is None:
+                substitutes, live = others, fewer
+        return live
 
-    def _unmet(self, needed: Array) -> int | None:
-        """Returns a constant that must stay because all like it would go."""
-        for reader in reversed(self._readers.values()):
-            _, constant = reader.splits(needed)
-            slots = reader.read[constant]
-            if len(slots) and not needed[slots].any():
-                sizes = np.abs(reader.values[constant])
+    def _uncovered_constant(self, live: Array) -> int | None:
+        """Returns a constant that must be live, since none like it is."""
+        for node in reversed(self._nodes.values()):
+            _, constant = node.live_and_constant(live)
+            slots = node.inputs[constant]
+            if len(slots) and not live[slots].any():
+                sizes = np.abs(node.values[constant])
                 slot = int(slots[np.argmax(sizes)])
                 self.why.setdefault(
-                    slot, f"{reader.path} pads them, and they are not zero"
+                    slot, f"{node.path} pads them, and they are not zero"
                 )
                 return slot
         return None
 
-    def _filled(self, needed: Array) -> Array:
-        """Returns what stays: what is needed, and one of each tensor."""
-        stays = needed.copy()
+    def _with_one_per_tensor(self, live: Array) -> Array:
+        """Returns what stays: what is live, and one channel of each tensor."""
+        stays = live.copy()
         tensors = [
-            self._roots[channels.slots]
+            self._representatives[channels.slots]
             for call in reversed(self.graph.calls)
             for channels in (*call.outputs, *call.inputs)
             if len(channels.slots)
@@ -236,56 +262,55 @@ class Plan:
             if not stays[slots].any():
                 stays[slots[0]] = True
                 added.append(slots[0])
-        for slot in added:  # What came later may do for it as well.
+        for slot in added:  # A later one may be in that tensor as well.
             stays[slot] = False
             if not all(stays[slots].any() for slots in tensors):
                 stays[slot] = True
                 self.why.setdefault(int(slot), "a layer must have one")
         return stays
 
-    def _fold(self, reader: _Reader, weights: dict[str, Array]) -> Array:
-        """Puts constants into the bias, or into what is read of another one.
+    def _fold_constants(self, node: _Node, weights: dict[str, Array]) -> Array:
+        """Folds constants into the bias, or into the weights of a substitute.
 
         Returns:
-            Of the channels that are read, which are put there. They need not be
-            read any more.
+            Of the inputs, which are folded. They need not be read any more.
         """
-        goes = ~self.needed[reader.read] & reader.reads(self.needed)
-        goes &= (reader.values != 0) & ~np.isnan(reader.values)
-        if not goes.any():
-            return goes
-        rule, values = reader.rule, np.where(goes, reader.values, 0.0)
-        kernel = rule.kernel(reader.layer, weights)
-        if rule.pads(reader.layer):
-            _, constant = reader.splits(self.needed)
-            stays = constant & self.needed[reader.read]
-            one = int(np.argmax(np.where(stays, np.abs(reader.values), -1)))
+        folded = ~self.live[node.inputs] & node.is_read(self.live)
+        folded &= (node.values != 0) & ~np.isnan(node.values)
+        if not folded.any():
+            return folded
+        rule, values = node.rule, np.where(folded, node.values, 0.0)
+        kernel = rule.kernel(node.layer, weights)
+        if rule.pads(node.layer):
+            _, constant = node.live_and_constant(self.live)
+            stays = constant & self.live[node.inputs]
+            one = int(np.argmax(np.where(stays, np.abs(node.values), -1)))
             moved = np.einsum(
                 "c,pco->po",
-                values[goes] / reader.values[one],
-                kernel[:, goes],
+                values[folded] / node.values[one],
+                kernel[:, folded],
                 dtype=float,
             )
             kernel = kernel.copy()
             kernel[:, one] += moved
             rule.set_kernel(weights, kernel)
-            return goes
+            return folded
         added = through(kernel, values)
-        if reader.made is not None:
-            added[~self.needed[reader.made]] = 0
+        if node.outputs is not None:
+            added[~self.live[node.outputs]] = 0
         if added.any():
             rule.add(weights, added)
-        return goes
+        return folded
 
 
-def _silenced(array: Array, axis: int, is_heard: Array) -> Array:
-    """Returns weights with zeros for channels that are not to be heard."""
+def _zero_unused(array: Array, axis: int, is_used: Array) -> Array:
+    """Returns weights with zeros for channels that are not used."""
     shape = [1] * array.ndim
     shape[axis] = -1
-    times = array.shape[axis] // len(is_heard)
-    return np.where(np.repeat(is_heard, times).reshape(shape), array, 0)
+    times = array.shape[axis] // len(is_used)
+    return np.where(np.repeat(is_used, times).reshape(shape), array, 0)
 
 
 def makes_channels(rule: Rule) -> bool:
     """Tells whether a layer has a number of units, filters or the like."""
-    return isinstance(rule, Mixing | Table)
+    return isinstance(rule, DenseLike | EmbeddingRule)

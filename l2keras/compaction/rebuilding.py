@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from l2keras._keras import backends, graphs, layer_state, layer_tree
-from l2keras.compaction.graph import variables_of
+from l2keras.compaction.consumers import Recurrent
+from l2keras.compaction.nodes import variables_of
 from l2keras.compaction.plan import Plan
-from l2keras.compaction.reading import Recurrent
 from l2keras.regularizers import describing
 
 

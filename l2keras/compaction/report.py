@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from l2keras import _tables
-from l2keras.compaction.graph import variables_of
+from l2keras.compaction.nodes import variables_of
 from l2keras.compaction.plan import Plan, makes_channels
 
 
@@ -142,7 +142,7 @@ def _inputs(
         for name, channels in plan.graph.inputs.items():
             if channels.axis:
                 indices = given.get(name, np.arange(len(channels.slots)))
-                off = indices[~plan.read[channels.slots]].tolist()
+                off = indices[~plan.is_read[channels.slots]].tolist()
                 unread[name] = sorted({*unread.get(name, ()), *off})
                 given[name] = indices[plan.keeps(channels)]
     return unread, {name: each.tolist() for name, each in given.items()}

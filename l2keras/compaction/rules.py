@@ -54,7 +54,7 @@ class Call:
 
 
 # The channels along an axis of a weight.
-READ, MADE = "read", "made"
+INPUT, OUTPUT = "read", "made"
 Axes = dict[int, str]
 
 

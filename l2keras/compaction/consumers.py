@@ -8,8 +8,8 @@ from keras import layers
 from l2keras.compaction import elementwise
 from l2keras.compaction.channels import Array, Channels, Slots
 from l2keras.compaction.rules import (
-    MADE,
-    READ,
+    INPUT,
+    OUTPUT,
     Axes,
     Call,
     LeftAlone,
@@ -23,10 +23,10 @@ from l2keras.compaction.rules import (
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
 
 
-class Table(Rule):
+class EmbeddingRule(Rule):
     """`Embedding`."""
 
-    axes = {"embeddings": {1: MADE}}
+    axes = {"embeddings": {1: OUTPUT}}
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         check_plain(call.layer)
@@ -40,14 +40,14 @@ class Table(Rule):
         return {"output_dim": int(kept.sum())}
 
 
-class Reading(Rule):
+class Consumer(Rule):
     """Multiplies the channels that it is given by a kernel.
 
     Attributes:
-        stands_in: Whether one channel can do for others, by its weights.
+        can_substitute: Whether the weights of one channel can serve for others.
     """
 
-    stands_in = True
+    can_substitute = True
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
         """Returns its kernel as (places, channels read, channels made)."""
@@ -73,9 +73,6 @@ class Reading(Rule):
         """Returns what its config says otherwise if it gets a bias."""
         return {"use_bias": True}
 
-    def reading_axis(self, layer: Any, x: Channels) -> int:
-        return channel_axis(layer, x)
-
     def is_reading(self, call: Call, axis: int) -> bool:
         """Tells whether it reads the channels, and keeps them if it does not.
 
@@ -87,10 +84,10 @@ class Reading(Rule):
         return call.reads
 
 
-class Mixing(Reading):
+class DenseLike(Consumer):
     """`Dense`, convolutions: each channel made is of all that are read."""
 
-    axes = {"kernel": {-2: READ, -1: MADE}, "bias": {0: MADE}}
+    axes = {"kernel": {-2: INPUT, -1: OUTPUT}, "bias": {0: OUTPUT}}
     width = "filters"
 
     def check(self, call: Call) -> None:
@@ -109,7 +106,7 @@ class Mixing(Reading):
         kernel = self.kernel(layer, call.weights)
         # Of channels that cannot be told apart nothing is known.
         values = np.full(kernel.shape[1], np.nan)
-        if self.is_reading(call, self.reading_axis(layer, x)):
+        if self.is_reading(call, channel_axis(layer, x)):
             values = x.values
         if not elementwise.is_activation(layer.activation):
             call.keeps_outputs = "its activation may mix channels"
@@ -130,13 +127,13 @@ class Mixing(Reading):
         return places(call.outputs[0])
 
 
-class Units(Mixing):
+class DenseRule(DenseLike):
     """`Dense`."""
 
     width = "units"
 
 
-class Einsum(Mixing):
+class EinsumDenseRule(DenseLike):
     """`EinsumDense` where it does what `Dense` does."""
 
     def check(self, call: Call) -> None:
@@ -160,7 +157,7 @@ class Einsum(Mixing):
         return {"bias_axes": layer.equation.replace(" ", "")[-1]}
 
 
-class Convolution(Mixing):
+class Convolution(DenseLike):
     """`Conv1D` to `Conv3D`."""
 
     def check(self, call: Call) -> None:
@@ -172,10 +169,10 @@ class Convolution(Mixing):
         return layer.padding != "valid" and max(layer.kernel_size) > 1
 
 
-class TransposedConvolution(Mixing):
+class TransposedConvolution(DenseLike):
     """`Conv1DTranspose` to `Conv3DTranspose`."""
 
-    axes = {"kernel": {-2: MADE, -1: READ}, "bias": {0: MADE}}
+    axes = {"kernel": {-2: OUTPUT, -1: INPUT}, "bias": {0: OUTPUT}}
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
         return super().kernel(layer, weights).swapaxes(1, 2)
@@ -194,11 +191,11 @@ class SeparableConvolution(Convolution):
     """`SeparableConv1D` and `SeparableConv2D`."""
 
     axes = {
-        "depthwise_kernel": {-2: READ},
-        "pointwise_kernel": {-2: READ, -1: MADE},
-        "bias": {0: MADE},
+        "depthwise_kernel": {-2: INPUT},
+        "pointwise_kernel": {-2: INPUT, -1: OUTPUT},
+        "bias": {0: OUTPUT},
     }
-    stands_in = False
+    can_substitute = False
 
     def check(self, call: Call) -> None:
         check_plain(call.layer)
@@ -216,7 +213,7 @@ class SeparableConvolution(Convolution):
         )
 
 
-class Recurrent(Reading):
+class Recurrent(Consumer):
     """`LSTM`, `GRU`, `SimpleRNN`: of what they read, some may go.
 
     Their units stay: each reads all others.
@@ -228,7 +225,7 @@ class Recurrent(Reading):
         return [Channels.varying(shape, slots) for shape in call.shapes]
 
     def axes_of(self, call: Call, name: str) -> Axes:
-        return {0: READ} if name.startswith("kernel") else {}
+        return {0: INPUT} if name.startswith("kernel") else {}
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
         kernels, _ = self._names(weights)
@@ -259,7 +256,7 @@ class Recurrent(Reading):
         return kernels, [name for name in weights if name.startswith("bias")]
 
 
-class BothWays(Recurrent):
+class BidirectionalRule(Recurrent):
     """`Bidirectional` around one of these."""
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
