@@ -21,6 +21,7 @@ from l2keras.compaction.rules import (
 )
 
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 
 
 class EmbeddingRule(Rule):
@@ -263,6 +264,15 @@ class BidirectionalRule(Recurrent):
         one, other = call.layer.forward_layer, call.layer.backward_layer
         if type(one) is not type(other) or type(one) not in RECURRENT:
             raise LeftAlone("the layer in it is not known")
+        return super().follow(call, slots)
+
+
+class CellRule(Recurrent):
+    """`RNN` of one of the cells of these."""
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        if type(call.layer.cell) not in CELLS:
+            raise LeftAlone("the cell in it is not known")
         return super().follow(call, slots)
 
 

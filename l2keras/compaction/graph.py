@@ -10,6 +10,7 @@ from l2keras._keras import graphs
 from l2keras.compaction import kinds, nodes
 from l2keras.compaction.channels import Array, Channels, Slots
 from l2keras.compaction.rules import Call, LeftAlone, Rule
+from l2keras.regularizers import describing
 from l2keras.weights.paths import check_built
 
 # Whose small weights count as zero, where any do: those that multiply.
@@ -137,7 +138,8 @@ class Graph:
         if inside is not None and id(operation) not in self._opaque:
             return self._follow(operation, inside, given, f"{path}/")
         call = Call(
-            layer=operation,
+            operation=operation,
+            layer=kinds.computing(operation),
             path=path,
             inputs=given,
             shapes=[tuple(tensor.shape) for tensor in node.outputs],
@@ -151,7 +153,7 @@ class Graph:
             rule = kinds.rule_of(operation)
             call.weights = self.rounded(operation)
             nodes.check_finite(call.weights)
-            nodes.check_arguments(node)
+            nodes.check_arguments(node, rule.ignores_training)
             with np.errstate(all="ignore"):  # What overflows is kept.
                 call.outputs = rule.follow(call, self.slots)
         except LeftAlone as reason:
@@ -161,12 +163,27 @@ class Graph:
             call.outputs = list(map(self._varying, call.shapes))
         self.calls.append(call)
         self.rules.append(rule)
-        if getattr(operation, "activity_regularizer", None) is not None:
-            call.keeps_outputs = "its activity pays a penalty"
+        self._keep_paying(call)
         self._keep_around(call)
         for tensor, channels in zip(node.outputs, call.outputs, strict=True):
             self._keep_not_finite(channels, tensor.dtype, path)
         return call.outputs
+
+    def _keep_paying(self, call: Call) -> None:
+        """Keeps the channels for which an activity regularizer may be paid."""
+        for layer in (call.operation, call.layer):
+            regularizer = getattr(layer, "activity_regularizer", None)
+            if regularizer is None:
+                continue
+            if describing.constant_parts(regularizer) is None:
+                call.keeps_outputs = "its activity pays a penalty"
+                continue
+            # Each element pays for itself, and a zero nothing.
+            for channels in call.outputs:
+                pays = channels.slots[channels.values != 0]
+                for slot in pays.tolist():
+                    why = f"in {call.path} their activity pays a penalty"
+                    self.kept.setdefault(slot, why)
 
     def _keep_not_finite(
         self, channels: Channels, dtype: str, path: str
@@ -206,7 +223,7 @@ class Graph:
         by_layer: dict[int, list[Call]] = {}
         for call, rule in zip(self.calls, self.rules, strict=True):
             if rule is None or rule.has_widths:
-                by_layer.setdefault(id(call.layer), []).append(call)
+                by_layer.setdefault(id(call.operation), []).append(call)
         for calls in by_layer.values():
             self._union(
                 [[*call.inputs, *call.outputs] for call in calls],

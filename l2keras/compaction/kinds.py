@@ -9,12 +9,14 @@ from typing import Any
 import keras
 from keras import layers
 
-from l2keras._keras import layer_tree
+from l2keras._keras import graphs, layer_tree
 from l2keras.compaction import elementwise
 from l2keras.compaction.consumers import (
     RECURRENT,
     BidirectionalRule,
+    CellRule,
     Convolution,
+    DenseLike,
     DenseRule,
     EinsumDenseRule,
     EmbeddingRule,
@@ -37,13 +39,18 @@ from l2keras.compaction.passing import (
     Spatial,
     Standardization,
 )
-from l2keras.compaction.rules import LeftAlone, Rule, check_plain
+from l2keras.compaction.rules import LeftAlone, Rule, check_plain, comes_first
 
 
 def _named(*names: str) -> list[type]:
     """Returns those of these layers that this version of Keras has."""
     found = [getattr(layers, name, None) for name in names]
     return [each for each in found if each is not None]
+
+
+def _repeats_constants(layer: Any) -> bool:
+    method = getattr(layer, "interpolation", "nearest")
+    return method in ("nearest", "bilinear")
 
 
 RULES: dict[type, Rule] = {
@@ -86,13 +93,14 @@ RULES: dict[type, Rule] = {
     ),
     **dict.fromkeys(
         _named("UpSampling1D", "UpSampling2D", "UpSampling3D"),
-        Spatial(
-            lambda layer: (
-                getattr(layer, "interpolation", "nearest")
-                in ("nearest", "bilinear")
-            )
-        ),
+        Spatial(_repeats_constants),
     ),
+    layers.Resizing: Spatial(
+        lambda layer: (
+            _repeats_constants(layer) and not layer.pad_to_aspect_ratio
+        )
+    ),
+    layers.ActivityRegularization: Identity(),
     layers.Flatten: Rearranging(),
     layers.Reshape: Rearranging(),
     layers.Permute: Permuting(),
@@ -119,7 +127,37 @@ RULES: dict[type, Rule] = {
     **dict.fromkeys(_named("DepthwiseConv1D", "DepthwiseConv2D"), Depthwise()),
     **dict.fromkeys(RECURRENT, Recurrent()),
     layers.Bidirectional: BidirectionalRule(),
+    layers.RNN: CellRule(),
 }
+
+
+_ALIKE_ALONG_TIME = (
+    DenseLike,
+    Depthwise,
+    Elementwise,
+    EmbeddingRule,
+    Identity,
+    Spatial,
+)
+
+
+def computing(operation: Any) -> Any:
+    """Returns the layer that computes what an operation does."""
+    if type(operation) is layers.TimeDistributed:
+        return operation.layer
+    return operation
+
+
+def _is_alike_along_time(layer: Any) -> bool:
+    """Tells whether a layer does to more dimensions what it does to fewer.
+
+    As far as channels are concerned, which are along the last of them.
+    """
+    if type(layer) is layers.BatchNormalization:
+        return layer.axis in (-1, [-1])
+    return isinstance(RULES.get(type(layer)), _ALIKE_ALONG_TIME) and not (
+        comes_first(layer) or isinstance(layer, layers.EinsumDense)
+    )
 
 
 def rule_of(layer: Any) -> Rule:
@@ -131,12 +169,18 @@ def rule_of(layer: Any) -> Rule:
     cls = type(layer)
     name = cls.__name__
     if not isinstance(layer, keras.layers.Layer):
+        if name == "Concatenate" and graphs.is_of_keras(cls, "call"):
+            return Concatenating()
         if not elementwise.is_operation(layer):
             raise LeftAlone(f"{name} is an operation that is not known")
         return Elementwise(is_product=name == "Multiply")
     saves_regularizers = isinstance(layer, layer_tree.ToldWhenBuilt)
     if saves_regularizers:  # A class that was derived for that.
         cls = next((each for each in cls.__mro__ if each in RULES), cls)
+    if cls is layers.TimeDistributed:
+        if not _is_alike_along_time(layer.layer):
+            raise LeftAlone("the layer in it is not known to work along time")
+        cls = type(layer.layer)
     if cls not in RULES:
         raise LeftAlone(f"{name} mixes channels, or is not known")
     if saves_regularizers:

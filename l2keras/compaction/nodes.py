@@ -130,6 +130,8 @@ def dtype_of(node: graphs.Node) -> str:
 def computed_by(node: graphs.Node) -> Callable[..., Any]:
     """Returns what a node computes in evaluation, of its positional tensors."""
     places = [id(each) for each in positional(node)]
+    if isinstance(node.operation, keras.layers.TimeDistributed):
+        return node.operation.layer.call
 
     def compute(*tensors: Any) -> Any:
         args, _ = node.fill_in(dict(zip(places, tensors, strict=True)))
@@ -145,7 +147,7 @@ def check_finite(weights: dict[str, Array]) -> None:
             raise LeftAlone(f"its {name} is not finite everywhere")
 
 
-def check_arguments(node: graphs.Node) -> None:
+def check_arguments(node: graphs.Node, ignores_training: bool = False) -> None:
     """Raises `LeftAlone` if a layer is called with more than its inputs.
 
     An operation that is no layer may be called with numbers.
@@ -154,8 +156,8 @@ def check_arguments(node: graphs.Node) -> None:
         name: value
         for name, value in node.kwargs.items()
         # `training=False` is how it is followed here.
-        if not (name == "training" and (value is None or value is False))
-        and name != "mask"
+        if name != "mask"
+        and not (name == "training" and (ignores_training or not value))
     }
     is_layer = isinstance(node.operation, keras.layers.Layer)
     if others or (

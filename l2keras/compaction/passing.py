@@ -187,6 +187,7 @@ class Spatial(Rule):
     """
 
     has_widths = False
+    ignores_training = True  # `Resizing` is called in training unless told.
 
     def __init__(
         self, keeps_values: Callable[[Any], bool] = lambda layer: True

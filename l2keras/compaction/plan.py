@@ -118,7 +118,7 @@ class Plan:
         self._by_layer: dict[int, list[tuple[Call, Rule]]] = {}
         for call, rule in zip(graph.calls, graph.rules, strict=True):
             if rule is not None:
-                self._by_layer.setdefault(id(call.layer), []).append(
+                self._by_layer.setdefault(id(call.operation), []).append(
                     (call, rule)
                 )
         self._nodes = {
@@ -169,21 +169,21 @@ class Plan:
 
     def made(self, call: Call, rule: Rule) -> Made:
         """Returns what becomes of a layer."""
-        key = id(call.layer)
+        key = id(call.operation)
         if key not in self._made:
             self._made[key] = self._make(call, rule)
         return self._made[key]
 
     def _make(self, call: Call, rule: Rule) -> Made:
-        weights = arrays_of(call.layer)
+        weights = arrays_of(call.operation)
         config: dict[str, Any] = {}
         outputs = self.keeps(call.outputs[0])
         inputs = self.keeps(call.inputs[0])
         is_used = np.ones_like(inputs)
-        if isinstance(rule, Consumer) and id(call.layer) in self._nodes:
+        if isinstance(rule, Consumer) and id(call.operation) in self._nodes:
             had_bias = "bias" in weights
             is_used = ~self._fold_constants(
-                self._nodes[id(call.layer)], weights
+                self._nodes[id(call.operation)], weights
             )
             if "bias" in weights and not had_bias:
                 config.update(rule.with_bias(call.layer))

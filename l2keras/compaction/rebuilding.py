@@ -47,10 +47,12 @@ class _NumpyZeros(keras.initializers.Initializer):
 class _Rebuilding:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._rules = {id(call.layer): rule for call, rule in plan.layers()}
+        self._calls = {
+            id(call.operation): (call, rule) for call, rule in plan.layers()
+        }
         self._made = {
-            id(call.layer): plan.made(call, rule)
-            for call, rule in plan.layers()
+            key: plan.made(call, rule)
+            for key, (call, rule) in self._calls.items()
         }
         # By the `id` of an old layer: the old one, and what was made of it.
         self._pairs: dict[int, tuple[Any, Any]] = {}
@@ -77,12 +79,14 @@ class _Rebuilding:
 
     def _operation(self, operation: Any) -> Any:
         config = _config(operation)
-        rule = self._rules.get(id(operation))
-        if rule is not None:
-            config.update(self._made[id(operation)].config)
+        if id(operation) in self._calls:
+            call, rule = self._calls[id(operation)]
             config = _unbuilt(config)
+            is_inside = call.layer is not operation
+            changed = config["layer"]["config"] if is_inside else config
+            changed.update(self._made[id(operation)].config)
             # Those of other layers have shapes for which they were called.
-            if not isinstance(rule, Recurrent):
+            if not isinstance(rule, Recurrent) and not is_inside:
                 initializers = [
                     name for name in config if name.endswith("_initializer")
                 ]

@@ -173,13 +173,13 @@ def _parameters(plan: Plan) -> tuple[int, int]:
     sizes = {
         id(variable): math.prod(variable.shape)
         for call in plan.graph.calls
-        for variable in variables_of(call.layer).values()
+        for variable in variables_of(call.operation).values()
     }
     before = after = sum(sizes.values())
     for call, rule in plan.layers():
         arrays = plan.made(call, rule).weights.values()
         after += sum(array.size for array in arrays)
-        variables = variables_of(call.layer).values()
+        variables = variables_of(call.operation).values()
         after -= sum(sizes[id(variable)] for variable in variables)
     return before, after
 
@@ -187,11 +187,12 @@ def _parameters(plan: Plan) -> tuple[int, int]:
 def _flops(plan: Plan) -> tuple[int, int] | None:
     """Returns those of one example before and after, `None` if not known."""
     made = {
-        id(call.layer): plan.made(call, rule) for call, rule in plan.layers()
+        id(call.operation): plan.made(call, rule)
+        for call, rule in plan.layers()
     }
     before = after = 0
     for call, rule in zip(plan.graph.calls, plan.graph.rules, strict=True):
-        weights = variables_of(call.layer)
+        weights = variables_of(call.operation)
         if rule is None:
             if any(len(each.shape) > 1 for each in weights.values()):
                 return None
@@ -201,7 +202,7 @@ def _flops(plan: Plan) -> tuple[int, int] | None:
             return None
         for name, variable in weights.items():
             if "kernel" in name:
-                array = made[id(call.layer)].weights[name]
+                array = made[id(call.operation)].weights[name]
                 before += 2 * places * math.prod(variable.shape)
                 after += 2 * places * array.size
     return before, after

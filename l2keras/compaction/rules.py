@@ -18,7 +18,9 @@ class Call:
     """One call of a layer in a graph.
 
     Attributes:
-        layer: The layer.
+        operation: What is called: a layer, or an operation that is none.
+        layer: What computes: the same, or for `TimeDistributed` the layer in
+            it, which is called for each place along an axis.
         path: Its path in the model.
         inputs: The channels of the tensors that it is called on.
         shapes: The shapes of those that it returns.
@@ -33,6 +35,7 @@ class Call:
         keeps_outputs: Why all of its outputs stay, if they do.
     """
 
+    operation: Any
     layer: Any
     path: str
     inputs: list[Channels]
@@ -64,10 +67,12 @@ class Rule:
     Attributes:
         has_widths: Whether the layer says in its config or by its weights how
             many channels there are, so that all its calls must agree.
+        ignores_training: Whether it does the same in training.
         axes: By the names of its weights, which axes are of which channels.
     """
 
     has_widths = True
+    ignores_training = False
     axes: dict[str, Axes] = {}
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:

@@ -349,6 +349,21 @@ def operating(draw):
     return keras.Model(inputs, layers.Dense(2)(x))
 
 
+def in_time(draw):
+    distributed = layers.TimeDistributed
+    x = inputs = keras.Input((3, 6, 6, 2))
+    x = distributed(conv(draw))(x)
+    x = distributed(layers.BatchNormalization())(x)
+    x = distributed(layers.DepthwiseConv2D(2, padding=padding(draw)))(x)
+    x = distributed(layers.GlobalMaxPooling2D())(x)
+    x = distributed(dense(draw))(x)
+    x = distributed(layers.LeakyReLU())(x)
+    x = distributed(dense(draw, activity_regularizer="l2"))(x)
+    cell = draw(st.sampled_from([layers.GRUCell, layers.LSTMCell]))
+    x = layers.RNN(cell(2), return_sequences=True)(x)
+    return keras.Model(inputs, distributed(layers.Dense(2))(x))
+
+
 def reshaped(draw):
     channels = width(draw)
     x = inputs = keras.Input((4,))
@@ -398,6 +413,7 @@ ARCHITECTURES = [
     unknown,
     one_dimensional,
     operating,
+    in_time,
     reshaped,
     *([] if BACKEND == "tensorflow" else [channels_first]),
 ]

@@ -322,12 +322,43 @@ def called(**arguments):
     return model
 
 
-def computed_by(function, activation=None):
+def computed_by(function, activation=None, shape=(4,), bias=0.5):
     """Returns a model where something is computed of units that are off."""
-    inputs = keras.Input((4,))
+    inputs = keras.Input(shape)
     a = layers.Dense(6, activation=activation, name="a")
     x = function(a(inputs))
     model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    off(a, 4, bias)
+    return model
+
+
+def distributed():
+    """Returns a model of layers in time, one of which gets a bias."""
+    a = layers.Dense(6, activation="relu")
+    b = layers.Dense(5, use_bias=False, activation=layers.LeakyReLU(0.1))
+    model = made(
+        layers.TimeDistributed(a, name="a"),
+        layers.TimeDistributed(layers.BatchNormalization()),
+        layers.TimeDistributed(layers.ReLU(max_value=2.0)),
+        layers.TimeDistributed(b, name="b"),
+        layers.TimeDistributed(layers.Dropout(0.5)),
+        shape=(5, 4),
+    )
+    off(a, 4)
+    off(model.layers[-1], 2, axis=0)
+    return model
+
+
+def distributed_convolutions():
+    a = layers.Conv2D(6, 3)
+    model = made(
+        layers.TimeDistributed(a, name="a"),
+        layers.TimeDistributed(layers.DepthwiseConv2D(2)),
+        layers.TimeDistributed(layers.MaxPooling2D(2)),
+        layers.TimeDistributed(layers.Conv2D(5, 2), name="b"),
+        layers.TimeDistributed(layers.GlobalAveragePooling2D()),
+        shape=(3, 9, 9, 2),
+    )
     off(a, 4)
     return model
 
@@ -424,6 +455,37 @@ WIDTHS = {
     ),
     "x + y": (lambda: residual_by_operator(lambda x, y: x + y), {"a": 2}),
     "x * y": (lambda: residual_by_operator(lambda x, y: x * y), {"b": 2}),
+    "concatenated by an operation": (
+        lambda: computed_by(lambda x: ops.concatenate([x, x], axis=-1)),
+        {"a": 2},
+    ),
+    "zeros whose activity pays": (
+        lambda: computed_by(layers.ActivityRegularization(l1=0.5), bias=0.0),
+        {"a": 2},
+    ),
+    "constants whose activity pays": (
+        lambda: computed_by(layers.ActivityRegularization(l1=0.5)),
+        {"a": 6},
+    ),
+    "resized": (
+        lambda: computed_by(layers.Resizing(3, 3), shape=(6, 6, 4)),
+        {"a": 2},
+    ),
+    "resized with what is around": (
+        lambda: computed_by(
+            layers.Resizing(3, 3, pad_to_aspect_ratio=True), shape=(6, 8, 4)
+        ),
+        {"a": 6},
+    ),
+    "read by a cell": (
+        lambda: computed_by(layers.RNN(layers.GRUCell(3)), shape=(5, 4)),
+        {"a": 2},
+    ),
+    "distributed in time": (distributed, {"a": 2, "b": 3}),
+    "convolutions distributed in time": (
+        distributed_convolutions,
+        {"a": 2, "b": 5},
+    ),
     "reshaped to one": (reshaped_to_one, {"a": 1}),
     "channels first": (channels_first, {"a": 2, "b": 5}),
 }
@@ -510,7 +572,11 @@ LEFT_ALONE = {
         {"b": "its activation may mix channels"},
     ),
     "a penalty on what is computed": (
-        lambda: made(layers.Dense(6, activity_regularizer="l2", name="b")),
+        lambda: made(
+            layers.Dense(
+                6, activity_regularizer="orthogonal_regularizer", name="b"
+            )
+        ),
         {"b": "its activity pays a penalty"},
     ),
     "an operation": (
@@ -573,6 +639,38 @@ def test_what_is_left_alone_and_why(make, reasons):
         if without_number(path) in reasons
     }
     assert found == reasons
+
+
+def test_the_loss_of_activities_is_what_it_was():
+    inputs = keras.Input((4,))
+    a = layers.Dense(6, activation="relu", activity_regularizer="l1", name="a")
+    b = layers.Dense(5, activity_regularizer=l2keras.L2(0.5), name="b")
+    model = keras.Model(inputs, layers.Dense(3)(b(a(inputs))))
+    off(a, 4, bias=0.0)
+    off(b, 2, bias=0.0)
+    off(model.layers[-1], 3, axis=0)  # The third of b is read by nothing.
+    small, report = l2keras.compact(model)
+    assert report.widths["a"] == (6, 2)
+    assert report.widths["b"] == (5, 3)
+    x = keras.ops.convert_to_tensor(examples(model))
+    paid = []
+    for each in (model, small):
+        each(x)
+        paid.append([float(loss) for loss in each.losses])
+    assert paid[0][0] > 0
+    np.testing.assert_allclose(paid[1], paid[0], rtol=1e-5)
+
+
+def test_a_layer_that_is_not_known_is_left_alone_in_time():
+    model = stays(
+        layers.TimeDistributed(layers.LayerNormalization(), name="b"),
+        shape=(3, 4),
+    )
+    _, report = l2keras.compact(model)
+    assert report.widths["a"] == (6, 6)
+    assert report.left_alone["b"] == (
+        "the layer in it is not known to work along time"
+    )
 
 
 def input_name(model):
