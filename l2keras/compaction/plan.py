@@ -179,12 +179,11 @@ class Plan:
         config: dict[str, Any] = {}
         outputs = self.keeps(call.outputs[0])
         inputs = self.keeps(call.inputs[0])
-        is_used = np.ones_like(inputs)
+        # One that stays for no use need not be what it was.
+        is_used = self.live[call.inputs[0].slots]
         if isinstance(rule, Consumer) and id(call.operation) in self._nodes:
             had_bias = "bias" in weights
-            is_used = ~self._fold_constants(
-                self._nodes[id(call.operation)], weights
-            )
+            self._fold_constants(self._nodes[id(call.operation)], weights)
             if "bias" in weights and not had_bias:
                 config.update(rule.with_bias(call.layer))
         if not outputs.all():
@@ -269,16 +268,12 @@ class Plan:
                 self.why.setdefault(int(slot), "a layer must have one")
         return stays
 
-    def _fold_constants(self, node: _Node, weights: dict[str, Array]) -> Array:
-        """Folds constants into the bias, or into the weights of a substitute.
-
-        Returns:
-            Of the inputs, which are folded. They need not be read any more.
-        """
+    def _fold_constants(self, node: _Node, weights: dict[str, Array]) -> None:
+        """Folds constants into the bias, or the weights of a substitute."""
         folded = ~self.live[node.inputs] & node.is_read(self.live)
         folded &= (node.values != 0) & ~np.isnan(node.values)
         if not folded.any():
-            return folded
+            return
         rule, values = node.rule, np.where(folded, node.values, 0.0)
         kernel = rule.kernel(node.layer, weights)
         if rule.pads(node.layer):
@@ -294,13 +289,12 @@ class Plan:
             kernel = kernel.copy()
             kernel[:, one] += moved
             rule.set_kernel(weights, kernel)
-            return folded
+            return
         added = through(kernel, values)
         if node.outputs is not None:
             added[~self.live[node.outputs]] = 0
         if added.any():
             rule.add(weights, added)
-        return folded
 
 
 def _zero_unused(array: Array, axis: int, is_used: Array) -> Array:

@@ -641,6 +641,30 @@ def test_what_is_left_alone_and_why(make, reasons):
     assert found == reasons
 
 
+def zero_of_constants():
+    """Returns a model of whose units only constants are made, which are zero.
+
+    Those that stay are of other constants then, and must not be read.
+    """
+    model = made(
+        layers.Dense(6, name="a"), layers.Dense(5, activation="relu", name="b")
+    )
+    a, b, _ = model.layers
+    a.set_weights([np.zeros((4, 6)), np.ones(6)])
+    b.set_weights([np.full((6, 5), -0.5), np.ones(5)])  # relu(1 - 3)
+    return model
+
+
+def test_a_unit_that_stays_for_no_use_is_not_read():
+    model = zero_of_constants()
+    small, report = l2keras.compact(model)
+    assert report.widths["b"] == (5, 1)
+    x = examples(model)
+    np.testing.assert_allclose(
+        computed(small, x), computed(model, x), rtol=1e-6
+    )
+
+
 def test_the_loss_of_activities_is_what_it_was():
     inputs = keras.Input((4,))
     a = layers.Dense(6, activation="relu", activity_regularizer="l1", name="a")
