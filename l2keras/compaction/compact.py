@@ -27,10 +27,10 @@ def compact(
 
     The outputs are the same to rounding. Where that is not sure, channels are
     left alone, and the report says why: what mixes channels (`softmax` inside,
-    `LayerNormalization`, attention), what l2keras does not know (custom layers,
-    some operations), kernels that are quantized or have LoRA, weights that are
-    not finite, units of recurrent layers, groups of convolutions, and channels
-    to which others are added that live.
+    `LayerNormalization`; of attention only heads go), what l2keras does not
+    know (custom layers, some operations), kernels that are quantized or have
+    LoRA, weights that are not finite, units of recurrent layers, groups of
+    convolutions, and channels to which others are added that live.
 
     Sequential and functional models, with such models inside them, keep their
     names, regularizers, types and what is frozen. The model that is given is

@@ -144,6 +144,7 @@ class Graph:
             inputs=given,
             shapes=[tuple(tensor.shape) for tensor in node.outputs],
             compute=nodes.computed_by(node),
+            kwargs=node.kwargs,
             dtype=nodes.dtype_of(node),
             weights={},
             is_masked=self._is_masked,
@@ -153,7 +154,7 @@ class Graph:
             rule = kinds.rule_of(operation)
             call.weights = self.rounded(operation)
             nodes.check_finite(call.weights)
-            nodes.check_arguments(node, rule.ignores_training)
+            nodes.check_arguments(node, rule)
             with np.errstate(all="ignore"):  # What overflows is kept.
                 call.outputs = rule.follow(call, self.slots)
         except LeftAlone as reason:
@@ -210,6 +211,9 @@ class Graph:
         if call.keeps_outputs:
             for channels in call.outputs:
                 self._keep(channels, call.keeps_outputs)
+        if call.live is not None:
+            for slot in call.outputs[0].slots[call.live].tolist():
+                self.kept.setdefault(slot, f"{call.path} reads them all")
         for reason in (call.keeps_inputs, call.keeps_outputs):
             if reason:
                 self.left_alone.setdefault(call.path, reason)

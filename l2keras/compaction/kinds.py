@@ -11,6 +11,7 @@ from keras import layers
 
 from l2keras._keras import graphs, layer_tree
 from l2keras.compaction import elementwise
+from l2keras.compaction.attention import Attention
 from l2keras.compaction.consumers import (
     RECURRENT,
     BidirectionalRule,
@@ -35,6 +36,7 @@ from l2keras.compaction.passing import (
     PReLURule,
     Rearranging,
     Repeating,
+    RootMeanSquare,
     Scaling,
     Spatial,
     Standardization,
@@ -73,6 +75,7 @@ RULES: dict[type, Rule] = {
         Identity(),
     ),
     layers.BatchNormalization: Normalization(),
+    **dict.fromkeys(_named("RMSNormalization"), RootMeanSquare()),
     **dict.fromkeys(
         _named(
             *(
@@ -128,6 +131,10 @@ RULES: dict[type, Rule] = {
     **dict.fromkeys(RECURRENT, Recurrent()),
     layers.Bidirectional: BidirectionalRule(),
     layers.RNN: CellRule(),
+    layers.MultiHeadAttention: Attention("num_heads"),
+    layers.GroupQueryAttention: Attention(
+        "num_query_heads", "num_key_value_heads"
+    ),
 }
 
 
@@ -143,7 +150,7 @@ _ALIKE_ALONG_TIME = (
 
 def computing(operation: Any) -> Any:
     """Returns the layer that computes what an operation does."""
-    if type(operation) is layers.TimeDistributed:
+    if isinstance(operation, layers.TimeDistributed):
         return operation.layer
     return operation
 
@@ -183,7 +190,9 @@ def rule_of(layer: Any) -> Rule:
         cls = type(layer.layer)
     if cls not in RULES:
         raise LeftAlone(f"{name} mixes channels, or is not known")
-    if saves_regularizers:
+    rule = RULES[cls]
+    # It says how many weights it has, and might get a bias.
+    if saves_regularizers and isinstance(rule, DenseLike):
         check_plain(layer)
         raise LeftAlone("it has regularizers for which it has no argument")
-    return RULES[cls]
+    return rule

@@ -10,7 +10,7 @@ from keras import ops
 from l2keras._keras import graphs, layer_tree
 from l2keras.compaction import rules
 from l2keras.compaction.channels import Array
-from l2keras.compaction.rules import LeftAlone
+from l2keras.compaction.rules import LeftAlone, Rule
 
 
 def variables_of(layer: Any) -> dict[str, Any]:
@@ -147,24 +147,32 @@ def check_finite(weights: dict[str, Array]) -> None:
             raise LeftAlone(f"its {name} is not finite everywhere")
 
 
-def check_arguments(node: graphs.Node, ignores_training: bool = False) -> None:
+def check_arguments(node: graphs.Node, rule: Rule | None = None) -> None:
     """Raises `LeftAlone` if a layer is called with more than its inputs.
 
-    An operation that is no layer may be called with numbers.
+    An operation that is no layer may be called with numbers, and a layer with
+    what its rule says.
     """
+    rule = rule or Rule()
     others = {
-        name: value
+        name
         for name, value in node.kwargs.items()
-        # `training=False` is how it is followed here.
-        if name != "mask"
-        and not (name == "training" and (ignores_training or not value))
+        # Which are the defaults, and how layers are followed here.
+        if value is not None
+        and value is not False
+        and name != "mask"
+        and not (name == "training" and rule.ignores_training)
     }
-    is_layer = isinstance(node.operation, keras.layers.Layer)
-    if others or (
-        len(node.args) != 1
-        if is_layer
-        else not all(map(_is_number_or_tensor, keras.tree.flatten(node.args)))
-    ):
+    arguments = keras.tree.flatten(node.args)
+    if not isinstance(node.operation, keras.layers.Layer):
+        are_known = all(map(_is_number_or_tensor, arguments))
+    elif rule.arguments:
+        are_known = len(arguments) <= 3 and all(
+            isinstance(each, keras.KerasTensor) for each in arguments
+        )
+    else:
+        are_known = len(node.args) == 1
+    if others - rule.arguments or not are_known:
         raise LeftAlone("it is called with more than its inputs")
 
 

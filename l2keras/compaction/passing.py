@@ -135,6 +135,30 @@ class Normalization(Line):
         return {0: OUTPUT}
 
 
+class RootMeanSquare(Rule):
+    """`RMSNormalization`, from which zeros may go.
+
+    With k of d channels left, the mean of their squares is d / k times as
+    large. So is epsilon made, and the scale by the root of that.
+    """
+
+    axes = {"scale": {0: OUTPUT}}
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x = call.input
+        if {axis % len(x.shape) for axis in call.layer.axis} != {x.axis}:
+            raise LeftAlone("its axis is not that of the channels")
+        call.live = x.values != 0
+        values = np.where(call.live, np.nan, 0.0)
+        return [x.like(call.shapes[0], values=values)]
+
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
+        return {"epsilon": float(call.layer.epsilon / kept.mean())}
+
+    def rescale(self, weights: dict[str, Array], kept: Array) -> None:
+        weights["scale"] = weights["scale"] / np.sqrt(kept.mean())
+
+
 class Standardization(Line):
     """`Normalization`."""
 

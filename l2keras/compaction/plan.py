@@ -143,8 +143,13 @@ class Plan:
                 for slot in slots.tolist():
                     self.why.setdefault(slot, "they are inputs of the model")
         live = self._mark_with_substitutes()
+        stays = self._with_one_per_tensor(live)
+        while (averaged := self._averaged() & stays & ~live).any():
+            self._roots |= averaged
+            live = self._mark_with_substitutes()
+            stays = self._with_one_per_tensor(live)
         self.live = live[self._representatives]
-        self.stays = self._with_one_per_tensor(live)[self._representatives]
+        self.stays = stays[self._representatives]
 
     def keeps(self, channels: Channels) -> Array:
         """Tells of each channel whether it stays."""
@@ -176,7 +181,7 @@ class Plan:
 
     def _make(self, call: Call, rule: Rule) -> Made:
         weights = arrays_of(call.operation)
-        config: dict[str, Any] = {}
+        config = rule.without_dead_inside(call, weights)
         outputs = self.keeps(call.outputs[0])
         inputs = self.keeps(call.inputs[0])
         # One that stays for no use need not be what it was.
@@ -199,6 +204,7 @@ class Plan:
                 times = array.shape[axis] // len(kept)
                 array = np.compress(np.repeat(kept, times), array, axis=axis)
             weights[name] = array
+        rule.rescale(weights, outputs)
         return Made(config, weights)
 
     def _mark(self, substitutes: list[int]) -> Array:
@@ -232,6 +238,14 @@ class Plan:
             if self._uncovered_constant(fewer) is None:
                 substitutes, live = others, fewer
         return live
+
+    def _averaged(self) -> Array:
+        """Returns what a layer takes the mean of: a zero must be one or go."""
+        found = np.zeros(len(self._roots), bool)
+        for call in self.graph.calls:
+            if call.live is not None:
+                found[self._representatives[call.outputs[0].slots]] = True
+        return found
 
     def _uncovered_constant(self, live: Array) -> int | None:
         """Returns a constant that must be live, since none like it is."""

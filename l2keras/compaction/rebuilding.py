@@ -81,14 +81,19 @@ class _Rebuilding:
         config = _config(operation)
         if id(operation) in self._calls:
             call, rule = self._calls[id(operation)]
-            config = _unbuilt(config)
-            is_inside = call.layer is not operation
-            changed = config["layer"]["config"] if is_inside else config
+            config = changed = _unbuilt(config)
+            if isinstance(operation, layer_tree.ToldWhenBuilt):
+                changed = changed["layer"]["config"]
+            if call.layer is not operation:
+                changed = changed["layer"]["config"]
             changed.update(self._made[id(operation)].config)
             # Those of other layers have shapes for which they were called.
-            if not isinstance(rule, Recurrent) and not is_inside:
+            if changed is config and not isinstance(rule, Recurrent):
                 initializers = [
-                    name for name in config if name.endswith("_initializer")
+                    name
+                    for name in config
+                    if name.endswith("_initializer")
+                    and hasattr(operation, name)
                 ]
                 self._initializers[id(operation)] = initializers
                 config.update(dict.fromkeys(initializers, _NumpyZeros()))

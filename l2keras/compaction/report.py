@@ -15,8 +15,9 @@ class CompactionReport:
     """What `compact` did to a model. Prints as a table.
 
     Attributes:
-        widths: By the path of a layer that has units, filters or an embedding:
-            how many there were, and how many there are.
+        widths: By the path of a layer that has units, filters, an embedding, or
+            heads (groups of them, where they share keys and values): how many
+            there were, and how many there are.
         unread_inputs: By the name of an input: the indices that the outputs
             do not depend on, along its last axis, or that of the channels where
             layers have them first.
@@ -124,12 +125,14 @@ def report_of(plans: list[Plan]) -> CompactionReport:
 
 
 def _widths(plan: Plan) -> dict[str, tuple[int, int]]:
-    return {
-        call.path: (len(kept), int(kept.sum()))
-        for call, rule in plan.layers()
-        if makes_channels(rule)
-        for kept in [plan.keeps(call.outputs[0])]
-    }
+    found = {}
+    for call, rule in plan.layers():
+        kept = rule.inside(call)
+        if makes_channels(rule):
+            kept = plan.keeps(call.outputs[0])
+        if len(kept):
+            found[call.path] = len(kept), int(kept.sum())
+    return found
 
 
 def _inputs(

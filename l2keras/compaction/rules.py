@@ -26,11 +26,14 @@ class Call:
         shapes: The shapes of those that it returns.
         compute: Function from tensors, in the places of the inputs, to what
             it returns of them in evaluation.
+        kwargs: The arguments that it is called with by name.
         dtype: The type that it computes in.
         weights: Its weights by name, where small ones count as zero.
         is_masked: Whether a mask comes with an input.
         outputs: The channels of the tensors that it returns.
         reads: Whether to ask, channel by channel, which inputs are read.
+        live: Of each of its outputs, whether that must stay, though it need not
+            be read.
         keeps_inputs: Why all of its inputs stay, if they do.
         keeps_outputs: Why all of its outputs stay, if they do.
     """
@@ -41,11 +44,13 @@ class Call:
     inputs: list[Channels]
     shapes: list[tuple[int | None, ...]]
     compute: Callable[..., Any]
+    kwargs: dict[str, Any]
     dtype: str
     weights: dict[str, Array]
     is_masked: bool
     outputs: list[Channels] = dataclasses.field(default_factory=list)
     reads: bool = False
+    live: Array | None = None
     keeps_inputs: str = ""
     keeps_outputs: str = ""
 
@@ -68,11 +73,13 @@ class Rule:
         has_widths: Whether the layer says in its config or by its weights how
             many channels there are, so that all its calls must agree.
         ignores_training: Whether it does the same in training.
+        arguments: Names of those with which it may be called besides.
         axes: By the names of its weights, which axes are of which channels.
     """
 
     has_widths = True
     ignores_training = False
+    arguments: frozenset[str] = frozenset()
     axes: dict[str, Axes] = {}
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
@@ -95,6 +102,23 @@ class Rule:
             kept: Of each channel that it makes, whether it is kept.
         """
         return {}
+
+    def inside(self, call: Call) -> Array:
+        """Tells which channels that no other layer has are live."""
+        return np.ones(0, bool)
+
+    def without_dead_inside(
+        self, call: Call, weights: dict[str, Array]
+    ) -> dict[str, Any]:
+        """Takes those that are dead from the weights.
+
+        Returns:
+            What the config says otherwise.
+        """
+        return {}
+
+    def rescale(self, weights: dict[str, Array], kept: Array) -> None:
+        """Changes weights for the channels that go, others having theirs."""
 
     def multiplied(self, call: Call) -> int | None:
         """Returns at how many places of an example its kernels multiply."""

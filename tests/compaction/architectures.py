@@ -349,6 +349,37 @@ def operating(draw):
     return keras.Model(inputs, layers.Dense(2)(x))
 
 
+def attending(draw):
+    x = inputs = keras.Input((4, 6))
+    x = layers.Dense(6)(x)
+    heads = draw(st.sampled_from([4, 2, 3, 1]))
+    if yes(draw):
+        attention = layers.MultiHeadAttention(heads, 2, use_bias=yes(draw))
+    else:
+        attention = layers.GroupQueryAttention(
+            2, 2 * heads, heads, use_bias=yes(draw)
+        )
+    y = attention(x, x, use_causal_mask=yes(draw))
+    if yes(draw):
+        y = attention(y, x)
+    x = layers.LayerNormalization()(layers.Add()([x, y]))
+    x = layers.Add()([x, layers.Dense(6)(dense(draw)(x))])
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def root_mean_square(draw):
+    x = inputs = keras.Input((4, 3))
+    x = layers.Dense(6, use_bias=False)(x)
+    if yes(draw):
+        x = layers.Add()([x, layers.Dense(6, "relu", use_bias=False)(x)])
+    for _ in range(draw(st.integers(1, 2))):
+        x = layers.RMSNormalization(epsilon=draw(st.sampled_from([1.0, 1e-6])))(
+            x
+        )
+    x = layers.ReLU()(x) if yes(draw) else x
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
 def in_time(draw):
     distributed = layers.TimeDistributed
     x = inputs = keras.Input((3, 6, 6, 2))
@@ -413,6 +444,8 @@ ARCHITECTURES = [
     unknown,
     one_dimensional,
     operating,
+    attending,
+    root_mean_square,
     in_time,
     reshaped,
     *([] if BACKEND == "tensorflow" else [channels_first]),
@@ -428,7 +461,7 @@ def switch_off(model, seed, share):
         if "variance" in variable.name:
             array = array**2 + 0.5
         elif "kernel" in variable.name or "embeddings" in variable.name:
-            for axis in (-1, -2):
+            for axis in (-1, -2, -3)[: len(shape)]:  # Units, inputs, heads.
                 off = rng.random(shape[axis]) < share
                 ones = [1] * len(shape)
                 ones[axis] = -1
