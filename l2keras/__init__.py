@@ -1,13 +1,13 @@
 """Regularization for Keras 3 to place, schedule, see, choose and reload."""
 
 from l2keras import reference
+from l2keras.compaction.compact import compact
+from l2keras.compaction.report import CompactionReport
+from l2keras.compaction.sparsity import sparsity
+from l2keras.compaction.sparsity_plot import plot_sparsity
 from l2keras.models.apply import AppliedRegularizers, apply_regularizers
 from l2keras.models.audit import WeightPenalty, penalties, summary
-from l2keras.models.compaction.compact import compact
-from l2keras.models.compaction.report import CompactionReport
 from l2keras.models.manual import set_scale, set_step
-from l2keras.models.sparsity import sparsity
-from l2keras.models.sparsity_plot import plot_sparsity
 from l2keras.models.strip import strip_regularizers
 from l2keras.optimizers.conversions import (
     l2_from_weight_decay,

@@ -27,6 +27,7 @@ FOLDERS = [
     "regularizers",
     "optimizers",
     "models",
+    "compaction",
     "training",
     "tuning",
     "face",

@@ -559,7 +559,7 @@ def described(model):
     }
 
 
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parent / "models/programs"
 
 
 def start_program(name, *arguments):

@@ -322,6 +322,69 @@ def called(**arguments):
     return model
 
 
+def computed_by(function, activation=None, shape=(4,), bias=0.5):
+    """Returns a model where something is computed of units that are off."""
+    inputs = keras.Input(shape)
+    a = layers.Dense(6, activation=activation, name="a")
+    x = function(a(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    off(a, 4, bias)
+    return model
+
+
+def distributed():
+    """Returns a model of layers in time, one of which gets a bias."""
+    a = layers.Dense(6, activation="relu")
+    b = layers.Dense(5, use_bias=False, activation=layers.LeakyReLU(0.1))
+    model = made(
+        layers.TimeDistributed(a, name="a"),
+        layers.TimeDistributed(layers.BatchNormalization()),
+        layers.TimeDistributed(layers.ReLU(max_value=2.0)),
+        layers.TimeDistributed(b, name="b"),
+        layers.TimeDistributed(layers.Dropout(0.5)),
+        shape=(5, 4),
+    )
+    off(a, 4)
+    off(model.layers[-1], 2, axis=0)
+    return model
+
+
+def distributed_convolutions():
+    a = layers.Conv2D(6, 3)
+    model = made(
+        layers.TimeDistributed(a, name="a"),
+        layers.TimeDistributed(layers.DepthwiseConv2D(2)),
+        layers.TimeDistributed(layers.MaxPooling2D(2)),
+        layers.TimeDistributed(layers.Conv2D(5, 2), name="b"),
+        layers.TimeDistributed(layers.GlobalAveragePooling2D()),
+        shape=(3, 9, 9, 2),
+    )
+    off(a, 4)
+    return model
+
+
+def residual_by_operator(function):
+    inputs = keras.Input((4,))
+    a, b = layers.Dense(6, name="a"), layers.Dense(6, name="b")
+    x = a(inputs)
+    x = function(x, b(x))
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    off(a, 4)
+    off(b, 4)
+    return model
+
+
+def reshaped_to_one():
+    """Returns a model of which 3 of 6 units go, and 2 more of (3, 1)."""
+    model = made(
+        layers.Dense(6, name="a"), layers.Reshape((3, 2)), layers.Flatten()
+    )
+    kernel, bias = model.layers[-1].get_weights()
+    kernel[[1, 2, 3, 4, 5]] = 0.0
+    model.layers[-1].set_weights([kernel, bias])
+    return model
+
+
 # A row: how to make a model, the widths that are left of it, and how many
 # channels are left alone where some are.
 WIDTHS = {
@@ -374,6 +437,56 @@ WIDTHS = {
     "a model inside": (nested, {"inside/a": 2, "inside/b": 5}),
     "shared": (shared, {"a": 2}),
     "concatenated": (concatenated, {"a": 2, "b": 5}),
+    "x + 3.0": (lambda: computed_by(lambda x: x + 3.0), {"a": 2}),
+    "x * (1 / 6)": (lambda: computed_by(lambda x: x * (1 / 6)), {"a": 2}),
+    "1 - x": (lambda: computed_by(lambda x: 1 - x), {"a": 2}),
+    "hard swish by operators": (
+        lambda: computed_by(lambda x: x * ops.relu6(x + 3.0) * (1.0 / 6.0)),
+        {"a": 2},
+    ),
+    "relu, an operation": (lambda: computed_by(ops.relu), {"a": 2}),
+    "a layer as activation": (
+        lambda: computed_by(layers.Dropout(0.5), layers.LeakyReLU(0.1)),
+        {"a": 2},
+    ),
+    "noise of a shape that has no channels": (
+        lambda: computed_by(layers.Dropout(0.5, noise_shape=(None, 1))),
+        {"a": 2},
+    ),
+    "x + y": (lambda: residual_by_operator(lambda x, y: x + y), {"a": 2}),
+    "x * y": (lambda: residual_by_operator(lambda x, y: x * y), {"b": 2}),
+    "concatenated by an operation": (
+        lambda: computed_by(lambda x: ops.concatenate([x, x], axis=-1)),
+        {"a": 2},
+    ),
+    "zeros whose activity pays": (
+        lambda: computed_by(layers.ActivityRegularization(l1=0.5), bias=0.0),
+        {"a": 2},
+    ),
+    "constants whose activity pays": (
+        lambda: computed_by(layers.ActivityRegularization(l1=0.5)),
+        {"a": 6},
+    ),
+    "resized": (
+        lambda: computed_by(layers.Resizing(3, 3), shape=(6, 6, 4)),
+        {"a": 2},
+    ),
+    "resized with what is around": (
+        lambda: computed_by(
+            layers.Resizing(3, 3, pad_to_aspect_ratio=True), shape=(6, 8, 4)
+        ),
+        {"a": 6},
+    ),
+    "read by a cell": (
+        lambda: computed_by(layers.RNN(layers.GRUCell(3)), shape=(5, 4)),
+        {"a": 2},
+    ),
+    "distributed in time": (distributed, {"a": 2, "b": 3}),
+    "convolutions distributed in time": (
+        distributed_convolutions,
+        {"a": 2, "b": 5},
+    ),
+    "reshaped to one": (reshaped_to_one, {"a": 1}),
     "channels first": (channels_first, {"a": 2, "b": 5}),
 }
 if BACKEND == "tensorflow":  # Which computes them on GPUs only.
@@ -405,7 +518,7 @@ def stays(*between, shape=(4,)):
 def with_operation():
     inputs = keras.Input((4,))
     a = layers.Dense(6, name="a")
-    outputs = layers.Dense(3)(ops.multiply(a(inputs), 2.0))
+    outputs = layers.Dense(3)(ops.cumsum(a(inputs), axis=-1))
     off(a, 4)
     return keras.Model(inputs, outputs)
 
@@ -459,12 +572,16 @@ LEFT_ALONE = {
         {"b": "its activation may mix channels"},
     ),
     "a penalty on what is computed": (
-        lambda: made(layers.Dense(6, activity_regularizer="l2", name="b")),
+        lambda: made(
+            layers.Dense(
+                6, activity_regularizer="orthogonal_regularizer", name="b"
+            )
+        ),
         {"b": "its activity pays a penalty"},
     ),
     "an operation": (
         with_operation,
-        {"multiply": "Multiply is an operation and no layer"},
+        {"cumsum": "Cumsum is an operation that is not known"},
     ),
     "training": (
         with_training,
@@ -524,6 +641,62 @@ def test_what_is_left_alone_and_why(make, reasons):
     assert found == reasons
 
 
+def zero_of_constants():
+    """Returns a model of whose units only constants are made, which are zero.
+
+    Those that stay are of other constants then, and must not be read.
+    """
+    model = made(
+        layers.Dense(6, name="a"), layers.Dense(5, activation="relu", name="b")
+    )
+    a, b, _ = model.layers
+    a.set_weights([np.zeros((4, 6)), np.ones(6)])
+    b.set_weights([np.full((6, 5), -0.5), np.ones(5)])  # relu(1 - 3)
+    return model
+
+
+def test_a_unit_that_stays_for_no_use_is_not_read():
+    model = zero_of_constants()
+    small, report = l2keras.compact(model)
+    assert report.widths["b"] == (5, 1)
+    x = examples(model)
+    np.testing.assert_allclose(
+        computed(small, x), computed(model, x), rtol=1e-6
+    )
+
+
+def test_the_loss_of_activities_is_what_it_was():
+    inputs = keras.Input((4,))
+    a = layers.Dense(6, activation="relu", activity_regularizer="l1", name="a")
+    b = layers.Dense(5, activity_regularizer=l2keras.L2(0.5), name="b")
+    model = keras.Model(inputs, layers.Dense(3)(b(a(inputs))))
+    off(a, 4, bias=0.0)
+    off(b, 2, bias=0.0)
+    off(model.layers[-1], 3, axis=0)  # The third of b is read by nothing.
+    small, report = l2keras.compact(model)
+    assert report.widths["a"] == (6, 2)
+    assert report.widths["b"] == (5, 3)
+    x = keras.ops.convert_to_tensor(examples(model))
+    paid = []
+    for each in (model, small):
+        each(x)
+        paid.append([float(loss) for loss in each.losses])
+    assert paid[0][0] > 0
+    np.testing.assert_allclose(paid[1], paid[0], rtol=1e-5)
+
+
+def test_a_layer_that_is_not_known_is_left_alone_in_time():
+    model = stays(
+        layers.TimeDistributed(layers.LayerNormalization(), name="b"),
+        shape=(3, 4),
+    )
+    _, report = l2keras.compact(model)
+    assert report.widths["a"] == (6, 6)
+    assert report.left_alone["b"] == (
+        "the layer in it is not known to work along time"
+    )
+
+
 def input_name(model):
     return model.inputs[0]._keras_history.operation.name
 
@@ -556,6 +729,107 @@ def test_inputs_that_nothing_reads_can_be_dropped():
         computed(model, x),
         rtol=1e-5,
         atol=1e-6,
+    )
+
+
+NORMALIZED = {
+    "adapted": lambda: adapted(layers.Normalization()),
+    "adapted, back": lambda: adapted(layers.Normalization(invert=True)),
+    "adapted, as one": lambda: adapted(layers.Normalization(axis=None)),
+    "given": lambda: layers.Normalization(
+        mean=np.arange(5.0), variance=np.arange(1.0, 6.0)
+    ),
+    "given, one for all": lambda: layers.Normalization(mean=1.0, variance=2.0),
+    "rescaled": lambda: layers.Rescaling(1 / 255, offset=0.5),
+    "rescaled, each": lambda: layers.Rescaling(
+        [1.0, 2.0, 3.0, 4.0, 5.0], offset=0.5
+    ),
+    "x / 255.0": lambda: lambda x: x / 255.0,
+    "x * 2.0 - 1.0": lambda: lambda x: x * 2.0 - 1.0,
+    "batch": layers.BatchNormalization,
+}
+
+
+def adapted(layer):
+    layer.adapt(np.random.default_rng(0).normal(3.0, 2.0, (50, 5)))
+    return layer
+
+
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_inputs_are_not_read_behind_what_normalizes_them(name):
+    inputs = keras.Input((5,), name="features")
+    a = layers.Dense(6, name="a")
+    x = NORMALIZED[name]()(inputs)
+    model = keras.Model(inputs, layers.Dense(3)(a(x)))
+    kernel, bias = a.get_weights()
+    kernel[[1, 3]] = 0.0
+    a.set_weights([kernel, bias])
+    _, report = l2keras.compact(model)
+    assert report.unread_inputs == {"features": [1, 3]}
+    assert report.left_alone == {}
+    small, report = l2keras.compact(model, drop_inputs=True)
+    assert report.inputs == {"features": [0, 2, 4]}
+    x = examples(model)
+    np.testing.assert_allclose(
+        computed(small, x[..., report.inputs["features"]]),
+        computed(model, x),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_a_second_look_finds_all_inputs_that_nothing_reads():
+    model = reshaped_to_one()
+    a = model.layers[0]
+    kernel, bias = a.get_weights()
+    kernel[[0, 2], 0] = 0.0
+    a.set_weights([kernel, bias])
+    name = input_name(model)
+    small, report = l2keras.compact(model, drop_inputs=True)
+    assert report.unread_inputs == {name: [0, 2]}
+    assert report.inputs == {name: [1, 3]}
+    x = examples(model)
+    np.testing.assert_allclose(
+        computed(small, x[:, [1, 3]]), computed(model, x), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.skipif(
+    BACKEND == "tensorflow", reason="It computes channels first on GPUs only."
+)
+def test_channels_first_are_those_of_inputs_too():
+    model = channels_first()
+    kernel, bias = model.layers[0].get_weights()
+    kernel[:, :, 1] = 0.0
+    model.layers[0].set_weights([kernel, bias])
+    small, report = l2keras.compact(model, drop_inputs=True)
+    assert report.left_alone == {}
+    assert report.unread_inputs == {input_name(model): [1]}
+    x = examples(model)
+    np.testing.assert_allclose(
+        computed(small, x[:, :1]), computed(model, x), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.skipif(
+    BACKEND == "tensorflow", reason="It computes channels first on GPUs only."
+)
+def test_channels_first_of_layers_that_are_not_known():
+    inputs = keras.Input((2, 7, 7))
+    a = layers.Conv2D(6, 3, data_format="channels_first", name="a")
+    x = a(inputs)
+    y = layers.GroupNormalization(3, axis=1)(
+        layers.Conv2D(6, 3, data_format="channels_first", name="b")(inputs)
+    )
+    x = layers.Concatenate(axis=1)([x, y])
+    x = layers.Conv2D(3, 1, data_format="channels_first", name="c")(x)
+    model = keras.Model(inputs, layers.Flatten()(x))
+    off(a, 4)
+    small, report = l2keras.compact(model)
+    assert report.widths["a"] == (6, 2)
+    x = examples(model)
+    np.testing.assert_allclose(
+        computed(small, x), computed(model, x), rtol=1e-5, atol=1e-6
     )
 
 

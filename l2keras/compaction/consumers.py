@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from l2keras.models.compaction import elementwise
-from l2keras.models.compaction.channels import Array, Channels, Slots
-from l2keras.models.compaction.rules import (
-    MADE,
-    READ,
+from l2keras.compaction import elementwise
+from l2keras.compaction.channels import Array, Channels, Slots
+from l2keras.compaction.rules import (
+    INPUT,
+    OUTPUT,
     Axes,
     Call,
     LeftAlone,
@@ -17,17 +17,17 @@ from l2keras.models.compaction.rules import (
     channel_axis,
     check_plain,
     comes_first,
-    finite,
     places,
 )
 
 RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
+CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 
 
-class Table(Rule):
+class EmbeddingRule(Rule):
     """`Embedding`."""
 
-    axes = {"embeddings": {1: MADE}}
+    axes = {"embeddings": {1: OUTPUT}}
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         check_plain(call.layer)
@@ -37,18 +37,18 @@ class Table(Rule):
         made.values = np.where((rows == rows[0]).all(0), rows[0], np.nan)
         return [made]
 
-    def config(self, call: Call, made: int) -> dict[str, Any]:
-        return {"output_dim": made}
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
+        return {"output_dim": int(kept.sum())}
 
 
-class Reading(Rule):
+class Consumer(Rule):
     """Multiplies the channels that it is given by a kernel.
 
     Attributes:
-        stands_in: Whether one channel can do for others, by its weights.
+        can_substitute: Whether the weights of one channel can serve for others.
     """
 
-    stands_in = True
+    can_substitute = True
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
         """Returns its kernel as (places, channels read, channels made)."""
@@ -74,9 +74,6 @@ class Reading(Rule):
         """Returns what its config says otherwise if it gets a bias."""
         return {"use_bias": True}
 
-    def reading_axis(self, layer: Any, x: Channels) -> int:
-        return channel_axis(layer, x)
-
     def is_reading(self, call: Call, axis: int) -> bool:
         """Tells whether it reads the channels, and keeps them if it does not.
 
@@ -88,10 +85,10 @@ class Reading(Rule):
         return call.reads
 
 
-class Mixing(Reading):
+class DenseLike(Consumer):
     """`Dense`, convolutions: each channel made is of all that are read."""
 
-    axes = {"kernel": {-2: READ, -1: MADE}, "bias": {0: MADE}}
+    axes = {"kernel": {-2: INPUT, -1: OUTPUT}, "bias": {0: OUTPUT}}
     width = "filters"
 
     def check(self, call: Call) -> None:
@@ -110,33 +107,34 @@ class Mixing(Reading):
         kernel = self.kernel(layer, call.weights)
         # Of channels that cannot be told apart nothing is known.
         values = np.full(kernel.shape[1], np.nan)
-        if self.is_reading(call, self.reading_axis(layer, x)):
+        if self.is_reading(call, channel_axis(layer, x)):
             values = x.values
-        activation = elementwise.activation(layer.activation)
-        if activation is None:
+        if not elementwise.is_activation(layer.activation):
             call.keeps_outputs = "its activation may mix channels"
             return [made]
         varies = np.isnan(values) | (self.pads(layer) & (values != 0))
         constant = through(kernel, np.where(varies, 0.0, values))
-        constant = activation(constant + call.weights.get("bias", 0.0))
+        constant = elementwise.activated(
+            layer, constant + call.weights.get("bias", 0.0)
+        )
         unknown = (kernel != 0).any(0)[varies].any(0)
-        made.values = finite(np.where(unknown, np.nan, constant))
+        made.values = np.where(unknown, np.nan, constant)
         return [made]
 
-    def config(self, call: Call, made: int) -> dict[str, Any]:
-        return {self.width: made}
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
+        return {self.width: int(kept.sum())}
 
     def multiplied(self, call: Call) -> int | None:
         return places(call.outputs[0])
 
 
-class Units(Mixing):
+class DenseRule(DenseLike):
     """`Dense`."""
 
     width = "units"
 
 
-class Einsum(Mixing):
+class EinsumDenseRule(DenseLike):
     """`EinsumDense` where it does what `Dense` does."""
 
     def check(self, call: Call) -> None:
@@ -152,15 +150,15 @@ class Einsum(Mixing):
         ):
             raise LeftAlone("its equation is not that of a Dense")
 
-    def config(self, call: Call, made: int) -> dict[str, Any]:
+    def config(self, call: Call, kept: Array) -> dict[str, Any]:
         *others, _ = call.layer.get_config()["output_shape"]
-        return {"output_shape": (*others, made)}
+        return {"output_shape": (*others, int(kept.sum()))}
 
     def with_bias(self, layer: Any) -> dict[str, Any]:
         return {"bias_axes": layer.equation.replace(" ", "")[-1]}
 
 
-class Convolution(Mixing):
+class Convolution(DenseLike):
     """`Conv1D` to `Conv3D`."""
 
     def check(self, call: Call) -> None:
@@ -172,10 +170,10 @@ class Convolution(Mixing):
         return layer.padding != "valid" and max(layer.kernel_size) > 1
 
 
-class TransposedConvolution(Mixing):
+class TransposedConvolution(DenseLike):
     """`Conv1DTranspose` to `Conv3DTranspose`."""
 
-    axes = {"kernel": {-2: MADE, -1: READ}, "bias": {0: MADE}}
+    axes = {"kernel": {-2: OUTPUT, -1: INPUT}, "bias": {0: OUTPUT}}
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
         return super().kernel(layer, weights).swapaxes(1, 2)
@@ -194,11 +192,11 @@ class SeparableConvolution(Convolution):
     """`SeparableConv1D` and `SeparableConv2D`."""
 
     axes = {
-        "depthwise_kernel": {-2: READ},
-        "pointwise_kernel": {-2: READ, -1: MADE},
-        "bias": {0: MADE},
+        "depthwise_kernel": {-2: INPUT},
+        "pointwise_kernel": {-2: INPUT, -1: OUTPUT},
+        "bias": {0: OUTPUT},
     }
-    stands_in = False
+    can_substitute = False
 
     def check(self, call: Call) -> None:
         check_plain(call.layer)
@@ -216,7 +214,7 @@ class SeparableConvolution(Convolution):
         )
 
 
-class Recurrent(Reading):
+class Recurrent(Consumer):
     """`LSTM`, `GRU`, `SimpleRNN`: of what they read, some may go.
 
     Their units stay: each reads all others.
@@ -228,7 +226,7 @@ class Recurrent(Reading):
         return [Channels.varying(shape, slots) for shape in call.shapes]
 
     def axes_of(self, call: Call, name: str) -> Axes:
-        return {0: READ} if name.startswith("kernel") else {}
+        return {0: INPUT} if name.startswith("kernel") else {}
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
         kernels, _ = self._names(weights)
@@ -259,13 +257,22 @@ class Recurrent(Reading):
         return kernels, [name for name in weights if name.startswith("bias")]
 
 
-class BothWays(Recurrent):
+class BidirectionalRule(Recurrent):
     """`Bidirectional` around one of these."""
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         one, other = call.layer.forward_layer, call.layer.backward_layer
         if type(one) is not type(other) or type(one) not in RECURRENT:
             raise LeftAlone("the layer in it is not known")
+        return super().follow(call, slots)
+
+
+class CellRule(Recurrent):
+    """`RNN` of one of the cells of these."""
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        if type(call.layer.cell) not in CELLS:
+            raise LeftAlone("the cell in it is not known")
         return super().follow(call, slots)
 
 

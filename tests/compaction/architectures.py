@@ -318,6 +318,117 @@ def one_dimensional(draw):
     return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
 
 
+def operating(draw):
+    size = width(draw)
+    inputs = keras.Input((4,))
+    x = draw(
+        st.sampled_from(
+            [
+                lambda x: x / 255.0,
+                layers.Rescaling(0.1, offset=0.5),
+                layers.Normalization(mean=np.arange(4), variance=np.ones(4)),
+                layers.Normalization(axis=None, mean=1.0, variance=2.0),
+            ]
+        )
+    )(inputs)
+    x = layers.Dense(size, activation=activation(draw))(x)
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(st.integers(0, 7))
+        other = dense(draw)
+        again = layers.Dense(size, activation=layers.LeakyReLU(0.1))
+        x = [
+            lambda x: x + 3.0,
+            lambda x: x * (1 / 6),
+            lambda x: 1.0 - x,
+            lambda x: x * ops.relu6(x + 3.0) * (1.0 / 6.0),
+            lambda x, dense=again: x + dense(x),
+            lambda x, dense=again: x * dense(x),
+            lambda x, dense=again: ops.maximum(dense(x), x),
+            lambda x, dense=other, same=again: same(ops.tanh(dense(x))),
+        ][kind](x)
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def attending(draw):
+    x = inputs = keras.Input((4, 6))
+    x = layers.Dense(6)(x)
+    heads = draw(st.sampled_from([4, 2, 3, 1]))
+    if yes(draw):
+        attention = layers.MultiHeadAttention(heads, 2, use_bias=yes(draw))
+    else:
+        attention = layers.GroupQueryAttention(
+            2, 2 * heads, heads, use_bias=yes(draw)
+        )
+    y = attention(x, x, use_causal_mask=yes(draw))
+    if yes(draw):
+        y = attention(y, x)
+    x = layers.LayerNormalization()(layers.Add()([x, y]))
+    x = layers.Add()([x, layers.Dense(6)(dense(draw)(x))])
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def root_mean_square(draw):
+    x = inputs = keras.Input((4, 3))
+    x = layers.Dense(6, use_bias=False)(x)
+    if yes(draw):
+        x = layers.Add()([x, layers.Dense(6, "relu", use_bias=False)(x)])
+    for _ in range(draw(st.integers(1, 2))):
+        x = layers.RMSNormalization(epsilon=draw(st.sampled_from([1.0, 1e-6])))(
+            x
+        )
+    x = layers.ReLU()(x) if yes(draw) else x
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def in_time(draw):
+    distributed = layers.TimeDistributed
+    x = inputs = keras.Input((3, 6, 6, 2))
+    x = distributed(conv(draw))(x)
+    x = distributed(layers.BatchNormalization())(x)
+    x = distributed(layers.DepthwiseConv2D(2, padding=padding(draw)))(x)
+    x = distributed(layers.GlobalMaxPooling2D())(x)
+    x = distributed(dense(draw))(x)
+    x = distributed(layers.LeakyReLU())(x)
+    x = distributed(dense(draw, activity_regularizer="l2"))(x)
+    cell = draw(st.sampled_from([layers.GRUCell, layers.LSTMCell]))
+    x = layers.RNN(cell(2), return_sequences=True)(x)
+    return keras.Model(inputs, distributed(layers.Dense(2))(x))
+
+
+def reshaped(draw):
+    channels = width(draw)
+    x = inputs = keras.Input((4,))
+    x = layers.Dense(3 * channels, activation=activation(draw))(x)
+    shape = draw(st.sampled_from([(3, channels), (channels, 3)]))
+    x = layers.Reshape(shape)(x)
+    if yes(draw):
+        x = layers.Permute((2, 1))(x)
+    x = layers.Flatten()(x) if yes(draw) else dense(draw)(x)
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def channels_first(draw):
+    first = {"data_format": "channels_first"}
+    x = inputs = keras.Input((3, 7, 7))
+    if yes(draw):
+        x = layers.Rescaling(0.1)(x)
+    x = conv(draw, **first)(x)
+    x = layers.BatchNormalization(axis=1)(x)
+    y = conv(draw, padding="same", **first)(x)
+    if yes(draw):
+        y = layers.GroupNormalization(1, axis=1)(y)
+    x = layers.Concatenate(axis=1)([x, y])
+    x = layers.MaxPooling2D(2, **first)(x)
+    x = layers.DepthwiseConv2D(2, padding=padding(draw), **first)(x)
+    x = conv(draw, **first)(layers.ZeroPadding2D(1, **first)(x))
+    x = draw(
+        st.sampled_from(
+            [layers.Flatten(**first), layers.GlobalMaxPooling2D(**first)]
+        )
+    )(x)
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
 ARCHITECTURES = [
     perceptron,
     convolutional,
@@ -332,6 +443,12 @@ ARCHITECTURES = [
     several_inputs,
     unknown,
     one_dimensional,
+    operating,
+    attending,
+    root_mean_square,
+    in_time,
+    reshaped,
+    *([] if BACKEND == "tensorflow" else [channels_first]),
 ]
 
 
@@ -344,7 +461,7 @@ def switch_off(model, seed, share):
         if "variance" in variable.name:
             array = array**2 + 0.5
         elif "kernel" in variable.name or "embeddings" in variable.name:
-            for axis in (-1, -2):
+            for axis in (-1, -2, -3)[: len(shape)]:  # Units, inputs, heads.
                 off = rng.random(shape[axis]) < share
                 ones = [1] * len(shape)
                 ones[axis] = -1
@@ -375,6 +492,28 @@ def inputs_of(model):
     if isinstance(model, keras.Sequential):
         return model.inputs[0]
     return model.input
+
+
+def without_dropped(model, x, inputs):
+    """Returns inputs without the channels that a smaller model is not given.
+
+    Args:
+        model: The smaller model.
+        x: The inputs of the model that it was made of.
+        inputs: Those that are given, by name: `report.inputs`.
+    """
+    given = []
+    for each, tensor, indices in zip(
+        keras.tree.flatten(x),
+        keras.tree.flatten(inputs_of(model)),
+        inputs.values(),
+        strict=True,
+    ):
+        for axis in range(1, each.ndim):
+            if each.shape[axis] != tensor.shape[axis]:
+                each = np.take(each, indices, axis)
+        given.append(each)
+    return keras.tree.pack_sequence_as(inputs_of(model), given)
 
 
 def computed(model, x):

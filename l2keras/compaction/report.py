@@ -6,8 +6,8 @@ import math
 import numpy as np
 
 from l2keras import _tables
-from l2keras.models.compaction.graph import variables_of
-from l2keras.models.compaction.plan import Plan, makes_channels
+from l2keras.compaction.nodes import variables_of
+from l2keras.compaction.plan import Plan, makes_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +15,12 @@ class CompactionReport:
     """What `compact` did to a model. Prints as a table.
 
     Attributes:
-        widths: By the path of a layer that has units, filters or an embedding:
-            how many there were, and how many there are.
-        unread_inputs: By the name of an input: the indices of its last axis
-            that the outputs do not depend on.
+        widths: By the path of a layer that has units, filters, an embedding, or
+            heads (groups of them, where they share keys and values): how many
+            there were, and how many there are.
+        unread_inputs: By the name of an input: the indices that the outputs
+            do not depend on, along its last axis, or that of the channels where
+            layers have them first.
         inputs: By the name of an input: the indices that the smaller model is
             given. All, unless `drop_inputs` was asked for.
         left_alone: By the path of a layer: why channels stay that are off, or
@@ -96,34 +98,57 @@ def saved(numbers: tuple[int, int]) -> str:
     return f"{before:,} -> {after:,}{times}"
 
 
-def report_of(plan: Plan) -> CompactionReport:
-    """Returns what a plan does to a model, the change of outputs left out."""
-    inputs = {
-        name: channels
-        for name, channels in plan.graph.inputs.items()
-        if channels.axis
-    }
+def report_of(plans: list[Plan]) -> CompactionReport:
+    """Returns what plans do to a model, the change of outputs left out.
+
+    Args:
+        plans: The first is for the model, the others each for what the one
+            before it leaves.
+    """
+    first, last = plans[0], plans[-1]
+    unread, inputs = _inputs(plans)
+    before, after = _widths(first), _widths(last)
+    flops = [_flops(plan) for plan in (first, last)]
     return CompactionReport(
         widths={
-            call.path: (len(kept), int(kept.sum()))
-            for call, rule in plan.layers()
-            if makes_channels(rule)
-            for kept in [plan.keeps(call.outputs[0])]
+            path: (number, after[path][1])
+            for path, (number, _) in before.items()
         },
-        unread_inputs={
-            name: np.flatnonzero(~plan.read[channels.slots]).tolist()
-            for name, channels in inputs.items()
-        },
-        inputs={
-            name: np.flatnonzero(plan.keeps(channels)).tolist()
-            for name, channels in inputs.items()
-        },
-        left_alone=_left_alone(plan),
-        parameters=_parameters(plan),
-        flops=_flops(plan),
-        threshold=plan.graph.threshold,
+        unread_inputs=unread,
+        inputs=inputs,
+        left_alone=_left_alone(last),
+        parameters=(_parameters(first)[0], _parameters(last)[1]),
+        flops=(flops[0][0], flops[1][1]) if flops[0] and flops[1] else None,
+        threshold=first.graph.threshold,
         change=None,
     )
+
+
+def _widths(plan: Plan) -> dict[str, tuple[int, int]]:
+    found = {}
+    for call, rule in plan.layers():
+        kept = rule.inside(call)
+        if makes_channels(rule):
+            kept = plan.keeps(call.outputs[0])
+        if len(kept):
+            found[call.path] = len(kept), int(kept.sum())
+    return found
+
+
+def _inputs(
+    plans: list[Plan],
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Returns the indices of inputs that are not read, and that are given."""
+    unread: dict[str, list[int]] = {}
+    given: dict[str, np.ndarray] = {}
+    for plan in plans:
+        for name, channels in plan.graph.inputs.items():
+            if channels.axis:
+                indices = given.get(name, np.arange(len(channels.slots)))
+                off = indices[~plan.is_read[channels.slots]].tolist()
+                unread[name] = sorted({*unread.get(name, ()), *off})
+                given[name] = indices[plan.keeps(channels)]
+    return unread, {name: each.tolist() for name, each in given.items()}
 
 
 def _left_alone(plan: Plan) -> dict[str, str]:
@@ -151,24 +176,26 @@ def _parameters(plan: Plan) -> tuple[int, int]:
     sizes = {
         id(variable): math.prod(variable.shape)
         for call in plan.graph.calls
-        for variable in variables_of(call.layer).values()
+        for variable in variables_of(call.operation).values()
     }
     before = after = sum(sizes.values())
     for call, rule in plan.layers():
         arrays = plan.made(call, rule).weights.values()
         after += sum(array.size for array in arrays)
-        after -= sum(sizes[id(each)] for each in call.layer.weights)
+        variables = variables_of(call.operation).values()
+        after -= sum(sizes[id(variable)] for variable in variables)
     return before, after
 
 
 def _flops(plan: Plan) -> tuple[int, int] | None:
     """Returns those of one example before and after, `None` if not known."""
     made = {
-        id(call.layer): plan.made(call, rule) for call, rule in plan.layers()
+        id(call.operation): plan.made(call, rule)
+        for call, rule in plan.layers()
     }
     before = after = 0
     for call, rule in zip(plan.graph.calls, plan.graph.rules, strict=True):
-        weights = variables_of(call.layer)
+        weights = variables_of(call.operation)
         if rule is None:
             if any(len(each.shape) > 1 for each in weights.values()):
                 return None
@@ -178,7 +205,7 @@ def _flops(plan: Plan) -> tuple[int, int] | None:
             return None
         for name, variable in weights.items():
             if "kernel" in name:
-                array = made[id(call.layer)].weights[name]
+                array = made[id(call.operation)].weights[name]
                 before += 2 * places * math.prod(variable.shape)
                 after += 2 * places * array.size
     return before, after

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 
 from l2keras import _validation
-from l2keras._keras import backends, graphs
-from l2keras.models.compaction.graph import Graph
-from l2keras.models.compaction.plan import Plan
-from l2keras.models.compaction.rebuilding import rebuilt
-from l2keras.models.compaction.report import CompactionReport, report_of
+from l2keras._keras import graphs
+from l2keras.compaction.graph import Graph
+from l2keras.compaction.plan import Plan
+from l2keras.compaction.rebuilding import rebuilt
+from l2keras.compaction.report import CompactionReport, report_of
 
 
 def compact(
@@ -27,13 +27,15 @@ def compact(
 
     The outputs are the same to rounding. Where that is not sure, channels are
     left alone, and the report says why: what mixes channels (`softmax` inside,
-    `LayerNormalization`, attention), what l2keras does not know (custom layers,
-    operations that are no layers), units of recurrent layers, groups of
+    `LayerNormalization`; of attention only heads go), what l2keras does not
+    know (custom layers, some operations), kernels that are quantized or have
+    LoRA, weights that are not finite, units of recurrent layers, groups of
     convolutions, and channels to which others are added that live.
 
     Sequential and functional models, with such models inside them, keep their
     names, regularizers, types and what is frozen. The model that is given is
-    not changed. The smaller one is not compiled.
+    not changed. The smaller one is not compiled. Its loss need not be the old
+    one, since penalties lose the weights that went.
 
     Args:
         model: A built Keras model, sequential or functional.
@@ -43,7 +45,8 @@ def compact(
             report says by how much they changed on random inputs. Defaults to
             `0.0`.
         drop_inputs: Whether the smaller model is not even given what it does
-            not read: call it on `x[..., report.inputs[name]]`. Each input keeps
+            not read: call it on `x[..., report.inputs[name]]`, or where
+            channels come first, `x[:, report.inputs[name]]`. Each input keeps
             at least one index. Defaults to `False`.
 
     Returns:
@@ -79,20 +82,33 @@ def compact(
             "Argument `drop_inputs` must be a boolean. "
             f"Received: drop_inputs={drop_inputs!r}"
         )
-    plan = Plan(
-        Graph(model, _validation.check_number(threshold, "threshold")),
-        drop_inputs,
-    )
-    with backends.variable_scope(model):
-        small = rebuilt(plan, model)
-    report = report_of(plan)
-    if plan.graph.threshold:
-        change = _change(plan, model, small)
+    threshold = _validation.check_number(threshold, "threshold")
+    small, report = compacted(model, threshold, drop_inputs)
+    if threshold:
+        change = _change(Graph(model), model, small, report)
         report = dataclasses.replace(report, change=change)
     return small, report
 
 
-def _change(plan: Plan, model: Any, small: Any) -> float | None:
+def compacted(
+    model: keras.Model, threshold: float, drop_inputs: bool = False
+) -> tuple[Any, CompactionReport]:
+    """Does what `compact` does, and does not compute how outputs changed."""
+    small: Any = model
+    plans: list[Plan] = []
+    # Where a `Reshape` makes (2, 3) of 6 units, it is not known along which
+    # axis they go until there are (2, 1), say: it takes a second look.
+    while True:
+        plan = Plan(Graph(small, threshold), drop_inputs)
+        if plans and plan.keeps_all():
+            return small, report_of(plans)
+        plans.append(plan)
+        small = rebuilt(plan, small)
+
+
+def _change(
+    graph: Graph, model: Any, small: Any, report: CompactionReport
+) -> float | None:
     """Returns by how much outputs changed, as a fraction of the largest.
 
     `None` if it is not known what inputs look like.
@@ -100,20 +116,20 @@ def _change(plan: Plan, model: Any, small: Any) -> float | None:
     function = graphs.function_of(model)
     rng = np.random.default_rng(0)
     given, fewer = [], []
-    for tensor, channels in zip(
-        function.inputs, plan.graph.inputs.values(), strict=True
+    for tensor, (name, channels) in zip(
+        function.inputs, graph.inputs.items(), strict=True
     ):
         shape = tuple(tensor.shape)[1:]
         if None in shape or tensor.dtype == "string":
             return None
         if "int" in tensor.dtype or tensor.dtype == "bool":
-            rows = plan.graph.rows_read(channels)
+            rows = graph.rows_read(channels)
             x = rng.integers(0, rows, (32, *shape)).astype(tensor.dtype)
         else:
             x = rng.normal(size=(32, *shape)).astype("float32")
         given.append(x)
-        if channels.axis:
-            x = np.compress(plan.keeps(channels), x, channels.axis)
+        if name in report.inputs:
+            x = np.take(x, report.inputs[name], channels.axis)
         fewer.append(x)
     before, after = (
         [

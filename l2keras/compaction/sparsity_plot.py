@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from l2keras import _validation, plots
-from l2keras.models.sparsity import axes_inside_groups, shown_weights
+from l2keras.compaction.sparsity import axes_inside_groups, shown_weights
 from l2keras.weights.survey import Survey
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ def plot_sparsity(
     Each mark is a group: one unit, one filter, or what else the weight's
     `GroupLasso` says, as in `l2keras.sparsity`. It is where the root mean
     square of the group's weights is, on a logarithmic axis. Groups that are
-    zero have no place on it; how many are off is written at the line.
+    zero have no place on it; how many are off is written at the line. So is how
+    many are not finite, of a model that diverged.
 
     A gap tells a `threshold` for `sparsity` and `compact`, if one is wanted:
     groups to the left of it are nearly zero. A threshold is for single weights,
@@ -69,9 +70,12 @@ def plot_sparsity(
         off = np.all(np.abs(values) <= threshold, axis=inside).ravel()
         squares = np.sum(np.square(values), axis=inside).ravel()
         sizes = np.sqrt(squares * off.size / max(values.size, 1))
-        labels.append(f"{weight.path}: {off.sum():,} of {off.size:,} off")
+        label = f"{weight.path}: {off.sum():,} of {off.size:,} off"
+        if number := np.sum(~np.isfinite(sizes)):
+            label += f", {number:,} not finite"
+        labels.append(label)
         for shown, color in ((~off, plots.BLUE), (off, plots.RED)):
-            shown = shown & (sizes > 0)
+            shown = shown & (sizes > 0) & np.isfinite(sizes)
             positive.extend(sizes[shown])
             ax.plot(
                 sizes[shown],

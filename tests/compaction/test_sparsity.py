@@ -4,9 +4,9 @@ import re
 
 import keras
 import numpy as np
-from audited import sequential
+import pytest
 from keras import layers
-from zoo import subclassed
+from zoo import Custom, sequential, subclassed
 
 import l2keras
 
@@ -20,6 +20,7 @@ def printed(model, **arguments):
 
 def model_with_zeros():
     model = sequential(
+        (4,),
         layers.Dense(
             6, kernel_regularizer=l2keras.GroupLasso(0.1, axis=0), name="a"
         ),
@@ -27,6 +28,7 @@ def model_with_zeros():
         layers.Dense(5, bias_regularizer="l2", name="b"),
         layers.Dense(3, name="last"),
     )
+    model.name = "small"
     kernel, bias = model.layers[0].get_weights()
     kernel[1] = 0.0
     model.layers[0].set_weights([kernel, bias])
@@ -62,13 +64,13 @@ def test_small_weights_may_count_as_zero():
 
 
 def test_what_is_not_known_of_other_models():
-    lines = printed(subclassed())
-    assert any("hidden/kernel" in line for line in lines)
-    assert lines[-1] == (
-        "What `compact` would save is not known: `Own` is neither sequential "
-        "nor functional"
-    )
-    assert "Parameters" not in "".join(lines)
+    text = " ".join(printed(subclassed()))
+    assert "hidden/kernel" in text
+    assert (
+        "What `compact` would save is not known: Only a sequential or "
+        "functional model"
+    ) in text
+    assert "Parameters" not in text
 
 
 def test_it_prints_by_itself(capsys):
@@ -87,3 +89,52 @@ def test_what_compact_refuses_is_told():
         "What `compact` would save is not known: Layer 'tied' must not be in "
         "layer 'outer'"
     ) in " ".join(printed(model))
+
+
+class Forgetful(layers.Layer):
+    """A layer that cannot be made anew from its config."""
+
+    def __init__(self, units):
+        super().__init__(name="mine")
+        self.units = units
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_what_cannot_be_made_anew_is_not_promised():
+    model = sequential((4,), layers.Dense(3), Forgetful(3), layers.Dense(2))
+    with pytest.raises(ValueError, match="mine") as raised:
+        l2keras.compact(model)
+    text = " ".join(printed(model))
+    assert "Parameters" not in text
+    first, _, _ = str(raised.value).partition("Received: ")
+    assert f"`compact` would save is not known: {first}" in text
+
+
+def test_it_draws_no_random_numbers():
+    model = sequential((4,), Custom(3), layers.Dropout(0.5), layers.Dense(2))
+    keras.utils.set_random_seed(3)
+    kernel = layers.Dense(3).kernel_initializer((2, 3))
+    keras.utils.set_random_seed(3)
+    printed(model)
+    again = layers.Dense(3).kernel_initializer((2, 3))
+    np.testing.assert_array_equal(
+        *map(keras.ops.convert_to_numpy, (again, kernel))
+    )
+
+
+def test_it_promises_what_compact_does():
+    model = model_with_zeros()
+    off = np.array(keras.ops.convert_to_numpy(model.layers[2].kernel))
+    off[:, :3] = 0.0
+    model.layers[2].kernel.assign(off)
+    small, report = l2keras.compact(model)
+    text = "\n".join(printed(model))
+    before, after = report.parameters
+    assert f"Parameters: {before} -> {after}" in text
+    shape = tuple(small.layers[2].kernel.shape)
+    assert re.search(rf"^ b/kernel .* {re.escape(str(shape))}$", text, re.M)

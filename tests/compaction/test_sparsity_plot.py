@@ -120,3 +120,14 @@ def test_weights_of_other_types(dtype):
     model.layers[0].kernel.assign(np.array([[1.0, 0.0], [1.0, 0.0]]))
     (line,) = drawn(l2keras.plot_sparsity(model)).values()
     assert line == {plots.BLUE: [1.0]}
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_groups_that_are_not_finite_are_told_and_not_drawn(value):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+    model.layers[0].kernel.assign(np.array([[1, 0, value], [1, 0, 2]]))
+    ax = l2keras.plot_sparsity(model)
+    ((label, sizes),) = drawn(ax).items()
+    assert label.endswith("kernel: 1 of 3 off, 1 not finite")
+    assert sizes == {plots.BLUE: [1.0]}
+    ax.figure.canvas.draw()

@@ -1,7 +1,7 @@
 """What holds for `compact` on random models of many kinds.
 
-`L2KERAS_EXAMPLES=500 pytest tests/models/test_compact_properties.py` tries more
-of them than there is time for each time.
+`L2KERAS_EXAMPLES=500 pytest tests/compaction/test_compact_properties.py` tries
+more of them than there is time for each time.
 """
 
 import os
@@ -14,8 +14,8 @@ from architectures import (
     ARCHITECTURES,
     computed,
     examples,
-    inputs_of,
     switch_off,
+    without_dropped,
 )
 from helpers import BACKEND
 from hypothesis import strategies as st
@@ -72,12 +72,7 @@ def test_random_models(make, data, seed, share, drop_inputs):
     assert model.count_params() == report.parameters[0]
     assert_never_larger(report)
     assert_same(computed(model, x), before, rtol=0)  # It is not changed.
-    fewer = dict(zip(report.inputs, keras.tree.flatten(x), strict=True))
-    if drop_inputs:
-        fewer = {
-            name: each[..., report.inputs[name]] for name, each in fewer.items()
-        }
-    fewer = keras.tree.pack_sequence_as(inputs_of(small), list(fewer.values()))
+    fewer = without_dropped(small, x, report.inputs) if drop_inputs else x
     assert_same(before, computed(small, fewer))
 
     again, second = l2keras.compact(small, drop_inputs=drop_inputs)

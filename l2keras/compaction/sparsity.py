@@ -10,10 +10,8 @@ import numpy as np
 import rich.table
 
 from l2keras import _tables, _validation
-from l2keras._keras import graphs
-from l2keras.models.compaction.graph import Graph, variables_of
-from l2keras.models.compaction.plan import Plan
-from l2keras.models.compaction.report import remarks, report_of, saved
+from l2keras.compaction.compact import compacted
+from l2keras.compaction.report import CompactionReport, remarks, saved
 from l2keras.regularizers.base import terms_of
 from l2keras.regularizers.grouped import GroupLasso
 from l2keras.weights import kinds
@@ -80,38 +78,38 @@ def sparsity(
     """
     survey = Survey.of(model)
     threshold = _validation.check_number(threshold, "threshold")
-    plan, reason = None, ""
-    if graphs.function_of(model) is None:
-        reason = (
-            f"`{type(model).__name__}` is neither sequential nor functional"
-        )
-    else:
-        try:
-            plan = Plan(Graph(model, threshold))
-        except ValueError as error:  # As `compact` raises it.
-            reason = str(error)
+    small, report, reason = None, None, ""
+    try:  # Whether a layer can be made anew is known when it has been.
+        small, report = compacted(model, threshold)
+    except ValueError as error:
+        reason = str(error)
     console = _tables.console(
         line_length or shutil.get_terminal_size((100, 24)).columns
     )
     with console.capture() as captured:
         console.print(f'Sparsity of "{model.name}"')
-        table, zeros, weights = _table(survey, plan, threshold)
+        table, zeros, weights = _table(survey, small, threshold)
         console.print(table)
         share = zeros / weights if weights else 0.0
         console.print(f"Zeros: {zeros:,} of {weights:,} weights ({share:.1%})")
-        if plan is None:
+        if report is None:
             console.print(f"What `compact` would save is not known: {reason}")
         else:
-            for line in _savings(plan):
+            for line in _savings(report):
                 console.print(line)
     (print_fn or print)(_tables.text(captured.get()))
 
 
 def _table(
-    survey: Survey, plan: Plan | None, threshold: float
+    survey: Survey, small: Any, threshold: float
 ) -> tuple[rich.table.Table, int, int]:
     """Returns the table, and how many of the weights in it are zero."""
-    made = _shapes(plan)
+    shapes = {}
+    if small is not None:
+        shapes = {
+            weight.path: tuple(weight.variable.shape)
+            for weight in Survey.of(small).weights
+        }
     table = _tables.table(
         left=["Weight", "Shape"], right=["Zeros", "Off", "Compacted"]
     )
@@ -127,9 +125,7 @@ def _table(
             str(zero.shape),
             f"{zero.mean():.1%}" if zero.size else "",
             f"{off:,} of {groups:,}",
-            str(made.get(id(weight.variable), zero.shape))
-            if plan is not None
-            else "",
+            str(shapes.get(weight.path, "")),
         )
     return table, zeros, weights
 
@@ -167,19 +163,7 @@ def _groups_off(weight: Weight, zero: Any) -> tuple[int, int]:
     return int(off.sum()), math.prod(off.shape)
 
 
-def _shapes(plan: Plan | None) -> dict[int, tuple[int, ...]]:
-    """Returns the shapes that weights would have, by `id`."""
-    if plan is None:
-        return {}
-    return {
-        id(variable): plan.made(call, rule).weights[name].shape
-        for call, rule in plan.layers()
-        for name, variable in variables_of(call.layer).items()
-    }
-
-
-def _savings(plan: Plan) -> list[str]:
-    report = report_of(plan)
+def _savings(report: CompactionReport) -> list[str]:
     lines = [f"Parameters: {saved(report.parameters)}"]
     if report.flops is not None:
         lines.append(f"FLOPs: {saved(report.flops)}")

@@ -1,23 +1,35 @@
 """A model made anew, by a plan."""
 
+import contextlib
 import copy
-import tempfile
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from l2keras._keras import backends, graphs, layer_tree
-from l2keras.models.compaction.graph import variables_of
-from l2keras.models.compaction.plan import Plan
-from l2keras.models.compaction.reading import Recurrent
-from l2keras.models.saving import objects
+from l2keras._keras import backends, graphs, layer_state, layer_tree
+from l2keras.compaction.consumers import Recurrent
+from l2keras.compaction.nodes import variables_of
+from l2keras.compaction.plan import Plan
 from l2keras.regularizers import describing
 
 
 def rebuilt(plan: Plan, model: keras.Model) -> Any:
-    """Returns a new model without the channels that go."""
-    return _Rebuilding(plan).of(model)
+    """Returns a new model without the channels that go.
+
+    Raises:
+        ValueError: If a layer cannot be made anew from its config.
+    """
+    # Layers draw the seeds of their initializers from Python's generator. What
+    # is drawn after this is what it would have been.
+    state = random.getstate()
+    try:
+        with backends.variable_scope(model):
+            return _Rebuilding(plan).of(model)
+    finally:
+        random.setstate(state)
 
 
 class _NumpyZeros(keras.initializers.Initializer):
@@ -35,10 +47,12 @@ class _NumpyZeros(keras.initializers.Initializer):
 class _Rebuilding:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._rules = {id(call.layer): rule for call, rule in plan.layers()}
+        self._calls = {
+            id(call.operation): (call, rule) for call, rule in plan.layers()
+        }
         self._made = {
-            id(call.layer): plan.made(call, rule)
-            for call, rule in plan.layers()
+            key: plan.made(call, rule)
+            for key, (call, rule) in self._calls.items()
         }
         # By the `id` of an old layer: the old one, and what was made of it.
         self._pairs: dict[int, tuple[Any, Any]] = {}
@@ -46,12 +60,10 @@ class _Rebuilding:
 
     def of(self, model: Any) -> Any:
         small = self._again(model)
-        pairs = list(self._pairs.values())
-        for old, new in pairs:
-            self._set_weights(old, new)
-        for old, new in pairs:
-            if isinstance(old, keras.layers.Layer):
-                self._pair_inside(old, new)
+        for old, new in list(self._pairs.values()):
+            is_model = id(old) in self._plan.graph.entries
+            if isinstance(old, keras.layers.Layer) and not is_model:
+                self._copy_state(old, new)
         self._restore_settings(model)
         return small
 
@@ -67,15 +79,21 @@ class _Rebuilding:
 
     def _operation(self, operation: Any) -> Any:
         config = _config(operation)
-        rule = self._rules.get(id(operation))
-        if rule is not None:
-            config.update(self._made[id(operation)].config)
-            for inside in objects(config):  # In `Bidirectional`.
-                inside.pop("build_config", None)  # The shape it was built for.
+        if id(operation) in self._calls:
+            call, rule = self._calls[id(operation)]
+            config = changed = _unbuilt(config)
+            if isinstance(operation, layer_tree.ToldWhenBuilt):
+                changed = changed["layer"]["config"]
+            if call.layer is not operation:
+                changed = changed["layer"]["config"]
+            changed.update(self._made[id(operation)].config)
             # Those of other layers have shapes for which they were called.
-            if not isinstance(rule, Recurrent):
+            if changed is config and not isinstance(rule, Recurrent):
                 initializers = [
-                    name for name in config if name.endswith("_initializer")
+                    name
+                    for name in config
+                    if name.endswith("_initializer")
+                    and hasattr(operation, name)
                 ]
                 self._initializers[id(operation)] = initializers
                 config.update(dict.fromkeys(initializers, _NumpyZeros()))
@@ -85,37 +103,29 @@ class _Rebuilding:
                 # It need not be one that Keras can find again.
                 if not isinstance(function, keras.layers.Layer | None):
                     config[name] = function
-        try:
+        with _told_of(operation):
             return type(operation).from_config(config)
-        except Exception as error:  # Of other people's code, whatever it is.
-            raise ValueError(
-                f"Layer {operation.name!r} of type "
-                f"`{type(operation).__name__}` must be such that Keras can "
-                "make it anew from its config, as it does when the model is "
-                f"loaded: {error}"
-            ) from error
 
-    def _set_weights(self, old: Any, new: Any) -> None:
+    def _copy_state(self, old: Any, new: Any) -> None:
+        """Gives a layer the weights of another, and what else it has learned.
+
+        Notes what the layers in it have become.
+        """
+        pairs = _layers_inside(old, new)
         if id(old) in self._made:
             arrays = self._made[id(old)].weights
             for name, variable in variables_of(new).items():
                 variable.assign(arrays[name])
             for name in self._initializers.get(id(old), ()):
                 setattr(new, name, getattr(old, name))
-        elif not isinstance(old, keras.layers.Layer):
-            return
-        elif id(old) not in self._plan.graph.entries:
-            _copy_state(old, new)
-
-    def _pair_inside(self, old: Any, new: Any) -> None:
-        """Notes what the layers inside a layer have become."""
-        if id(old) not in self._plan.graph.entries:
-            for (_, one), (_, other) in zip(
-                layer_tree.layers_by_path(old),
-                layer_tree.layers_by_path(new),
-                strict=True,
-            ):
-                self._pairs.setdefault(id(one), (one, other))
+        else:
+            for one, other in pairs:
+                layer_state.change_kernels_alike(one, other)
+            for one, other in pairs:
+                _copy_weights(old, one, other)
+        for one, other in pairs:
+            layer_state.copy_beside_weights(one, other)
+            self._pairs.setdefault(id(one), (one, other))
 
     def _restore_settings(self, model: Any) -> None:
         """Has the new layers trained, and penalized, as the old ones are."""
@@ -128,11 +138,10 @@ class _Rebuilding:
             if new.trainable != old.trainable:
                 new.trainable = old.trainable
         for old, new in pairs:
-            for variable, made in zip(
-                layer_tree.own_variables(old),
-                layer_tree.own_variables(new),
-                strict=False,  # It may have got a bias.
-            ):
+            variables = layer_state.own_variables_by_name(old)
+            # It may have got a bias besides.
+            for name, made in layer_state.own_variables_by_name(new).items():
+                variable = variables.get(name, made)
                 if made.trainable != variable.trainable:
                     made.trainable = variable.trainable
                 regularizer = variable.regularizer
@@ -164,7 +173,9 @@ class _Rebuilding:
             if any(id(tensor) not in tensors for tensor in node.inputs):
                 continue
             args, kwargs = node.fill_in(tensors)
-            returned = self._again(node.operation)(*args, **kwargs)
+            again = self._again(node.operation)
+            with _told_of(node.operation):
+                returned = again(*args, **kwargs)
             for tensor, again in zip(
                 node.outputs, keras.tree.flatten(returned), strict=True
             ):
@@ -190,35 +201,83 @@ class _Rebuilding:
         return cls([tensor, *layers], name=model.name)
 
 
+def _unbuilt(config: Any) -> Any:
+    """A config without the shapes that layers in it were built for."""
+    if isinstance(config, dict):
+        return {
+            name: _unbuilt(each)
+            for name, each in config.items()
+            if name != "build_config"
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(map(_unbuilt, config))
+    return config
+
+
 def _config(operation: Any) -> dict[str, Any]:
     try:
         return operation.get_config()
-    except NotImplementedError as error:
+    except Exception as error:  # Of other people's code, whatever it is.
         raise ValueError(
-            f"Layer {operation.name!r} of type `{type(operation).__name__}` "
-            f"must have a config, to be made anew. {error}"
+            f"{_title(operation)} must have a config, to be made anew, but its "
+            f"`get_config` fails. Received: {type(error).__name__}: {error}"
         ) from error
 
 
-def _copy_state(old: Any, new: Any) -> None:
-    """Gives a layer the weights of another, and what else it has learned."""
-    if len(old.weights) != len(new.weights):
+@contextlib.contextmanager
+def _told_of(operation: Any) -> Iterator[None]:
+    """Raises a ValueError that names a layer which cannot be made anew."""
+    try:
+        yield
+    except Exception as error:  # Of other people's code, whatever it is.
         raise ValueError(
-            f"Layer {old.name!r} must have as many weights when it is made "
-            f"anew by `from_config`. It has {len(old.weights)}, and the new "
-            f"one {len(new.weights)}. Its `get_config` must say all that "
+            f"{_title(operation)} must be such that Keras can make it anew "
+            "from its config, as it does when the model is loaded. Received: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _title(operation: Any) -> str:
+    return f"Layer {operation.name!r} of type `{type(operation).__name__}`"
+
+
+def _layers_inside(old: Any, new: Any) -> list[tuple[Any, Any]]:
+    """The layers in a layer, itself among them, with those of another.
+
+    Raises:
+        ValueError: If the other has others.
+    """
+    some, others = (
+        [layer for _, layer in layer_tree.layers_by_path(each)]
+        for each in (old, new)
+    )
+    if list(map(type, some[1:])) != list(map(type, others[1:])):
+        raise ValueError(
+            f"{_title(old)} must have the same layers in it when it is made "
+            f"anew by `from_config`. It has {len(some) - 1}, and the new one "
+            f"{len(others) - 1}, or of other types. Its `get_config` must say "
+            "all that decides on them."
+        )
+    return list(zip(some, others, strict=True))
+
+
+def _copy_weights(whole: Any, old: Any, new: Any) -> None:
+    """Gives a layer in a layer the weights of another.
+
+    Raises:
+        ValueError: If the other has others.
+    """
+    variables, made = map(layer_state.own_variables_by_name, (old, new))
+    shapes, others = (
+        {name: tuple(each.shape) for name, each in some.items()}
+        for some in (variables, made)
+    )
+    if shapes != others:
+        raise ValueError(
+            f"{_title(whole)} must have the same weights when it is made anew "
+            f"by `from_config`. Received, of layer {old.name!r}: the shapes "
+            f"{shapes}, and anew {others}. Its `get_config` must say all that "
             "decides on them."
         )
-    for variable, made in zip(old.weights, new.weights, strict=True):
-        made.assign(keras.ops.convert_to_numpy(variable))
-    for (_, one), (_, other) in zip(
-        layer_tree.layers_by_path(old),
-        layer_tree.layers_by_path(new),
-        strict=True,
-    ):
-        if hasattr(one, "save_assets"):  # A vocabulary.
-            with tempfile.TemporaryDirectory() as folder:
-                one.save_assets(folder)
-                other.load_assets(folder)
-        if hasattr(other, "finalize_state"):  # Of what was adapted.
-            other.finalize_state()
+    for name, variable in variables.items():
+        made[name].assign(keras.ops.convert_to_numpy(variable))

@@ -2,7 +2,7 @@
 
 All channels of all tensors are numbered as slots. What makes channels makes
 slots; what works on each channel apart hands them on; what adds tensors up
-makes two slots one: they go or stay together.
+unites two slots: they go or stay together.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Slots:
-    """Numbers, some of which stand for the same."""
+    """A disjoint set of numbers, by union and find."""
 
     def __init__(self) -> None:
         self._parents: list[int] = []
@@ -25,22 +25,22 @@ class Slots:
         self._parents.extend(range(first, first + count))
         return np.arange(first, first + count)
 
-    def root(self, slot: int) -> int:
-        """Returns the number that stands for all that are the same as one."""
+    def find(self, slot: int) -> int:
+        """Returns the representative of the set that a number is in."""
         while self._parents[slot] != slot:
             self._parents[slot] = self._parents[self._parents[slot]]
             slot = self._parents[slot]
         return slot
 
-    def unite(self, some: Array, others: Array) -> None:
-        """Makes each of some numbers and its counterpart the same."""
+    def union(self, some: Array, others: Array) -> None:
+        """Unites the sets of each of some numbers and its counterpart."""
         for one, other in zip(some.tolist(), others.tolist(), strict=True):
-            self._parents[self.root(other)] = self.root(one)
+            self._parents[self.find(other)] = self.find(one)
 
-    def roots(self) -> Array:
-        """Returns `root` of each number."""
+    def representatives(self) -> Array:
+        """Returns that of each number."""
         return np.array(
-            [self.root(slot) for slot in range(len(self._parents))], dtype=int
+            [self.find(slot) for slot in range(len(self._parents))], dtype=int
         )
 
 

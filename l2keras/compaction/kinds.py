@@ -1,0 +1,198 @@
+"""The table of the layers that are known.
+
+A layer that is not in it is left alone: all channels that it is given stay, and
+all that it makes.
+"""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from l2keras._keras import graphs, layer_tree
+from l2keras.compaction import elementwise
+from l2keras.compaction.attention import Attention
+from l2keras.compaction.consumers import (
+    RECURRENT,
+    BidirectionalRule,
+    CellRule,
+    Convolution,
+    DenseLike,
+    DenseRule,
+    EinsumDenseRule,
+    EmbeddingRule,
+    Recurrent,
+    SeparableConvolution,
+    TransposedConvolution,
+)
+from l2keras.compaction.passing import (
+    Activation,
+    Concatenating,
+    Depthwise,
+    Elementwise,
+    Identity,
+    Normalization,
+    Permuting,
+    PReLURule,
+    Rearranging,
+    Repeating,
+    RootMeanSquare,
+    Scaling,
+    Spatial,
+    Standardization,
+)
+from l2keras.compaction.rules import LeftAlone, Rule, check_plain, comes_first
+
+
+def _named(*names: str) -> list[type]:
+    """Returns those of these layers that this version of Keras has."""
+    found = [getattr(layers, name, None) for name in names]
+    return [each for each in found if each is not None]
+
+
+def _repeats_constants(layer: Any) -> bool:
+    method = getattr(layer, "interpolation", "nearest")
+    return method in ("nearest", "bilinear")
+
+
+RULES: dict[type, Rule] = {
+    **dict.fromkeys(elementwise.LAYERS, Elementwise()),
+    layers.Activation: Activation(),
+    layers.PReLU: PReLURule(),
+    layers.Rescaling: Scaling(),
+    layers.Normalization: Standardization(),
+    **dict.fromkeys(
+        _named(
+            "AlphaDropout",
+            "Dropout",
+            "GaussianDropout",
+            "GaussianNoise",
+            "Identity",
+            "SpatialDropout1D",
+            "SpatialDropout2D",
+            "SpatialDropout3D",
+        ),
+        Identity(),
+    ),
+    layers.BatchNormalization: Normalization(),
+    **dict.fromkeys(_named("RMSNormalization"), RootMeanSquare()),
+    **dict.fromkeys(
+        _named(
+            *(
+                f"{which}{kind}Pooling{rank}D"
+                for which in ("", "Global")
+                for kind in ("Average", "Max")
+                for rank in (1, 2, 3)
+            ),
+            "Cropping1D",
+            "Cropping2D",
+            "Cropping3D",
+        ),
+        Spatial(),
+    ),
+    **dict.fromkeys(
+        _named("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D"),
+        Spatial(lambda layer: not any(keras.tree.flatten(layer.padding))),
+    ),
+    **dict.fromkeys(
+        _named("UpSampling1D", "UpSampling2D", "UpSampling3D"),
+        Spatial(_repeats_constants),
+    ),
+    layers.Resizing: Spatial(
+        lambda layer: (
+            _repeats_constants(layer) and not layer.pad_to_aspect_ratio
+        )
+    ),
+    layers.ActivityRegularization: Identity(),
+    layers.Flatten: Rearranging(),
+    layers.Reshape: Rearranging(),
+    layers.Permute: Permuting(),
+    layers.RepeatVector: Repeating(),
+    **dict.fromkeys(
+        _named("Add", "Average", "Maximum", "Minimum", "Subtract"),
+        Elementwise(),
+    ),
+    layers.Multiply: Elementwise(is_product=True),
+    layers.Concatenate: Concatenating(),
+    layers.Embedding: EmbeddingRule(),
+    layers.Dense: DenseRule(),
+    layers.EinsumDense: EinsumDenseRule(),
+    layers.Conv1D: Convolution(),
+    layers.Conv2D: Convolution(),
+    layers.Conv3D: Convolution(),
+    **dict.fromkeys(
+        _named("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"),
+        TransposedConvolution(),
+    ),
+    **dict.fromkeys(
+        _named("SeparableConv1D", "SeparableConv2D"), SeparableConvolution()
+    ),
+    **dict.fromkeys(_named("DepthwiseConv1D", "DepthwiseConv2D"), Depthwise()),
+    **dict.fromkeys(RECURRENT, Recurrent()),
+    layers.Bidirectional: BidirectionalRule(),
+    layers.RNN: CellRule(),
+    layers.MultiHeadAttention: Attention("num_heads"),
+    layers.GroupQueryAttention: Attention(
+        "num_query_heads", "num_key_value_heads"
+    ),
+}
+
+
+_ALIKE_ALONG_TIME = (
+    DenseLike,
+    Depthwise,
+    Elementwise,
+    EmbeddingRule,
+    Identity,
+    Spatial,
+)
+
+
+def computing(operation: Any) -> Any:
+    """Returns the layer that computes what an operation does."""
+    if isinstance(operation, layers.TimeDistributed):
+        return operation.layer
+    return operation
+
+
+def _is_alike_along_time(layer: Any) -> bool:
+    """Tells whether a layer does to more dimensions what it does to fewer.
+
+    As far as channels are concerned, which are along the last of them.
+    """
+    if type(layer) is layers.BatchNormalization:
+        return layer.axis in (-1, [-1])
+    return isinstance(RULES.get(type(layer)), _ALIKE_ALONG_TIME) and not (
+        comes_first(layer) or isinstance(layer, layers.EinsumDense)
+    )
+
+
+def rule_of(layer: Any) -> Rule:
+    """Returns the rule of a layer, or of an operation that is none.
+
+    Raises:
+        LeftAlone: If there is none.
+    """
+    cls = type(layer)
+    name = cls.__name__
+    if not isinstance(layer, keras.layers.Layer):
+        if name == "Concatenate" and graphs.is_of_keras(cls, "call"):
+            return Concatenating()
+        if not elementwise.is_operation(layer):
+            raise LeftAlone(f"{name} is an operation that is not known")
+        return Elementwise(is_product=name == "Multiply")
+    saves_regularizers = isinstance(layer, layer_tree.ToldWhenBuilt)
+    if saves_regularizers:  # A class that was derived for that.
+        cls = next((each for each in cls.__mro__ if each in RULES), cls)
+    if cls is layers.TimeDistributed:
+        if not _is_alike_along_time(layer.layer):
+            raise LeftAlone("the layer in it is not known to work along time")
+        cls = type(layer.layer)
+    if cls not in RULES:
+        raise LeftAlone(f"{name} mixes channels, or is not known")
+    rule = RULES[cls]
+    # It says how many weights it has, and might get a bias.
+    if saves_regularizers and isinstance(rule, DenseLike):
+        check_plain(layer)
+        raise LeftAlone("it has regularizers for which it has no argument")
+    return rule

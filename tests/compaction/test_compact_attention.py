@@ -1,0 +1,221 @@
+"""Heads of attention go, and zeros before an RMS normalization."""
+
+import keras
+import numpy as np
+import pytest
+from architectures import computed, examples
+from keras import layers, ops
+
+import l2keras
+
+
+def assert_same_outputs(model, small):
+    x = examples(model)
+    for one, other in zip(computed(model, x), computed(small, x), strict=True):
+        atol = 1e-6 * max(1.0, np.abs(one).max())
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=atol)
+
+
+def attention(cls=layers.MultiHeadAttention, *sizes, **arguments):
+    return cls(*(sizes or (4, 2)), name="attention", **arguments)
+
+
+def model_of(layer, *, given=lambda x: (x, x), **arguments):
+    inputs = keras.Input((5, 6))
+    x = layer(*given(inputs), **arguments)
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    rng = np.random.default_rng(0)
+    for variable in layer.weights:
+        variable.assign(rng.normal(size=variable.shape))
+    return model
+
+
+def zero(layer, name, indices, axis):
+    """Zeroes a weight of an attention at some indices of an axis."""
+    (variable,) = (
+        each for each in layer.weights if each.path.endswith(f"/{name}")
+    )
+    array = np.array(ops.convert_to_numpy(variable))
+    np.moveaxis(array, axis, 0)[indices] = 0.0
+    variable.assign(array)
+
+
+def zero_output(layer, heads):
+    zero(layer, "attention_output/kernel", heads, 0)
+
+
+def zero_values(layer, heads):
+    zero(layer, "value/kernel", heads, 1)
+    if layer.get_config()["use_bias"]:
+        zero(layer, "value/bias", heads, 0)
+
+
+ARGUMENTS = {
+    "to itself": {},
+    "causal": {"use_causal_mask": True},
+    "with a key": {"given": lambda x: (x, x, x)},
+    "with a mask": {"attention_mask": np.tril(np.ones((1, 5, 5), bool))},
+    "told the defaults": {"return_attention_scores": False, "training": False},
+}
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("switch_off", [zero_output, zero_values])
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_heads_go(name, switch_off, use_bias):
+    layer = attention(use_bias=use_bias)
+    model = model_of(layer, **ARGUMENTS[name])
+    switch_off(layer, [0, 2, 3])
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"] == (4, 1)
+    assert small.count_params() == report.parameters[1]
+    assert small.get_layer("attention").get_config()["num_heads"] == 1
+    assert_same_outputs(model, small)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_groups_of_heads_go_as_a_whole(use_bias):
+    layer = attention(layers.GroupQueryAttention, 2, 6, 3, use_bias=use_bias)
+    model = model_of(layer)
+    zero_output(layer, [0, 1, 2])  # The first of three, and half of the next.
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"] == (3, 2)
+    config = small.get_layer("attention").get_config()
+    assert config["num_query_heads"] == 4
+    assert config["num_key_value_heads"] == 2
+    assert_same_outputs(model, small)
+
+
+def test_one_head_stays():
+    layer = attention()
+    model = model_of(layer)
+    zero_output(layer, [0, 1, 2, 3])
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"] == (4, 1)
+    assert_same_outputs(model, small)
+
+
+def test_a_head_whose_values_are_a_bias_stays():
+    layer = attention()
+    model = model_of(layer)
+    zero(layer, "value/kernel", [1], 1)
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"] == (4, 4)
+    assert_same_outputs(model, small)
+
+
+def test_an_attention_that_is_called_twice():
+    layer = attention()
+    model = model_of(layer, given=lambda x: (layer(x, x), x))
+    zero_output(layer, [1])
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"] == (4, 3)
+    assert_same_outputs(model, small)
+
+
+LEFT_ALONE = {
+    "scores of heads": {"return_attention_scores": True},
+    "a mask for each head": {"attention_mask": np.ones((1, 4, 5, 5), bool)},
+    "training": {"training": True},
+}
+
+
+@pytest.mark.parametrize("name", LEFT_ALONE)
+def test_what_has_to_do_with_heads_is_left_alone(name):
+    layer = attention()
+    inputs = keras.Input((5, 6))
+    model = keras.Model(inputs, layer(inputs, inputs, **LEFT_ALONE[name]))
+    zero_output(layer, [0])
+    _, report = l2keras.compact(model)
+    assert "attention" not in report.widths
+
+
+def test_heads_go_that_group_lasso_was_put_on_by_path():
+    layer = attention()
+    model = model_of(layer)
+    l2keras.apply_regularizers(
+        model,
+        {"attention/attention_output/kernel": l2keras.GroupLasso(0.1, axis=0)},
+    )
+    zero_output(layer, [0, 3])
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"] == (4, 2)
+    assert_same_outputs(model, small)
+    before, after = (l2keras.penalties(each) for each in (model, small))
+    assert [each.path for each in after] == [each.path for each in before]
+    assert float(sum(small.losses)) == pytest.approx(
+        float(sum(model.losses)), rel=1e-6
+    )
+    again = keras.models.clone_model(small)
+    assert [each.path for each in l2keras.penalties(again)] == [
+        each.path for each in after
+    ]
+
+
+@pytest.mark.slow
+def test_heads_that_proximal_steps_switch_off_go():
+    layer = attention()
+    model = model_of(layer)
+    lasso = l2keras.GroupLasso(6.0, axis=0)
+    l2keras.apply_regularizers(
+        model, {"attention/attention_output/kernel": lasso}
+    )
+    model.compile(l2keras.Proximal(keras.optimizers.SGD(0.01)), "mse")
+    x = np.random.default_rng(0).normal(size=(16, 5, 6)).astype("float32")
+    y = computed(model, x)[0] * [1.0, 0.5, 0.0]
+    model.fit(x, y, batch_size=16, epochs=150, verbose=0)
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"][1] < 4
+    assert_same_outputs(model, small)
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.5])
+def test_zeros_go_before_a_root_mean_square(epsilon):
+    a = layers.Dense(6, use_bias=False, name="a")
+    norm = layers.RMSNormalization(epsilon=epsilon, name="norm")
+    inputs = keras.Input((4,))
+    x = norm(a(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    (kernel,) = a.get_weights()
+    kernel[:, :4] = 0.0
+    a.set_weights([kernel])
+    norm.scale.assign([1.0, 2.0, 3.0, 0.0, 0.5, -1.0])
+    small, report = l2keras.compact(model)
+    assert report.widths["a"] == (6, 2)
+    assert_same_outputs(model, small)
+    again, second = l2keras.compact(small)
+    assert second.parameters == (report.parameters[1],) * 2
+    assert_same_outputs(model, again)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_what_a_root_mean_square_averages_stays(scale):
+    a = layers.Dense(6, name="a")
+    norm = layers.RMSNormalization(name="norm")
+    inputs = keras.Input((4,))
+    x = norm(a(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    kernel, bias = a.get_weights()
+    kernel[:, :4] = 0.0  # Constants, which are averaged too.
+    a.set_weights([kernel, bias + 0.5])
+    norm.scale.assign([scale] * 6)
+    small, report = l2keras.compact(model)
+    assert report.widths["a"] == (6, 6)
+    assert report.left_alone == {"a": "4 of 6 are off, but norm reads them all"}
+    assert_same_outputs(model, small)
+
+
+def test_a_unit_that_stays_for_no_use_is_not_averaged():
+    a = layers.Dense(6, name="a")
+    b = layers.Dense(5, activation="relu", name="b")
+    inputs = keras.Input((4,))
+    x = b(a(inputs))
+    # Zeros that are made of constants: relu(1 - 3).
+    a.set_weights([np.zeros((4, 6)), np.ones(6)])
+    b.set_weights([np.full((6, 5), -0.5), np.ones(5)])
+    x = layers.Concatenate()([x, layers.Dense(3, name="c")(inputs)])
+    x = layers.RMSNormalization()(x)
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    small, report = l2keras.compact(model)
+    assert report.widths["b"][1] < 5
+    assert_same_outputs(model, small)
