@@ -89,11 +89,8 @@ def torch_loop(model, before):
 LOOPS = {"tensorflow": tensorflow_loop, "jax": jax_loop, "torch": torch_loop}
 
 
-@pytest.mark.parametrize(
-    "make", [L1, keras.regularizers.L1], ids=["ours", "Keras's"]
-)
-def test_a_loop_of_ones_own_takes_steps(make):
-    model = linear(make(0.05))
+def test_a_loop_of_ones_own_takes_steps():
+    model = linear(L1(0.05))
     model.compile(proximal_sgd(momentum=0.8))
     LOOPS[BACKEND](model, before=lambda step: None)
     assert_kernel(model, simulate(momentum=0.8, epochs=1)[0])
