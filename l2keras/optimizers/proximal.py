@@ -157,34 +157,47 @@ class Proximal(OptimizerWrapper):
         """
         model = trained_model.find(self, variables)
         keys = {self.variable_key(variable) for variable in variables}
-        weights = {
-            key: weight
+        weights = [
+            weight
             for weight in paths.own_weights(model)
-            if (key := self.variable_key(weight.variable)) in keys
-        }
-        at_work, problems = [], []
-        for weight in weights.values():
+            if self.variable_key(weight.variable) in keys
+        ]
+        self._check_has_steps(model, weights)
+        running = running_model()
+        at_work = model if running is None else running.model
+        own = [
+            weight
+            for weight in weights
+            if self in optimizers_of(at_work, weight.variable)
+        ]
+        if not any(map(_has_proximal, own)):
+            raise ValueError(
+                f"A model must be compiled with `{type(self).__name__}`: in "
+                "its `optimizer` penalties find that no gradient is to be "
+                "taken of them. Call `model.compile(optimizer, ...)` before "
+                "the first gradient is taken, in a loop of your own as well. "
+                "If the model trains its parts by several optimizers, compile "
+                "the part with its own, and make that an attribute of the "
+                "whole: `gan.g_optimizer`. Received: model "
+                f"{at_work.name!r}, whose weights other optimizers train"
+            )
+        proximal_warnings.warn_of_normalized(model, list(filter(_terms, own)))
+        self._model = weakref.ref(model)
+        self._weights = {self.variable_key(w.variable): w for w in own}
+
+    def _check_has_steps(
+        self, model: keras.Model, weights: list[Weight]
+    ) -> None:
+        """Raises an error if there is no step for some penalty, or for any."""
+        problems = []
+        for weight in weights:
             try:
-                if _terms(weight):
-                    at_work.append(weight)
+                _terms(weight)
             except ValueError as error:
                 problems.append(str(error))
         if problems:
             raise ValueError("\n".join(problems))
-        self._check_steps_are_for(model, list(weights.values()))
-        proximal_warnings.warn_of_normalized(model, at_work)
-        self._model, self._weights = weakref.ref(model), weights
-
-    def _check_steps_are_for(
-        self, model: keras.Model, weights: list[Weight]
-    ) -> None:
-        """Raises an error if no weight of a model would take steps."""
-        with_steps = [
-            weight
-            for weight in weights
-            if any(map(has_proximal, terms_of(weight.variable.regularizer)))
-        ]
-        if not with_steps:
+        if not any(map(_has_proximal, weights)):
             raise ValueError(
                 "None of the weights that are trained has a penalty with a "
                 "proximal step, such as `L1` or `GroupLasso`, so there is "
@@ -194,21 +207,6 @@ class Proximal(OptimizerWrapper):
                 f"`{type(self.inner_optimizer).__name__}` alone. Received: "
                 f"model {model.name!r}"
             )
-        running = running_model()
-        model = model if running is None else running.model
-        for weight in with_steps:
-            if self not in optimizers_of(model, weight.variable):
-                raise ValueError(
-                    f"A model must be compiled with `{type(self).__name__}`: "
-                    "in its `optimizer` penalties find that no gradient is to "
-                    "be taken of them. Call `model.compile(optimizer, ...)` "
-                    "before the first gradient is taken, in a loop of your own "
-                    "as well. If the model trains its parts by several "
-                    "optimizers, compile the part with its own, and make that "
-                    "an attribute of the whole: `gan.g_optimizer`. Received: "
-                    f"model {model.name!r}, of which another optimizer trains "
-                    f"{weight.path!r}"
-                )
 
     def around_update(
         self,
@@ -293,6 +291,11 @@ class Proximal(OptimizerWrapper):
                 functools.partial(_stepped_at_once, terms, thresholds),
                 updates,
             )
+
+
+def _has_proximal(weight: Weight) -> bool:
+    """Whether a weight has a penalty with a proximal step."""
+    return any(map(has_proximal, terms_of(weight.variable.regularizer)))
 
 
 def _terms(weight: Weight) -> list[ProximalTerm]:

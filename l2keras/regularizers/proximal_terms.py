@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from l2keras._keras import backends
@@ -80,23 +81,21 @@ def proximal_terms(
         ValueError: If there is no step for the sum of them, or one is Keras's
             own `L1` or `L1L2`.
     """
-    by_penalty: list[tuple[Any, ProximalTerm]] = []
+    found: list[ProximalTerm] = []
     for term in terms_of(regularizer):
         _check_not_of_keras(term.regularizer)
         if not has_proximal(term) or term.strength.is_zero:
             continue
-        penalty = _unit_penalty(term.regularizer, shape)
-        for index, (other, same) in enumerate(by_penalty):
-            if penalty == other:
-                strengths = (*same.strengths, term.strength)
-                by_penalty[index] = other, same._replace(strengths=strengths)
+        for index, (other, strengths) in enumerate(found):
+            if _is_same_penalty(term.regularizer, other, shape):
+                strengths = (*strengths, term.strength)
+                found[index] = ProximalTerm(other, strengths)
                 break
         else:
-            found = ProximalTerm(term.regularizer, (term.strength,))
-            by_penalty.append((penalty, found))
-    by_penalty.sort(key=lambda pair: pair[0] is not L1)
-    _check_sum([term for _, term in by_penalty])
-    return [term for _, term in by_penalty]
+            found.append(ProximalTerm(term.regularizer, (term.strength,)))
+    found.sort(key=lambda term: not _is_l1(term.regularizer))
+    _check_sum([term.regularizer for term in found])
+    return found
 
 
 def stepped(
@@ -109,17 +108,38 @@ def stepped(
     return ops.cast(wide, weights.dtype)
 
 
-def _unit_penalty(regularizer: Regularizer, shape: Sequence[int]) -> Any:
-    """A value that is the same for all regularizers of the same penalty."""
-    kind = type(regularizer)
-    if kind.proximal is L1.proximal:
-        return L1
-    if kind is GroupLasso:
-        return kind, regularizer.group_axes(shape), regularizer.scale_by_size
-    config = regularizer.get_config()
-    for name in (regularizer._strength_name, "step", "since", "scale"):
-        config.pop(name, None)
-    return kind, config
+def _is_l1(regularizer: Regularizer) -> bool:
+    return type(regularizer).proximal is L1.proximal
+
+
+def _is_groups(regularizer: Regularizer) -> bool:
+    return type(regularizer).proximal is GroupLasso.proximal
+
+
+def _is_same_penalty(
+    one: Regularizer, other: Regularizer, shape: Sequence[int]
+) -> bool:
+    """Tells whether two penalties are the same at unit strength."""
+    if _is_l1(one) and _is_l1(other):
+        return True
+    mine, others = _arguments(one, shape), _arguments(other, shape)
+    return (
+        type(one) is type(other)
+        and mine.keys() == others.keys()
+        and all(np.array_equal(mine[name], others[name]) for name in mine)
+    )
+
+
+def _arguments(
+    regularizer: Regularizer, shape: Sequence[int]
+) -> dict[str, Any]:
+    """The attributes of a regularizer but for those of its strength."""
+    found = dict(vars(regularizer))
+    for name in ("_strength", "_scale"):
+        found.pop(name, None)
+    if type(regularizer) is GroupLasso:
+        found["axis"] = regularizer.group_axes(shape)
+    return found
 
 
 def _check_not_of_keras(regularizer: Any) -> None:
@@ -143,20 +163,24 @@ def _check_not_of_keras(regularizer: Any) -> None:
     )
 
 
-def _check_sum(terms: list[ProximalTerm]) -> None:
-    kinds = [type(term.regularizer) for term in terms]
-    groups = [kind for kind in kinds if kind.proximal is GroupLasso.proximal]
-    others = [kind for kind in kinds if kind.proximal is not L1.proximal]
-    received = " + ".join(repr(term.regularizer) for term in terms)
-    if len(groups) == len(others) > 1:
-        raise ValueError(
+def _check_sum(regularizers: list[Regularizer]) -> None:
+    groups = [each for each in regularizers if _is_groups(each)]
+    others = [each for each in regularizers if not _is_l1(each)]
+    if len(others) < 2 and len(groups) == len(others):
+        return  # `L1`, if it is there, and one `GroupLasso`.
+    if len(regularizers) == 1:
+        return
+    if len(groups) == len(others):
+        problem = (
             "A weight must not be in groups of two kinds: there is no proximal "
             "step for both at once. Give them the same `axis` and "
-            f"`scale_by_size`, or keep one of them. Received: {received}"
+            "`scale_by_size`, or keep one of them."
         )
-    if len(others) > len(groups) and len(terms) > 1:
-        raise ValueError(
+    else:
+        problem = (
             "The proximal step of a sum is known for `L1` and one `GroupLasso` "
             "only. Write a regularizer with the penalty and the proximal step "
-            f"of the sum, or keep one of them. Received: {received}"
+            "of the sum, or keep one of them."
         )
+    received = " + ".join(map(repr, regularizers))
+    raise ValueError(f"{problem} Received: {received}")

@@ -134,7 +134,7 @@ def test_a_model_must_be_compiled_with_it():
         "in a loop of your own as well. If the model trains its parts by "
         "several optimizers, compile the part with its own, and make that an "
         "attribute of the whole: `gan.g_optimizer`. Received: model "
-        f"{model.name!r}, of which another optimizer trains 'dense/kernel'"
+        f"{model.name!r}, whose weights other optimizers train"
     )
 
 
