@@ -23,7 +23,8 @@ def weight_decay(model: keras.Model, variable: keras.Variable) -> float:
 
     `exclude_from_weight_decay` is public, but not what it excluded.
     """
-    optimizer: Any = chain(getattr(model, "optimizer", None))[-1]
+    own: Any = getattr(model, "optimizer", None)
+    optimizer: Any = optimizers_of(own, variable)[-1]
     decay = getattr(optimizer, "weight_decay", None)
     if not decay or not variable.trainable:
         return 0.0
@@ -202,12 +203,36 @@ def chain(optimizer: Any) -> list[Any]:
 def optimizers_of(optimizer: Any, variable: keras.Variable) -> list[Any]:
     """Returns an optimizer and those that it has update a variable.
 
-    Through Keras's `MultiOptimizer` too, which has another for each variable,
-    and knows it before it is built.
+    Through Keras's `MultiOptimizer` too, which has another for each variable.
     """
     found = chain(optimizer)
     if hasattr(found[-1], "optimizers"):
-        found += chain(found[-1]._optimizer_map(variable))
+        found += chain(_part_of(found[-1], variable))
+    return found
+
+
+def _part_of(several: Any, variable: keras.Variable) -> Any:
+    """Returns which part of a `MultiOptimizer` updates a variable.
+
+    Its map is asked only before it is built: it may be a function that makes
+    another optimizer at each call. `None` where that cannot be made, in Keras's
+    symbolic build, which trains nothing.
+    """
+    indices = getattr(several, "_var_to_optimizer_idx", {})
+    index = indices.get(variable_key(several, variable))
+    if index is not None:
+        return several.optimizers[index]
+    try:
+        return several._optimizer_map(variable)
+    except ValueError:
+        return None
+
+
+def all_optimizers(optimizer: Any) -> list[Any]:
+    """Returns an optimizer and all in it, those of a `MultiOptimizer` too."""
+    found = chain(optimizer)
+    for part in getattr(found[-1], "optimizers", []):
+        found += chain(part)
     return found
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import keras
 
 from l2keras._keras import call_stack, layer_tree, memory, optimizer_hooks
-from l2keras.optimizers import wrapper
 from l2keras.weights.paths import own_weights
 
 
@@ -110,11 +109,7 @@ def is_in(outer: Any, optimizer: keras.optimizers.Optimizer) -> bool:
 
     As in Keras's `LossScaleOptimizer` and `MultiOptimizer`.
     """
-    return any(
-        optimizer in wrapper.chain(each)
-        for link in wrapper.chain(outer)
-        for each in [link, *getattr(link, "optimizers", [])]
-    )
+    return optimizer in optimizer_hooks.all_optimizers(outer)
 
 
 def _has(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> bool:
