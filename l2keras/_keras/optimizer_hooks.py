@@ -91,6 +91,16 @@ def learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> Any:
     return rate if is_schedule else None
 
 
+def remove_variables(
+    optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]
+) -> None:
+    """Undoes `add_variable`."""
+    added = {id(variable) for variable in variables}
+    optimizer._variables = [
+        each for each in optimizer._variables if id(each) not in added
+    ]
+
+
 # Around an update -------------------------------------------------------------
 
 # The outermost first.
@@ -132,6 +142,12 @@ def allow_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
         getattr(optimizer, "_backend_update_step", None), _UpdateStep
     ):
         optimizer._backend_update_step = _UpdateStep(optimizer)
+
+
+def forbid_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
+    """Undoes `allow_around_updates`."""
+    if is_update_step_prepared(vars(optimizer).get("_backend_update_step")):
+        del optimizer._backend_update_step
 
 
 def is_update_step_prepared(value: Any) -> bool:
@@ -234,6 +250,53 @@ def all_optimizers(optimizer: Any) -> list[Any]:
     for part in getattr(found[-1], "optimizers", []):
         found += chain(part)
     return found
+
+
+def replace_optimizers(
+    model: keras.Model, replace: Callable[[Any], Any]
+) -> bool:
+    """Puts other optimizers in place of those that a model has.
+
+    Those among its attributes, and the one that it is saved with. Returns
+    whether there was another to put in place of any.
+
+    Args:
+        model: The model.
+        replace: Function from an optimizer to the other, or to itself.
+    """
+    places = [vars(model)]
+    if model.compiled:
+        places.append(model._compile_config.config)
+    changed = False
+    for place in places:
+        for name, value in list(place.items()):
+            if not isinstance(value, keras.optimizers.Optimizer):
+                continue
+            new = replace(value)
+            if new is not value:
+                changed = True
+                place[name] = new
+    return changed
+
+
+def replace_inner_optimizers(
+    optimizer: Any, replace: Callable[[Any], Any]
+) -> None:
+    """Puts others in place of the optimizers in one of Keras's own.
+
+    In a `LossScaleOptimizer`, or a `MultiOptimizer` that is made of a map.
+    """
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        optimizer.inner_optimizer = replace(inner)
+    if hasattr(optimizer, "optimizers"):
+        parts = optimizer._inner_optimizers
+        parts[:] = [replace(part) for part in parts]
+        by_path = optimizer._optimizer_map
+        if isinstance(by_path, keras.optimizers.OptimizerMap):
+            by_path._default_optimizer = replace(by_path._default_optimizer)
+            for pattern, part in by_path._optimizer_map.items():
+                by_path._optimizer_map[pattern] = replace(part)
 
 
 # Whose step it is -------------------------------------------------------------

@@ -117,6 +117,11 @@ class Proximal(OptimizerWrapper):
         self._lengths = StepLengths(self.innermost_optimizer)
         self._was_checked = False
 
+    @property
+    def added_variables(self) -> list[keras.Variable]:
+        """The variables that it added to the innermost optimizer."""
+        return self._lengths.variables
+
     def check_inner(self, optimizer: Any) -> None:
         super().check_inner(optimizer)
         if wrapper.find(optimizer, Proximal) is not None:

@@ -196,10 +196,3 @@ def test_a_legacy_file_is_loaded(tmp_path):
     np.testing.assert_array_equal(kernel(again), kernel(model))
     fit(again, proximal_sgd())
     assert (kernel(again) == 0).any()
-
-
-def test_a_stripped_model_names_what_it_still_needs():
-    model = linear(L1(0.1))
-    fit(model, proximal_sgd())
-    with pytest.warns(UserWarning, match="saved with l2keras>Proximal"):
-        l2keras.strip_regularizers(model)
