@@ -167,14 +167,24 @@ class Proximal(OptimizerWrapper):
             for weight in paths.own_weights(model)
             if self.variable_key(weight.variable) in keys
         ]
-        self._check_has_steps(model, weights)
         running = running_model()
-        at_work = model if running is None else running.model
+        at_work = running.model if running and running.step else model
         own = [
             weight
             for weight in weights
             if self in optimizers_of(at_work, weight.variable)
         ]
+        _check_terms(own)
+        if not any(map(_has_proximal, weights)):
+            raise ValueError(
+                "None of the weights that are trained has a penalty with a "
+                "proximal step, such as `L1` or `GroupLasso`, so there is "
+                f"nothing for `{type(self).__name__}` to do. Give some a "
+                "`kernel_regularizer=`, or call "
+                "`l2keras.apply_regularizers(model, ...)`, or compile with "
+                f"`{type(self.inner_optimizer).__name__}` alone. Received: "
+                f"model {model.name!r}"
+            )
         if not any(map(_has_proximal, own)):
             raise ValueError(
                 f"A model must be compiled with `{type(self).__name__}`: in "
@@ -189,29 +199,6 @@ class Proximal(OptimizerWrapper):
         proximal_warnings.warn_of_normalized(model, list(filter(_terms, own)))
         self._model = weakref.ref(model)
         self._weights = {self.variable_key(w.variable): w for w in own}
-
-    def _check_has_steps(
-        self, model: keras.Model, weights: list[Weight]
-    ) -> None:
-        """Raises an error if there is no step for some penalty, or for any."""
-        problems = []
-        for weight in weights:
-            try:
-                _terms(weight)
-            except ValueError as error:
-                problems.append(str(error))
-        if problems:
-            raise ValueError("\n".join(problems))
-        if not any(map(_has_proximal, weights)):
-            raise ValueError(
-                "None of the weights that are trained has a penalty with a "
-                "proximal step, such as `L1` or `GroupLasso`, so there is "
-                f"nothing for `{type(self).__name__}` to do. Give some a "
-                "`kernel_regularizer=`, or call "
-                "`l2keras.apply_regularizers(model, ...)`, or compile with "
-                f"`{type(self.inner_optimizer).__name__}` alone. Received: "
-                f"model {model.name!r}"
-            )
 
     def around_update(
         self,
@@ -296,6 +283,18 @@ class Proximal(OptimizerWrapper):
                 functools.partial(_stepped_at_once, terms, thresholds),
                 updates,
             )
+
+
+def _check_terms(weights: list[Weight]) -> None:
+    """Raises one error that names each weight without a known step."""
+    problems = []
+    for weight in weights:
+        try:
+            _terms(weight)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def _has_proximal(weight: Weight) -> bool:
