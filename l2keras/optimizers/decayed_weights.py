@@ -6,6 +6,7 @@ by the key under which the optimizer knows it.
 
 import dataclasses
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import keras
@@ -94,29 +95,39 @@ _asked: dict[type, bool] = {}
 def _keeps_changes(optimizer: keras.optimizers.Optimizer) -> bool:
     """Tells whether updates start from what a weight is, however it came to be.
 
-    A copy is asked, once for each class: a large weight is halved before each
-    of two short updates. A class that cannot be made from its config, and so
-    not be saved either, is trusted.
+    Asked once for each class, in a thread of its own: outside of distribution
+    strategies and traces.
     """
     kind = type(optimizer)
     if kind not in _asked:
-        config = optimizer.get_config()
-        plain = {
-            "learning_rate": 1e-3,
-            "use_ema": False,
-            "gradient_accumulation_steps": None,
-        }
-        config.update({k: v for k, v in plain.items() if k in config})
-        try:
-            copy = kind.from_config(config)
-        except TypeError:
-            return True
-        weight = keras.Variable(np.full((2, 2), 1e4, "float32"))
-        copy.build([weight])
-        for _ in range(2):
-            weight.assign(weight / 2)
-            before = ops.convert_to_numpy(weight).copy()
-            copy.apply([ops.ones((2, 2))], [weight])
-        after = ops.convert_to_numpy(weight)
-        _asked[kind] = bool(np.allclose(after, before, rtol=0.1))
+        with futures.ThreadPoolExecutor(1) as executor:
+            _asked[kind] = executor.submit(_copy_keeps, optimizer).result()
     return _asked[kind]
+
+
+def _copy_keeps(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Tells whether a weight stays half if it is halved before short updates.
+
+    Two of them, as the states of some begin with the weight's first value. An
+    optimizer that cannot be made from its config, and so not be saved either,
+    is trusted.
+    """
+    config = optimizer.get_config()
+    plain = {
+        "learning_rate": 1e-3,
+        "use_ema": False,
+        "gradient_accumulation_steps": None,
+    }
+    config.update({k: v for k, v in plain.items() if k in config})
+    try:
+        copy = type(optimizer).from_config(config)
+    except TypeError:
+        return True
+    weight = keras.Variable(np.full((2, 2), 1e4, "float32"))
+    copy.build([weight])
+    for _ in range(2):
+        weight.assign(weight / 2)
+        before = ops.convert_to_numpy(weight).copy()
+        copy.apply([ops.ones((2, 2))], [weight])
+    after = ops.convert_to_numpy(weight)
+    return bool(np.allclose(after, before, rtol=0.1))

@@ -10,26 +10,19 @@ import keras
 from keras import ops
 
 from l2keras._keras import backends, optimizer_hooks, trainer_hooks
-from l2keras._keras.call_stack import running_model
 from l2keras._types import Tensor
 from l2keras.optimizers import (
     proximal_warnings,
     step_lengths,
-    trained_model,
+    stepped_weights,
     wrapper,
 )
 from l2keras.optimizers.step_lengths import StepLengths
+from l2keras.optimizers.stepped_weights import terms_on
 from l2keras.optimizers.wrapper import OptimizerWrapper
-from l2keras.regularizers.base import terms_of
-from l2keras.regularizers.proximal_steps import has_proximal, optimizers_of
-from l2keras.regularizers.proximal_terms import (
-    ProximalTerm,
-    proximal_terms,
-    stepped,
-)
+from l2keras.regularizers.proximal_terms import ProximalTerm, stepped
 from l2keras.strengths.strength import multiplied
 from l2keras.strengths.updates import strengths_at_update
-from l2keras.weights import paths
 from l2keras.weights.paths import Weight
 
 
@@ -148,57 +141,15 @@ class Proximal(OptimizerWrapper):
     def build(self, variables: list[keras.Variable]) -> None:
         self.check_inner(self.inner_optimizer)  # What was set since, too.
         if variables:  # None at all when Keras loads a model from HDF5.
-            self._find_weights(variables)
+            model, found = stepped_weights.find(self, variables)
+            self._model = weakref.ref(model)
+            self._weights = {
+                self.variable_key(weight.variable): weight for weight in found
+            }
         was_built = self.built
         super().build(variables)
         if not was_built:
             self._lengths.build(variables)
-
-    def _find_weights(self, variables: list[keras.Variable]) -> None:
-        """Finds the weights and their model.
-
-        Raises:
-            ValueError: If none is compiled with it, or there is nothing to do.
-        """
-        model = trained_model.find(self, variables)
-        keys = {self.variable_key(variable) for variable in variables}
-        weights = [
-            weight
-            for weight in paths.own_weights(model)
-            if self.variable_key(weight.variable) in keys
-        ]
-        running = running_model()
-        at_work = running.model if running and running.step else model
-        own = [
-            weight
-            for weight in weights
-            if self in optimizers_of(at_work, weight.variable)
-        ]
-        _check_terms(own)
-        if not any(map(_has_proximal, weights)):
-            raise ValueError(
-                "None of the weights that are trained has a penalty with a "
-                "proximal step, such as `L1` or `GroupLasso`, so there is "
-                f"nothing for `{type(self).__name__}` to do. Give some a "
-                "`kernel_regularizer=`, or call "
-                "`l2keras.apply_regularizers(model, ...)`, or compile with "
-                f"`{type(self.inner_optimizer).__name__}` alone. Received: "
-                f"model {model.name!r}"
-            )
-        if not any(map(_has_proximal, own)):
-            raise ValueError(
-                f"A model must be compiled with `{type(self).__name__}`: in "
-                "its `optimizer` penalties find that no gradient is to be "
-                "taken of them. Call `model.compile(optimizer, ...)` before "
-                "the first gradient is taken, in a loop of your own as well. "
-                "If the model trains its parts by several optimizers, compile "
-                "the part with its own, and make that an attribute of the "
-                "whole: `gan.g_optimizer`. Received: model "
-                f"{at_work.name!r}, whose weights other optimizers train"
-            )
-        proximal_warnings.warn_of_normalized(model, list(filter(_terms, own)))
-        self._model = weakref.ref(model)
-        self._weights = {self.variable_key(w.variable): w for w in own}
 
     def around_update(
         self,
@@ -233,7 +184,7 @@ class Proximal(OptimizerWrapper):
             (variable, terms)
             for variable in variables
             if (weight := self._weights.get(self.variable_key(variable)))
-            and (terms := _terms(weight))
+            and (terms := terms_on(weight))
         ]
         strengths = iter(
             strengths_at_update(
@@ -250,10 +201,12 @@ class Proximal(OptimizerWrapper):
         steps = []
         for variable, terms in found:
             length = length_of(variable)
-            thresholds = [
-                sum(multiplied(next(strengths), length) for _ in term.strengths)
-                for term in terms
-            ]
+            thresholds = []
+            for term in terms:
+                first, *more = (
+                    multiplied(next(strengths), length) for _ in term.strengths
+                )
+                thresholds.append(sum(more, start=first))
             steps.append((variable, terms, thresholds))
         return steps
 
@@ -283,36 +236,6 @@ class Proximal(OptimizerWrapper):
                 functools.partial(_stepped_at_once, terms, thresholds),
                 updates,
             )
-
-
-def _check_terms(weights: list[Weight]) -> None:
-    """Raises one error that names each weight without a known step."""
-    problems = []
-    for weight in weights:
-        try:
-            _terms(weight)
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        raise ValueError("\n".join(problems))
-
-
-def _has_proximal(weight: Weight) -> bool:
-    """Whether a weight has a penalty with a proximal step."""
-    return any(map(has_proximal, terms_of(weight.variable.regularizer)))
-
-
-def _terms(weight: Weight) -> list[ProximalTerm]:
-    """The terms of a weight's regularizer that take proximal steps.
-
-    Raises:
-        ValueError: If there is no step for the sum of them.
-    """
-    variable = weight.variable
-    try:
-        return proximal_terms(variable.regularizer, variable.shape)
-    except ValueError as error:
-        raise ValueError(f"Weight {weight.path!r}: {error}") from None
 
 
 def _stepped_at_once(

@@ -104,18 +104,10 @@ def _outermost(
     return first
 
 
-def is_in(outer: Any, optimizer: keras.optimizers.Optimizer) -> bool:
-    """Tells whether an optimizer is another, or inside it.
-
-    As in Keras's `LossScaleOptimizer` and `MultiOptimizer`.
-    """
-    return optimizer in optimizer_hooks.all_optimizers(outer)
-
-
 def _has(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> bool:
-    """Tells whether an optimizer is among a model's attributes."""
+    """Tells whether an optimizer is among a model's attributes, or in one."""
     return any(
-        is_in(value, optimizer)
+        optimizer in optimizer_hooks.all_optimizers(value)
         for value in list(vars(model).values())
         if isinstance(value, keras.optimizers.Optimizer)
     )

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from decay_cases import single, zeros_for
+from helpers import BACKEND
 from keras import ops
 
 from l2keras import DecoupledWeightDecay
@@ -78,3 +79,19 @@ def test_each_optimizer_decays_by_the_formula_or_is_refused(name):
     np.testing.assert_allclose(
         model.get_weights()[0], start * (1 - 0.5 * 0.1) ** 3, rtol=1e-5
     )
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
+def test_an_optimizer_may_be_made_in_the_scope_of_a_strategy():
+    import tensorflow as tf
+
+    class Fresh(keras.optimizers.SGD):
+        """A class that was not asked before."""
+
+    class FreshToo(Averaging):
+        """Another."""
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        DecoupledWeightDecay(Fresh(0.1), default=0.1)
+        with pytest.raises(ValueError, match="decay would be undone"):
+            DecoupledWeightDecay(FreshToo(0.1), default=0.1)

@@ -116,6 +116,10 @@ PARTS = {
     "Keras's own": (sgd, adam),
     "proximal": (proximal, lambda: proximal(adam())),
     "proximal beside Keras's": (adam, proximal),
+    "a length for each weight": (
+        lambda: proximal(optimizers.RMSprop(0.01, momentum=0.5)),
+        sgd,
+    ),
     "decay": (
         lambda: decaying(default=0.5),
         lambda: decaying(adam(), default=0.3),
