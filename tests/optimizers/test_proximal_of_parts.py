@@ -70,7 +70,7 @@ class Gan(keras.Model):
         scores = ops.mean(self.judge(self.maker(Z))) - ops.mean(self.judge(X))
         return scores + sum(part.losses)
 
-    def train_step(self, *_):
+    def train_step(self, data):
         for part, optimizer in self.trained:
             weights = part.trainable_variables
             if BACKEND == "tensorflow":
