@@ -23,7 +23,8 @@ def weight_decay(model: keras.Model, variable: keras.Variable) -> float:
 
     `exclude_from_weight_decay` is public, but not what it excluded.
     """
-    optimizer: Any = chain(getattr(model, "optimizer", None))[-1]
+    own: Any = getattr(model, "optimizer", None)
+    optimizer: Any = optimizers_of(own, variable)[-1]
     decay = getattr(optimizer, "weight_decay", None)
     if not decay or not variable.trainable:
         return 0.0
@@ -48,16 +49,6 @@ def public_class(optimizer: keras.Optimizer) -> type:
     return getattr(keras.optimizers, cls.__name__, cls)
 
 
-def learning_rate_schedule(optimizer: Any) -> Any:
-    """Returns the schedule of an optimizer's learning rate, if it has one.
-
-    `optimizer.learning_rate` is what it is now.
-    """
-    rate = chain(optimizer)[-1]._learning_rate
-    schedules = keras.optimizers.schedules
-    return rate if isinstance(rate, schedules.LearningRateSchedule) else None
-
-
 def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
     """Returns by what an optimizer knows a variable.
 
@@ -67,6 +58,47 @@ def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
         return optimizer._var_key(variable)
     except AttributeError:  # One that has no value yet, on TensorFlow.
         return id(variable)
+
+
+# What an optimizer keeps ------------------------------------------------------
+
+
+def slot(
+    optimizer: keras.optimizers.Optimizer, name: str, variable: Any
+) -> Tensor:
+    """Returns what an optimizer keeps for a weight under a name.
+
+    Args:
+        optimizer: A built optimizer of Keras.
+        name: Such as `"velocities"`, as Keras has it behind an underscore.
+        variable: A weight that it was built for, as it was given it.
+    """
+    index = optimizer._get_variable_index(variable)
+    return ops.convert_to_tensor(getattr(optimizer, f"_{name}")[index])
+
+
+def product_of_momentums(optimizer: keras.optimizers.Optimizer) -> Tensor:
+    """Returns what `Nadam` has come to multiply by so far, this step's too."""
+    return ops.convert_to_tensor(optimizer._u_product)
+
+
+def learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> Any:
+    """Returns the schedule of an optimizer's learning rate, `None` if none."""
+    rate = optimizer._learning_rate
+    is_schedule = isinstance(
+        rate, keras.optimizers.schedules.LearningRateSchedule
+    )
+    return rate if is_schedule else None
+
+
+def remove_variables(
+    optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]
+) -> None:
+    """Undoes `add_variable`."""
+    added = {id(variable) for variable in variables}
+    optimizer._variables = [
+        each for each in optimizer._variables if id(each) not in added
+    ]
 
 
 # Around an update -------------------------------------------------------------
@@ -110,6 +142,12 @@ def allow_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
         getattr(optimizer, "_backend_update_step", None), _UpdateStep
     ):
         optimizer._backend_update_step = _UpdateStep(optimizer)
+
+
+def forbid_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
+    """Undoes `allow_around_updates`."""
+    if is_update_step_prepared(vars(optimizer).get("_backend_update_step")):
+        del optimizer._backend_update_step
 
 
 def is_update_step_prepared(value: Any) -> bool:
@@ -181,13 +219,84 @@ def chain(optimizer: Any) -> list[Any]:
 def optimizers_of(optimizer: Any, variable: keras.Variable) -> list[Any]:
     """Returns an optimizer and those that it has update a variable.
 
-    Through Keras's `MultiOptimizer` too, which has another for each variable,
-    and knows it before it is built.
+    Through Keras's `MultiOptimizer` too, which has another for each variable.
     """
     found = chain(optimizer)
     if hasattr(found[-1], "optimizers"):
-        found += chain(found[-1]._optimizer_map(variable))
+        found += chain(_part_of(found[-1], variable))
     return found
+
+
+def _part_of(several: Any, variable: keras.Variable) -> Any:
+    """Returns which part of a `MultiOptimizer` updates a variable.
+
+    Its map is asked only before it is built: it may be a function that makes
+    another optimizer at each call. `None` where that cannot be made, in Keras's
+    symbolic build, which trains nothing.
+    """
+    indices = getattr(several, "_var_to_optimizer_idx", {})
+    index = indices.get(variable_key(several, variable))
+    if index is not None:
+        return several.optimizers[index]
+    try:
+        return several._optimizer_map(variable)
+    except ValueError:
+        return None
+
+
+def all_optimizers(optimizer: Any) -> list[Any]:
+    """Returns an optimizer and all in it, those of a `MultiOptimizer` too."""
+    found = chain(optimizer)
+    for part in getattr(found[-1], "optimizers", []):
+        found += chain(part)
+    return found
+
+
+def replace_optimizers(
+    model: keras.Model, replace: Callable[[Any], Any]
+) -> bool:
+    """Puts other optimizers in place of those that a model has.
+
+    Those among its attributes, and the one that it is saved with. Returns
+    whether there was another to put in place of any.
+
+    Args:
+        model: The model.
+        replace: Function from an optimizer to the other, or to itself.
+    """
+    places = [vars(model)]
+    if model.compiled:
+        places.append(model._compile_config.config)
+    changed = False
+    for place in places:
+        for name, value in list(place.items()):
+            if not isinstance(value, keras.optimizers.Optimizer):
+                continue
+            new = replace(value)
+            if new is not value:
+                changed = True
+                place[name] = new
+    return changed
+
+
+def replace_inner_optimizers(
+    optimizer: Any, replace: Callable[[Any], Any]
+) -> None:
+    """Puts others in place of the optimizers in one of Keras's own.
+
+    In a `LossScaleOptimizer`, or a `MultiOptimizer` that is made of a map.
+    """
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        optimizer.inner_optimizer = replace(inner)
+    if hasattr(optimizer, "optimizers"):
+        parts = optimizer._inner_optimizers
+        parts[:] = [replace(part) for part in parts]
+        by_path = optimizer._optimizer_map
+        if isinstance(by_path, keras.optimizers.OptimizerMap):
+            by_path._default_optimizer = replace(by_path._default_optimizer)
+            for pattern, part in by_path._optimizer_map.items():
+                by_path._optimizer_map[pattern] = replace(part)
 
 
 # Whose step it is -------------------------------------------------------------

@@ -178,13 +178,13 @@ def summary(
 def _decays(survey: Survey) -> list[float]:
     """Returns the optimizer's weight decay on each weight."""
     strengths = decay_strengths(survey.layer)
-    if strengths is None:
-        return [
-            optimizer_hooks.weight_decay(survey.layer, weight.variable)
-            for weight in survey.weights
-        ]
     return [
-        strengths.get(weight.path, 0.0) if weight.variable.trainable else 0.0
+        strengths.get(
+            weight.path,
+            optimizer_hooks.weight_decay(survey.layer, weight.variable),
+        )
+        if weight.variable.trainable
+        else 0.0
         for weight in survey.weights
     ]
 

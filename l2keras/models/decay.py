@@ -1,48 +1,62 @@
-"""What a model's optimizer decays, if it is a `DecoupledWeightDecay`."""
+"""What a model's optimizer decays by `DecoupledWeightDecay`.
+
+That is the optimizer itself, or what it wraps, or one of several in Keras's
+`MultiOptimizer`, which then decays the weights that it updates.
+"""
 
 from typing import Any
 
 import keras
 
+from l2keras._keras import optimizer_hooks
 from l2keras.models.terms import terms
-from l2keras.optimizers import wrapper
 from l2keras.optimizers.weight_decay import DecoupledWeightDecay
 from l2keras.weights.paths import own_weights
 from l2keras.weights.survey import Survey
 
 
-def decay_strengths(model: keras.Model) -> dict[str, float] | None:
-    """Returns the strengths of the model's `DecoupledWeightDecay` by path.
-
-    `None` if its optimizer is another.
-    """
-    optimizer = _decoupled_weight_decay(model)
-    return None if optimizer is None else dict(optimizer.strengths(model))
+def decay_strengths(model: keras.Model) -> dict[str, float]:
+    """The strengths of the model's `DecoupledWeightDecay` now, by path."""
+    return {
+        path: strength
+        for decay, variables in _decays(model)
+        for path, strength in decay.strengths(model).items()
+        if path in variables
+    }
 
 
 def strengths_in_use(model: keras.Model) -> list[Any]:
-    """Returns the strengths, of penalties and of decay, as they were given."""
+    """The strengths, of penalties and of decay, as they were given."""
     strengths = [term.strength.value for term in terms(Survey(model))]
-    optimizer = _decoupled_weight_decay(model)
-    if optimizer is not None:
-        strengths += optimizer.decayed(model).values()
-    return strengths
+    return strengths + [given for _, given in decayed_variables(model)]
 
 
 def decayed_variables(
     model: keras.Model,
 ) -> list[tuple[keras.Variable, Any]]:
-    """Returns what the model's optimizer decays, and the strengths as given."""
-    optimizer = _decoupled_weight_decay(model)
-    if optimizer is None:
-        return []
-    by_path = {weight.path: weight.variable for weight in own_weights(model)}
+    """What the model's optimizer decays, and the strengths as given."""
     return [
-        (by_path[path], strength)
-        for path, strength in optimizer.decayed(model).items()
+        (variables[path], strength)
+        for decay, variables in _decays(model)
+        for path, strength in decay.decayed(model).items()
+        if path in variables
     ]
 
 
-def _decoupled_weight_decay(model: keras.Model) -> DecoupledWeightDecay | None:
-    """Returns what decays the model's weights by path, if anything does."""
-    return wrapper.find(getattr(model, "optimizer", None), DecoupledWeightDecay)
+def _decays(
+    model: keras.Model,
+) -> list[tuple[DecoupledWeightDecay, dict[str, keras.Variable]]]:
+    """The optimizers that decay, each with the weights it updates, by path."""
+    optimizer = getattr(model, "optimizer", None)
+    return [
+        (
+            decay,
+            {
+                path: variable
+                for path, variable, _ in own_weights(model)
+                if decay in optimizer_hooks.optimizers_of(optimizer, variable)
+            },
+        )
+        for decay in optimizer_hooks.all_optimizers(optimizer)
+        if isinstance(decay, DecoupledWeightDecay)
+    ]

@@ -5,8 +5,11 @@ from typing import Any
 
 import keras
 
+from l2keras._keras import optimizer_hooks
 from l2keras.models import compiled, regularized_layer
+from l2keras.models.decay import decay_strengths
 from l2keras.models.saving import objects, tell_arguments
+from l2keras.optimizers import wrapper
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import Regularizer
 from l2keras.weights.paths import check_model
@@ -16,18 +19,20 @@ from l2keras.weights.survey import Survey
 def strip_regularizers(
     model: keras.Model, *, to_keras: bool = False
 ) -> keras.Model:
-    """Takes off a model all regularizers that need l2keras.
+    """Takes off a model all that needs l2keras: regularizers and optimizers.
 
     For whoever serves the model: once saved, it loads where there is Keras
     alone. The model is changed in place, its weights are not touched, and
-    Keras's own regularizers stay. Training goes on without the penalties.
+    Keras's own regularizers stay. Of `Proximal` and `DecoupledWeightDecay` the
+    optimizer stays that they wrap, with its state. Training goes on without
+    the penalties and the decay.
 
     Args:
         model: A Keras model.
         to_keras: Whether to put Keras's own `L1`, `L2` or `L1L2` in place of a
             regularizer that says the same: one of constant strength. Warns of
-            those that cannot be said in Keras, and takes them off. Defaults to
-            `False`.
+            those that cannot be said in Keras, weight decay by path among
+            them, and takes them off. Defaults to `False`.
 
     Returns:
         The model.
@@ -56,8 +61,19 @@ def strip_regularizers(
         for name, value in list(vars(layer).items()):
             if isinstance(value, Regularizer):
                 setattr(layer, name, counterparts.of(value, f"{place}{name}"))
+    decayed = decay_strengths(model)
+    for _, layer in survey.layers:
+        if isinstance(layer, keras.Model):
+            optimizer_hooks.replace_optimizers(layer, wrapper.unwrapped)
     unsaved = _forget(survey)
     compiled.update(survey, holders)
+    if to_keras and decayed:
+        warnings.warn(
+            "Keras has no weight decay by path, so that of the optimizer was "
+            f"taken off: {decayed}. If it is to go on, compile the model with "
+            "`weight_decay=` of Keras's optimizer.",
+            stacklevel=2,
+        )
     _warn_of(model, counterparts.lost, unsaved)
     return model
 

@@ -14,15 +14,15 @@ from l2keras._types import Tensor
 from l2keras.optimizers import (
     proximal_warnings,
     step_lengths,
-    trained_model,
+    stepped_weights,
     wrapper,
 )
+from l2keras.optimizers.step_lengths import StepLengths
+from l2keras.optimizers.stepped_weights import terms_on
 from l2keras.optimizers.wrapper import OptimizerWrapper
-from l2keras.regularizers import proximal_steps
-from l2keras.regularizers.proximal_terms import ProximalTerm, proximal_terms
+from l2keras.regularizers.proximal_terms import ProximalTerm, stepped
 from l2keras.strengths.strength import multiplied
 from l2keras.strengths.updates import strengths_at_update
-from l2keras.weights import paths
 from l2keras.weights.paths import Weight
 
 
@@ -43,10 +43,11 @@ class Proximal(OptimizerWrapper):
     there are zeros.
 
     It is for whatever weights have `L1`, `GroupLasso`, a sum of `L1` and one
-    `GroupLasso`, Keras's own `L1`, or a regularizer of yours that defines
-    `proximal`. Smooth ones stay a gradient: `L2`, also as a part of `L1L2` or
-    of a sum. Penalties of activities do so too. In the loss and in the logs
-    everything is as before.
+    kind of `GroupLasso`, or a regularizer of yours that defines `proximal`.
+    Smooth ones stay a gradient: `L2`, also as a part of `L1L2` or of a sum.
+    Penalties of activities do so too. In the loss and in the logs everything is
+    as before. Keras's own `L1` and `L1L2` are refused: `l2keras.L1` pays the
+    same.
 
     The strength may be a schedule, be scaled, or be tuned. What is clipped is
     the gradient, and so the data loss's alone. A weight that gets no gradient
@@ -59,7 +60,8 @@ class Proximal(OptimizerWrapper):
 
     In a loop of your own compile the model with it all the same, take the
     gradient of a loss with `sum(model.losses)`, and have it apply the
-    gradients.
+    gradients. If a model trains its parts by several optimizers, as a GAN does,
+    make each an attribute of it, and compile the part with its own.
 
     Reference:
         Yun, Lozano & Yang, *Adaptive Proximal Gradient Methods for Structured
@@ -73,13 +75,14 @@ class Proximal(OptimizerWrapper):
 
     Attributes:
         inner_optimizer: The optimizer that is wrapped.
+        takes_proximal_steps: `True`, for penalties to know it by.
 
     Raises:
         TypeError: If `optimizer` is no optimizer of Keras.
         ValueError: If it is another than these, keeps averages of the weights
             (`use_ema`), or has a `Proximal` inside. When built: if no model is
             compiled with it, no weight has a penalty with a proximal step, or a
-            weight has a sum of penalties that has none.
+            weight has a sum of penalties that has none, or Keras's own `L1`.
 
     Example:
 
@@ -94,6 +97,8 @@ class Proximal(OptimizerWrapper):
     0.0
     """
 
+    takes_proximal_steps = True
+
     def __init__(
         self,
         optimizer: keras.optimizers.Optimizer,
@@ -102,9 +107,13 @@ class Proximal(OptimizerWrapper):
         super().__init__(optimizer, name=name)
         self._weights: dict[Any, Weight] = {}
         self._model: Callable[[], keras.Model | None] = lambda: None
-        self._memory: keras.Variable | None = None
+        self._lengths = StepLengths(self.innermost_optimizer)
         self._was_checked = False
-        proximal_steps.announce(self)
+
+    @property
+    def added_variables(self) -> list[keras.Variable]:
+        """The variables that it added to the innermost optimizer."""
+        return self._lengths.variables
 
     def check_inner(self, optimizer: Any) -> None:
         super().check_inner(optimizer)
@@ -132,50 +141,15 @@ class Proximal(OptimizerWrapper):
     def build(self, variables: list[keras.Variable]) -> None:
         self.check_inner(self.inner_optimizer)  # What was set since, too.
         if variables:  # None at all when Keras loads a model from HDF5.
-            self._find_weights(variables)
+            model, found = stepped_weights.find(self, variables)
+            self._model = weakref.ref(model)
+            self._weights = {
+                self.variable_key(weight.variable): weight for weight in found
+            }
         was_built = self.built
         super().build(variables)
-        if not was_built and step_lengths.adds_up(self.innermost_optimizer):
-            self._memory = self.innermost_optimizer.add_variable(
-                (), name="memory"
-            )
-
-    def _find_weights(self, variables: list[keras.Variable]) -> None:
-        """Finds the weights and their model.
-
-        Raises:
-            ValueError: If none is compiled with it, or there is nothing to do.
-        """
-        model = trained_model.find(self, variables)
-        if not trained_model.is_in(model.optimizer, self):
-            raise ValueError(
-                f"A model must be compiled with `{type(self).__name__}`: in "
-                "its `optimizer` penalties find that no gradient is to be "
-                "taken of them. Call `model.compile(optimizer, ...)` before "
-                "the first gradient is taken, in a loop of your own as well. "
-                f"Received: model {model.name!r}, whose `optimizer` is another"
-            )
-        keys = {self.variable_key(variable) for variable in variables}
-        weights = {
-            key: weight
-            for weight in paths.own_weights(model)
-            if (key := self.variable_key(weight.variable)) in keys
-        }
-        stepped = [each for each in weights.values() if _terms(each)]
-        if not stepped:
-            raise ValueError(
-                "None of the weights that are trained has a penalty with a "
-                "proximal step, such as `L1` or `GroupLasso`, so there is "
-                f"nothing for `{type(self).__name__}` to do. Give some a "
-                "`kernel_regularizer=`, or call "
-                "`l2keras.apply_regularizers(model, ...)`, or compile with "
-                f"`{type(self.inner_optimizer).__name__}` alone. Received: "
-                f"model {model.name!r}"
-            )
-        proximal_warnings.warn_of_normalized(
-            model, [each for each in stepped if _terms_at_work(each)]
-        )
-        self._model, self._weights = weakref.ref(model), weights
+        if not was_built:
+            self._lengths.build(variables)
 
     def around_update(
         self,
@@ -188,48 +162,51 @@ class Proximal(OptimizerWrapper):
         learning_rate = backends.at_least_float32(
             ops.convert_to_tensor(learning_rate)
         )
-        rate = learning_rate
-        if self._memory is not None:
-            backends.update(
-                lambda before, now: step_lengths.added_up(
-                    self.innermost_optimizer, before, now
-                ),
-                [self._memory],
-                [learning_rate],
-            )
-            rate = ops.cast(
-                ops.convert_to_tensor(self._memory), learning_rate.dtype
-            )
+        self._lengths.note_update(variables, learning_rate)
         for variable, terms, thresholds in self._steps(
-            variables, learning_rate, rate
+            variables, lambda each: self._lengths.of(each, learning_rate)
         ):
-            backends.update(_stepping(terms), [variable], *thresholds)
+            backends.update(
+                lambda weights, *each, terms=terms: stepped(
+                    terms, weights, each
+                ),
+                [variable],
+                *([threshold] for threshold in thresholds),
+            )
 
     def _steps(
-        self, variables: list[Any], learning_rate: Tensor, rate: Tensor
-    ) -> list[tuple[Any, list[ProximalTerm], list[list[Tensor]]]]:
-        """Returns which variables take steps, and with which thresholds."""
+        self, variables: list[Any], length_of: Callable[[Any], Tensor]
+    ) -> list[tuple[Any, list[ProximalTerm], list[Tensor]]]:
+        """The variables that take steps, with their terms and thresholds."""
         # What regularizers the weights have may have changed since they were
         # found, so they are looked at anew.
         found = [
             (variable, terms)
             for variable in variables
             if (weight := self._weights.get(self.variable_key(variable)))
-            and (terms := _terms_at_work(weight))
+            and (terms := terms_on(weight))
         ]
         strengths = iter(
             strengths_at_update(
                 self._model(),
                 self.iterations,
-                [term.strength for _, terms in found for term in terms],
+                [
+                    strength
+                    for _, terms in found
+                    for term in terms
+                    for strength in term.strengths
+                ],
             )
         )
         steps = []
         for variable, terms in found:
-            length = step_lengths.step_length(
-                self.innermost_optimizer, variable, learning_rate, rate
-            )
-            thresholds = [[multiplied(next(strengths), length)] for _ in terms]
+            length = length_of(variable)
+            thresholds = []
+            for term in terms:
+                first, *more = (
+                    multiplied(next(strengths), length) for _ in term.strengths
+                )
+                thresholds.append(sum(more, start=first))
             steps.append((variable, terms, thresholds))
         return steps
 
@@ -247,12 +224,11 @@ class Proximal(OptimizerWrapper):
         ):
             return  # Training has failed, which has reasons of its own.
         updates = counter.number()
-        steps = self._steps(
+        for variable, terms, thresholds in self._steps(
             [weight.variable for weight in self._weights.values()],
-            *step_lengths.mean_rates(self.innermost_optimizer, updates),
-        )
-        for variable, terms, thresholds in steps:
-            if not any(float(ops.max(each)) for (each,) in thresholds):
+            lambda each: self._lengths.mean(each, updates),
+        ):
+            if not any(float(ops.max(each)) for each in thresholds):
                 continue  # A schedule has it do nothing for now.
             proximal_warnings.warn_if_nothing_is_zero(
                 self._weights[self.variable_key(variable)].path,
@@ -262,40 +238,11 @@ class Proximal(OptimizerWrapper):
             )
 
 
-def _terms(weight: Weight) -> list[ProximalTerm]:
-    """Returns the terms of a weight's regularizer that have proximal steps.
-
-    Raises:
-        ValueError: If there is no step for the sum of them.
-    """
-    try:
-        return proximal_terms(weight.variable.regularizer)
-    except ValueError as error:
-        raise ValueError(f"Weight {weight.path!r}: {error}") from None
-
-
-def _terms_at_work(weight: Weight) -> list[ProximalTerm]:
-    """Returns those of them that are not switched off for good."""
-    return [each for each in _terms(weight) if not each.strength.is_zero]
-
-
-def _stepping(terms: list[ProximalTerm]) -> Callable[..., Tensor]:
-    """Returns a function from weights and thresholds to the next weights."""
-
-    def step(weights: Tensor, *thresholds: Tensor) -> Tensor:
-        wide = backends.at_least_float32(weights)
-        for term, threshold in zip(terms, thresholds, strict=True):
-            wide = term.step(wide, ops.cast(threshold, wide.dtype))
-        return ops.cast(wide, weights.dtype)
-
-    return step
-
-
 def _stepped_at_once(
     terms: list[ProximalTerm],
-    thresholds: list[list[Tensor]],
+    thresholds: list[Tensor],
     weights: Tensor,
     times: float,
 ) -> Tensor:
-    """Returns weights after so many steps, taken as one."""
-    return _stepping(terms)(weights, *(each * times for (each,) in thresholds))
+    """The weights after so many steps, taken as one."""
+    return stepped(terms, weights, [each * times for each in thresholds])

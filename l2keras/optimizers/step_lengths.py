@@ -17,79 +17,143 @@ import keras
 from keras import ops
 
 from l2keras._keras import backends
-from l2keras._keras.optimizer_hooks import public_class
-from l2keras._keras.optimizer_slots import (
+from l2keras._keras.optimizer_hooks import (
     learning_rate_schedule,
     product_of_momentums,
+    public_class,
     slot,
+    variable_key,
 )
 from l2keras._types import Tensor
 
-# The length for a weight, given the optimizer, what tells the slots of the
-# weight, and the rate: the learning rate, added up by momentum.
+# The length without momentum, given the optimizer, what tells the slots of the
+# weight, and the learning rate.
 Length: TypeAlias = Callable[[Any, Callable[[str], Tensor], Tensor], Tensor]
 
 
-def adds_up(optimizer: Any) -> bool:
-    """Tells whether an optimizer moves on by what it moved before."""
-    return bool(getattr(optimizer, "momentum", 0.0))
+class StepLengths:
+    """How far the updates of an optimizer move its weights.
 
-
-def added_up(optimizer: Any, before: Tensor, learning_rate: Tensor) -> Tensor:
-    """Returns what a steady gradient of 1 would move on now.
-
-    The sum of `momentum**k` times the learning rate of `k` steps ago. Not
-    `learning_rate / (1 - momentum)`, which a rate that falls would make too
-    short: the last steps would bring back what is zero.
-    """
-    return optimizer.momentum * before + learning_rate
-
-
-def mean_rates(optimizer: Any, updates: int) -> tuple[Tensor, Tensor]:
-    """Returns about what `step_length` was given in so many updates."""
-    schedule = learning_rate_schedule(optimizer)
-    rates = (
-        [optimizer.learning_rate]
-        if schedule is None
-        else [schedule(updates * share / 16) for share in range(16)]
-    )
-    mean = sum(float(ops.convert_to_numpy(each)) for each in rates) / len(rates)
-    return (
-        ops.convert_to_tensor(mean, "float32"),
-        ops.convert_to_tensor(
-            mean / (1 - getattr(optimizer, "momentum", 0.0)), "float32"
-        ),
-    )
-
-
-def step_length(
-    optimizer: keras.optimizers.Optimizer,
-    variable: Any,
-    learning_rate: Tensor,
-    rate: Tensor,
-) -> Tensor:
-    """Returns how far the update that was just made moved a weight.
+    Momentum moves a weight on by what it moved before: with a steady gradient
+    of 1, by the sum of `momentum**k` times the length of `k` steps ago. It is
+    kept, in variables of the optimizer. The length now, divided by `1 -
+    momentum`, would be another: too short where the learning rate falls, so
+    that the last steps would bring back what is zero; and far too long under
+    `RMSprop(centered=True)`, whose lengths grow from step to step.
 
     Args:
-        optimizer: A built optimizer, one that `is_known`.
-        variable: The weight, as the optimizer was given it.
-        learning_rate: That of the update.
-        rate: The same, or what `added_up` made of it.
-
-    Returns:
-        Tensor of shape `()`, or one like the weight.
+        optimizer: An optimizer that `is_known`.
     """
 
-    def own(name: str) -> Tensor:
-        return backends.at_least_float32(slot(optimizer, name, variable))
+    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
+        self._optimizer = optimizer
+        # By the weights' keys; by `None` where the lengths are all alike.
+        self._sums: dict[Any, keras.Variable] = {}
 
-    if getattr(optimizer, "nesterov", False) and adds_up(optimizer):
-        rate = optimizer.momentum * rate + learning_rate
-    return _LENGTHS[public_class(optimizer)](optimizer, own, rate)
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Makes what is kept, for an optimizer that was built."""
+        if not self._momentum:
+            return
+        if self._are_alike:
+            self._sums[None] = self._optimizer.add_variable((), name="memory")
+            return
+        for variable in variables:
+            self._sums[self._key(variable)] = (
+                self._optimizer.add_variable_from_reference(
+                    variable, name="memory"
+                )
+            )
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables that `build` added to the optimizer."""
+        return list(self._sums.values())
+
+    def note_update(self, variables: list[Any], learning_rate: Tensor) -> None:
+        """Adds the lengths of an update that was just made.
+
+        Args:
+            variables: The weights that were updated.
+            learning_rate: That of the update.
+        """
+        if self._are_alike:
+            variables = variables[:1]
+        kept = {
+            key: variable
+            for variable in variables
+            if (key := self._key(variable)) in self._sums
+        }
+        if kept:
+            backends.update(
+                lambda before, now: self._momentum * before + now,
+                [self._sums[key] for key in kept],
+                [self._alone(each, learning_rate) for each in kept.values()],
+            )
+
+    def of(self, variable: Any, learning_rate: Tensor) -> Tensor:
+        """The length of the update that was just made.
+
+        Args:
+            variable: The weight, as the optimizer was given it.
+            learning_rate: That of the update.
+
+        Returns:
+            Tensor of shape `()`, or one like the weight.
+        """
+        kept = self._sums.get(self._key(variable))
+        if kept is None:
+            return self._alone(variable, learning_rate)
+        length = backends.at_least_float32(ops.convert_to_tensor(kept))
+        return self._looking_ahead(length, variable, learning_rate)
+
+    def mean(self, variable: Any, updates: int) -> Tensor:
+        """About the mean of the lengths so far, after so many updates."""
+        schedule = learning_rate_schedule(self._optimizer)
+        rates = (
+            [self._optimizer.learning_rate]
+            if schedule is None
+            else [schedule(updates * share / 16) for share in range(16)]
+        )
+        numbers = [float(ops.convert_to_numpy(rate)) for rate in rates]
+        rate = ops.convert_to_tensor(sum(numbers) / len(numbers), "float32")
+        alone = self._alone(variable, rate)
+        return self._looking_ahead(alone / (1 - self._momentum), variable, rate)
+
+    @property
+    def _momentum(self) -> float:
+        return getattr(self._optimizer, "momentum", 0.0)
+
+    @property
+    def _are_alike(self) -> bool:
+        return public_class(self._optimizer) is keras.optimizers.SGD
+
+    def _key(self, variable: Any) -> Any:
+        return (
+            None if self._are_alike else variable_key(self._optimizer, variable)
+        )
+
+    def _alone(self, variable: Any, learning_rate: Tensor) -> Tensor:
+        """The length without momentum."""
+
+        def own(name: str) -> Tensor:
+            return backends.at_least_float32(
+                slot(self._optimizer, name, variable)
+            )
+
+        formula = _LENGTHS[public_class(self._optimizer)]
+        return formula(self._optimizer, own, learning_rate)
+
+    def _looking_ahead(
+        self, length: Tensor, variable: Any, learning_rate: Tensor
+    ) -> Tensor:
+        """The length with Nesterov's momentum, given that without it."""
+        if not (self._momentum and getattr(self._optimizer, "nesterov", False)):
+            return length
+        return self._momentum * length + self._alone(variable, learning_rate)
 
 
 def is_known(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Tells whether `step_length` knows an optimizer."""
+    """Tells whether the length of an optimizer's steps is known."""
     return public_class(optimizer) in _LENGTHS
 
 
@@ -136,7 +200,6 @@ def _nadam(
 def _rmsprop(
     optimizer: Any, own: Callable[[str], Tensor], rate: Tensor
 ) -> Tensor:
-    # Under momentum, as if the velocity had been what it is now.
     velocity = own("velocities")
     if optimizer.centered:
         mean = own("average_gradients")

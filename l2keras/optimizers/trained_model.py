@@ -11,7 +11,6 @@ from typing import Any
 import keras
 
 from l2keras._keras import call_stack, layer_tree, memory, optimizer_hooks
-from l2keras.optimizers import wrapper
 from l2keras.weights.paths import own_weights
 
 
@@ -105,22 +104,10 @@ def _outermost(
     return first
 
 
-def is_in(outer: Any, optimizer: keras.optimizers.Optimizer) -> bool:
-    """Tells whether an optimizer is another, or inside it.
-
-    As in Keras's `LossScaleOptimizer` and `MultiOptimizer`.
-    """
-    return any(
-        optimizer in wrapper.chain(each)
-        for link in wrapper.chain(outer)
-        for each in [link, *getattr(link, "optimizers", [])]
-    )
-
-
 def _has(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> bool:
-    """Tells whether an optimizer is among a model's attributes."""
+    """Tells whether an optimizer is among a model's attributes, or in one."""
     return any(
-        is_in(value, optimizer)
+        optimizer in optimizer_hooks.all_optimizers(value)
         for value in list(vars(model).values())
         if isinstance(value, keras.optimizers.Optimizer)
     )

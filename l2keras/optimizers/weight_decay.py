@@ -18,6 +18,7 @@ from l2keras.optimizers.decayed_weights import DecayedWeight
 from l2keras.optimizers.proximal import Proximal
 from l2keras.optimizers.wrapper import OptimizerWrapper
 from l2keras.strengths.strength import Strength
+from l2keras.strengths.updates import strengths_at_update
 from l2keras.weights import paths
 from l2keras.weights.rules import Rules
 
@@ -85,11 +86,12 @@ class DecoupledWeightDecay(OptimizerWrapper):
         TypeError: If `optimizer` is no optimizer of Keras, `rules` no
             dictionary from strings, or a strength neither a number nor a
             schedule.
-        ValueError: If the optimizer decays weights itself, is a wrapper of
-            Keras's or made of several, a strength is negative, not finite, or a
-            schedule that cannot be saved, or nothing is to decay. When built:
-            if no model is found, a pattern matches no weight that is trained,
-            or two match one.
+        ValueError: If the optimizer decays weights itself, computes them anew
+            from states of its own (`Ftrl`, `ScheduleFreeAdamW`), is a wrapper
+            of Keras's or made of several, a strength is negative, not finite,
+            or a schedule that cannot be saved, or nothing is to decay. When
+            built: if no model is found, a pattern matches no weight that is
+            trained, or two match one.
         RuntimeError: When gradients are applied: if the optimizer makes its
             updates in another way than Keras's.
 
@@ -172,10 +174,11 @@ class DecoupledWeightDecay(OptimizerWrapper):
                 "nor wrap one: the weights would decay twice. Put all "
                 "strengths into one dictionary of rules."
             )
-        _check_has_no_decay(wrapper.chain(optimizer)[-1])
+        decayed_weights.check_optimizer(wrapper.chain(optimizer)[-1])
 
     def build(self, variables: list[keras.Variable]) -> None:
-        _check_has_no_decay(self.innermost_optimizer)  # Since then, either.
+        # What was set since, too.
+        decayed_weights.check_optimizer(self.innermost_optimizer)
         decayed: list[DecayedWeight] = []
         if variables:  # None at all when Keras loads a model from HDF5.
             decayed = decayed_weights.resolve(
@@ -338,7 +341,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
 
     def _now(self, strength: Strength) -> Tensor | float:
         """Returns a strength at the optimizer's step."""
-        return strength.at(ops.cast(self.iterations, "float32"))
+        return strengths_at_update(None, self.iterations, [strength])[0]
 
     def _number(self, strength: Strength) -> float:
         return float(ops.convert_to_numpy(self._now(strength)))
@@ -347,17 +350,3 @@ class DecoupledWeightDecay(OptimizerWrapper):
 def _cautiously_decayed(new: Tensor, old: Tensor, factor: Tensor) -> Tensor:
     shrinks = (old - new) * old >= 0
     return ops.where(shrinks, new - old * factor, new)
-
-
-def _check_has_no_decay(optimizer: keras.optimizers.Optimizer) -> None:
-    # `Muon` has an `adam_weight_decay` too.
-    for argument in ("weight_decay", "adam_weight_decay"):
-        decay = getattr(optimizer, argument, None)
-        if decay:
-            raise ValueError(
-                "The optimizer must not decay weights itself, which would "
-                f"then decay twice. Make it with `{argument}=0.0`, and give "
-                "`DecoupledWeightDecay` the strength, as in "
-                f"`default={decay!r}`. Received: "
-                f"{type(optimizer).__name__}({argument}={decay!r})"
-            )

@@ -121,6 +121,11 @@ class OptimizerWrapper(
         """The optimizer that makes the updates, below all wrappers."""
         return chain(self)[-1]
 
+    @property
+    def added_variables(self) -> list[keras.Variable]:
+        """The variables that it added to the innermost optimizer."""
+        return []
+
     def around_update(
         self,
         update: Callable[[], None],
@@ -254,3 +259,18 @@ def find(optimizer: Any, kind: type[_Wrapper]) -> _Wrapper | None:
     return next(
         (each for each in chain(optimizer) if isinstance(each, kind)), None
     )
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """An optimizer without the wrappers of l2keras round it and in it.
+
+    It goes on from where it is, and is saved as if they had never been. One of
+    Keras's that has others in it stays, with those unwrapped.
+    """
+    if not isinstance(optimizer, OptimizerWrapper):
+        optimizer_hooks.replace_inner_optimizers(optimizer, unwrapped)
+        return optimizer
+    innermost = optimizer.innermost_optimizer
+    optimizer_hooks.remove_variables(innermost, optimizer.added_variables)
+    optimizer_hooks.forbid_around_updates(innermost)
+    return unwrapped(optimizer.inner_optimizer)

@@ -19,8 +19,8 @@ from keras import ops
 
 from l2keras import _validation
 from l2keras._types import StrengthLike, Tensor
-from l2keras.regularizers import formulas, proximal_steps
-from l2keras.regularizers.terms import Term
+from l2keras.regularizers import proximal_steps
+from l2keras.regularizers.terms import Term, checked_penalty
 from l2keras.strengths.strength import Scale, Strength, number, shown
 
 
@@ -120,7 +120,7 @@ class Regularizer(keras.regularizers.Regularizer):
             Term(
                 type(self).__name__,
                 self._strength.scaled(self._scale),
-                functools.partial(formulas.penalty, self),
+                functools.partial(checked_penalty, self),
                 self,
             )
         ]

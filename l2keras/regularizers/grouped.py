@@ -129,17 +129,29 @@ class GroupLasso(Regularizer):
             )
         return _group_proximal(weights, threshold, total)
 
-    def _summed_axes(self, weights: Tensor) -> tuple[int, ...]:
-        """Returns the axes of the weights that run inside of a group."""
+    def group_axes(self, shape: Sequence[int]) -> frozenset[int]:
+        """The axes whose indices name the groups, counted from the first.
+
+        Args:
+            shape: The shape of the weights.
+
+        Raises:
+            ValueError: If they have no axis `axis`.
+        """
         axes = self.axis if isinstance(self.axis, list) else [self.axis]
-        ndim = len(weights.shape)
+        ndim = len(shape)
         if not all(-ndim <= axis < ndim for axis in axes):
             raise ValueError(
                 f"{self!r} needs weights that have axis {self.axis}. "
-                f"Received: weights of shape {tuple(weights.shape)}"
+                f"Received: weights of shape {tuple(shape)}"
             )
-        kept = {axis % ndim for axis in axes}
-        return tuple(axis for axis in range(ndim) if axis not in kept)
+        return frozenset(axis % ndim for axis in axes)
+
+    def _summed_axes(self, weights: Tensor) -> tuple[int, ...]:
+        """The axes of the weights that run inside of a group."""
+        kept = self.group_axes(weights.shape)
+        axes = range(len(weights.shape))
+        return tuple(axis for axis in axes if axis not in kept)
 
 
 # So small that float32 still holds the inverse, and so large that it holds no

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from keras import ops
+
 from l2keras._types import Tensor
 from l2keras.strengths.strength import Strength
 
@@ -22,3 +24,25 @@ class Term(NamedTuple):
     strength: Strength
     penalty: Callable[[Tensor], Tensor]
     regularizer: Any
+
+
+def checked_penalty(regularizer: Any, weights: Tensor) -> Tensor:
+    """The value of `regularizer.penalty(weights)`, in the weights' dtype.
+
+    Raises:
+        TypeError: If the formula returns nothing.
+    """
+    value = regularizer.penalty(weights)
+    if value is None:
+        raise TypeError(
+            f"`{type(regularizer).__name__}.penalty` must return a number, a "
+            "tensor of shape `()` such as `ops.sum(weights)`. Received: None"
+        )
+    return cast_like(weights, value)
+
+
+def cast_like(weights: Tensor, value: Any) -> Tensor:
+    """A value as a tensor of the weights' dtype."""
+    if getattr(value, "dtype", None) == weights.dtype:
+        return value
+    return ops.cast(ops.convert_to_tensor(value), weights.dtype)

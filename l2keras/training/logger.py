@@ -240,6 +240,6 @@ def _strengths(model: keras.Model) -> dict[str, float]:
                 if len(strengths) > 1:
                     key += f"/{name}"
                 found[key] = strength.number()
-    for path, decay in (decay_strengths(model) or {}).items():
+    for path, decay in decay_strengths(model).items():
         found[f"weight_decay/{path}"] = decay
     return found

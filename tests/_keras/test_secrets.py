@@ -19,8 +19,6 @@ from l2keras._keras import (
     graphs,
     layer_tree,
     optimizer_hooks,
-    optimizer_slots,
-    own_penalties,
     trainer_hooks,
 )
 from l2keras._keras.carried_state import State
@@ -291,15 +289,15 @@ def test_slots_are_found_by_the_weights_they_are_of():
     gradients = [2 * ops.ones(kernel.shape), 4 * ops.ones(bias.shape)]
     model.optimizer.apply(gradients, [kernel, bias])
     for variable, velocity in ((kernel, 2.0), (bias, 8.0)):
-        found = optimizer_slots.slot(model.optimizer, "velocities", variable)
+        found = optimizer_hooks.slot(model.optimizer, "velocities", variable)
         np.testing.assert_allclose(ops.convert_to_numpy(found), velocity)
-    product = optimizer_slots.product_of_momentums(model.optimizer)
+    product = optimizer_hooks.product_of_momentums(model.optimizer)
     np.testing.assert_allclose(number(product), 0.9 * (1 - 0.5 * 0.96))
 
 
 def test_the_schedule_of_a_learning_rate_is_found():
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
-    found = optimizer_slots.learning_rate_schedule
+    found = optimizer_hooks.learning_rate_schedule
     assert found(keras.optimizers.SGD(schedule)) is schedule
     assert found(keras.optimizers.SGD(0.1)) is None
 
@@ -335,21 +333,6 @@ def test_a_regularizer_is_handed_the_variable_or_its_value():
     found.clear()
     model.fit(X, Y, verbose=0)
     assert {id(each) for each in found} == {id(None), id(dense.kernel)}
-
-
-def test_what_keras_regularizers_return_can_be_replaced(monkeypatch):
-    for name in ("L1", "L1L2"):
-        kind = getattr(keras.regularizers, name)
-        original = getattr(kind.__call__, "__wrapped__", kind.__call__)
-        monkeypatch.setattr(kind, "__call__", original)
-    own_penalties.replace(lambda call, own, x: 2 * call(own, x))
-    own_penalties.replace(lambda call, own, x: 0 * call(own, x))  # Once only.
-    weights = ops.ones((3,))
-    for regularizer in (
-        keras.regularizers.L1(0.5),
-        keras.regularizers.L1L2(0.25, 0.25),
-    ):
-        np.testing.assert_allclose(number(regularizer(weights)), 2 * 1.5)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")

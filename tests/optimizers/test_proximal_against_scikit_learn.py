@@ -49,10 +49,10 @@ PROBLEMS = {
         L1(0.2),
         linear_model.Lasso(0.1, **EXACT),
     ),
-    "Lasso, Keras's own": (
+    "Lasso, of two": (
         diabetes,
         ("mse", 1.0),
-        keras.regularizers.L1(0.2),
+        L1(0.15) + L1(0.05),
         linear_model.Lasso(0.1, **EXACT),
     ),
     "ElasticNet": (
@@ -64,7 +64,7 @@ PROBLEMS = {
     "MultiTaskLasso": (
         wine,
         ("mse", 3.0),
-        GroupLasso(0.4, axis=0),
+        GroupLasso(0.3, axis=0) + GroupLasso(0.1, axis=-2),
         linear_model.MultiTaskLasso(0.2, **EXACT),
     ),
     "LogisticRegression": (
@@ -156,3 +156,43 @@ def test_training_ends_where_the_solvers_do(optimizer):
         ),
         rel=1e-4,
     )
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop_ends_there_however_it_is_made(momentum, centered):
+    # Where it is centered, the lengths grow as the training comes to rest.
+    steps = 1000
+    x, y, expected = solved("MultiTaskLasso")
+    model = keras.Sequential(
+        [
+            keras.Input((x.shape[1],)),
+            keras.layers.Dense(
+                y.shape[1],
+                use_bias=False,
+                kernel_initializer="zeros",
+                kernel_regularizer=GroupLasso(0.4, axis=0),
+            ),
+        ]
+    )
+    inner = optimizers.RMSprop(
+        optimizers.schedules.CosineDecay(0.01, steps),
+        momentum=momentum,
+        centered=centered,
+    )
+    model.compile(Proximal(inner), "mse", loss_weights=3.0)
+    model.fit(
+        np.tile(x, (steps, 1)),
+        np.tile(y, (steps, 1)),
+        batch_size=len(x),
+        shuffle=False,
+        verbose=0,
+    )
+    (found,) = model.get_weights()
+    np.testing.assert_array_equal(found == 0, expected == 0)
+
+    def objective(weights):
+        norms = np.sqrt((weights.astype("float64") ** 2).sum(1))
+        return ((x @ weights - y) ** 2).sum() / len(x) + 0.4 * norms.sum()
+
+    assert objective(found) - objective(expected) <= 1e-4

@@ -89,11 +89,8 @@ def torch_loop(model, before):
 LOOPS = {"tensorflow": tensorflow_loop, "jax": jax_loop, "torch": torch_loop}
 
 
-@pytest.mark.parametrize(
-    "make", [L1, keras.regularizers.L1], ids=["ours", "Keras's"]
-)
-def test_a_loop_of_ones_own_takes_steps(make):
-    model = linear(make(0.05))
+def test_a_loop_of_ones_own_takes_steps():
+    model = linear(L1(0.05))
     model.compile(proximal_sgd(momentum=0.8))
     LOOPS[BACKEND](model, before=lambda step: None)
     assert_kernel(model, simulate(momentum=0.8, epochs=1)[0])
@@ -199,10 +196,3 @@ def test_a_legacy_file_is_loaded(tmp_path):
     np.testing.assert_array_equal(kernel(again), kernel(model))
     fit(again, proximal_sgd())
     assert (kernel(again) == 0).any()
-
-
-def test_a_stripped_model_names_what_it_still_needs():
-    model = linear(L1(0.1))
-    fit(model, proximal_sgd())
-    with pytest.warns(UserWarning, match="saved with l2keras>Proximal"):
-        l2keras.strip_regularizers(model)

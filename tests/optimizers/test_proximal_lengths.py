@@ -29,6 +29,10 @@ INNER = {
     "Nadam": lambda: optimizers.Nadam(RATE, epsilon=0.1),
     "RMSprop": lambda: optimizers.RMSprop(RATE),
     "RMSprop, centered": lambda: optimizers.RMSprop(RATE, centered=True),
+    "RMSprop, momentum": lambda: optimizers.RMSprop(RATE, momentum=0.8),
+    "RMSprop, centered, momentum": lambda: optimizers.RMSprop(
+        RATE, centered=True, momentum=0.8
+    ),
     "Adagrad": lambda: optimizers.Adagrad(RATE),
 }
 # Of each sign, and of several sizes: Adam makes them all alike.
@@ -57,18 +61,6 @@ def test_a_steady_gradient_tells_the_length(name):
     # The weights have the sign of their movement.
     length = plain / -GRADIENT
     assert (length > 0).all()
-    np.testing.assert_allclose(
-        both - plain, 0.25 * np.sign(GRADIENT) * length, rtol=0.01, atol=3e-6
-    )
-
-
-def test_momentum_under_rmsprop_as_soon_as_the_velocity_is_steady():
-    def inner():
-        return optimizers.RMSprop(0.1, rho=0.1, momentum=0.8)
-
-    plain = movements(inner(), None, steps=12)[-4:]
-    both = movements(Proximal(inner()), L1(0.25), steps=12)[-4:]
-    length = plain / -GRADIENT
     np.testing.assert_allclose(
         both - plain, 0.25 * np.sign(GRADIENT) * length, rtol=0.01, atol=3e-6
     )

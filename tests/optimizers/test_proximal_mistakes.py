@@ -99,6 +99,12 @@ MODELS = {
         GroupLasso(0.1) + GroupLasso(0.1, axis=0),
         "Weight 'dense/kernel': A weight must not be in groups of two kinds",
     ),
+    "Keras's own": (
+        keras.regularizers.L1L2(0.01, 0.02),
+        "Weight 'dense/kernel': Keras's own `L1L2` has no proximal step: Keras "
+        "takes its gradient always. Use `l2keras.L1L2(l1=0.01, l2=0.02)` "
+        "instead",
+    ),
 }
 
 
@@ -125,9 +131,46 @@ def test_a_model_must_be_compiled_with_it():
         "A model must be compiled with `Proximal`: in its `optimizer` "
         "penalties find that no gradient is to be taken of them. Call "
         "`model.compile(optimizer, ...)` before the first gradient is taken, "
-        "in a loop of your own as well. Received: model "
-        f"{model.name!r}, whose `optimizer` is another"
+        "in a loop of your own as well. If the model trains its parts by "
+        "several optimizers, compile the part with its own, and make that an "
+        "attribute of the whole: `gan.g_optimizer`. Received: model "
+        f"{model.name!r}, whose weights other optimizers train"
     )
+
+
+def test_each_weight_with_a_problem_is_named():
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3, kernel_regularizer="l1", name="a"),
+            keras.layers.Dense(2, bias_regularizer="l1", name="b"),
+        ]
+    )
+    model.compile(proximal_sgd(), "mse")
+    with pytest.raises(ValueError, match="Keras's own") as caught:
+        model.optimizer.build(model.trainable_variables)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "Weight 'a/kernel'",
+        "Weight 'b/bias'",
+    ]
+
+
+def test_a_regularizer_of_keras_that_is_put_on_later_is_refused():
+    model = linear(L1(0.5))
+    fit(model, proximal_sgd())
+    l2keras.apply_regularizers(
+        model, {"dense/kernel": keras.regularizers.L1(0.5)}
+    )
+    with pytest.raises(ValueError, match=r"Use `l2keras\.L1\(l1=0\.5\)`"):
+        fit(model)
+
+
+def test_nothing_of_keras_is_changed():
+    classes = keras.regularizers.L1, keras.regularizers.L1L2
+    before = [vars(each).copy() for each in classes]
+    fit(linear(L1(0.5)), proximal_sgd())
+    assert [vars(each).copy() for each in classes] == before
 
 
 def test_what_is_set_later_is_looked_at_too():

@@ -24,11 +24,8 @@ import l2keras
 from l2keras import L1, Proximal
 
 
-@pytest.mark.parametrize(
-    "make", [L1, keras.regularizers.L1], ids=["ours", "Keras's"]
-)
-def test_a_train_step_of_ones_own_takes_steps(make):
-    model = by_guide(linear(make(0.05)))
+def test_a_train_step_of_ones_own_takes_steps():
+    model = by_guide(linear(L1(0.05)))
     history = fit(model, proximal_sgd(momentum=0.8))
     expected, losses = simulate(momentum=0.8)
     assert_kernel(model, expected)
@@ -96,29 +93,29 @@ IMAGES = RNG.normal(size=(64, 6, 6, 2)).astype("float32")
 TARGETS = RNG.normal(size=(64, 1)).astype("float32")
 
 
-def recurrent(make):
+def recurrent():
     return keras.layers.LSTM(
-        6, kernel_regularizer=make(0.02), recurrent_regularizer=make(0.02)
+        6, kernel_regularizer=L1(0.02), recurrent_regularizer=L1(0.02)
     )
 
 
-def both_ways(make):
+def both_ways():
     return keras.layers.Bidirectional(
-        keras.layers.GRU(4, kernel_regularizer=make(0.02))
+        keras.layers.GRU(4, kernel_regularizer=L1(0.02))
     )
 
 
-def separable(make):
+def separable():
     return keras.layers.SeparableConv2D(
         4,
         3,
-        depthwise_regularizer=make(0.05),
-        pointwise_regularizer=make(0.05),
+        depthwise_regularizer=L1(0.05),
+        pointwise_regularizer=L1(0.05),
     )
 
 
-def embedding(make):
-    return keras.layers.Embedding(20, 8, embeddings_regularizer=make(0.01))
+def embedding():
+    return keras.layers.Embedding(20, 8, embeddings_regularizer=L1(0.01))
 
 
 LAYERS = {
@@ -129,23 +126,14 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(L1, id="ours"),
-        pytest.param(
-            keras.regularizers.L1, id="Keras's", marks=pytest.mark.slow
-        ),
-    ],
-)
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_layer_has_zeros_and_its_penalty_counts_once(name, make):
+def test_every_layer_has_zeros_and_its_penalty_counts_once(name):
     layer, x = LAYERS[name]
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
             keras.Input(x.shape[1:], dtype=x.dtype.name),
-            layer(make),
+            layer(),
             keras.layers.Flatten(),
             keras.layers.Dense(1),
         ]

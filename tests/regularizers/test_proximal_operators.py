@@ -10,30 +10,28 @@ from regularizer_rows import small_model
 
 import l2keras
 from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule, Regularizer, Sum
-from l2keras.regularizers.proximal_terms import proximal_terms
+from l2keras.regularizers.proximal_terms import proximal_terms, stepped
 from l2keras.strengths import step as steps
 
 
-def stepped(regularizer, weights, threshold):
-    """Returns the weights after the steps of a regularizer."""
-    weights = ops.array(weights)
-    if isinstance(threshold, np.ndarray):
-        threshold = ops.array(threshold)
-    for term in proximal_terms(regularizer):
-        weights = term.step(weights, threshold * term.strength.number())
-    return ops.convert_to_numpy(weights).astype("float64")
+def after_step(regularizer, weights, length):
+    """The weights after the proximal step of a regularizer, as an array."""
+    if isinstance(length, np.ndarray):
+        length = ops.array(length)
+    terms = proximal_terms(regularizer, weights.shape)
+    thresholds = [
+        length * sum(strength.number() for strength in term.strengths)
+        for term in terms
+    ]
+    found = stepped(terms, ops.array(weights), thresholds)
+    return ops.convert_to_numpy(found).astype("float64")
 
 
 # A row: how to make the regularizer, and its penalty in NumPy.
 OPERATORS = {
     "L1": (L1(1.0), lambda u: np.abs(u).sum()),
-    "Keras's L1": (keras.regularizers.L1(1.0), lambda u: np.abs(u).sum()),
     # The smooth part has no step.
     "L1L2": (L1L2(0.5, 3.0), lambda u: 0.5 * np.abs(u).sum()),
-    "Keras's L1L2": (
-        keras.regularizers.L1L2(0.5, 3.0),
-        lambda u: 0.5 * np.abs(u).sum(),
-    ),
     "units": (
         GroupLasso(2.0),
         lambda u: 2.0 * np.sqrt((u**2).sum((0, 1))).sum(),
@@ -54,8 +52,12 @@ OPERATORS = {
         GroupLasso(0.5, scale_by_size=True),
         lambda u: 0.5 * 12**0.5 * np.sqrt((u**2).sum((0, 1))).sum(),
     ),
+    "the same groups twice": (
+        GroupLasso(1.5) + L2(1.0) + GroupLasso(0.5, axis=[2]),
+        lambda u: 2.0 * np.sqrt((u**2).sum((0, 1))).sum(),
+    ),
     "L1 and groups": (
-        GroupLasso(1.0) + L1(0.25) + keras.regularizers.L1(0.25),
+        GroupLasso(1.0) + L1(0.25) + L1L2(0.25),
         lambda u: np.sqrt((u**2).sum((0, 1))).sum() + 0.5 * np.abs(u).sum(),
     ),
 }
@@ -65,7 +67,7 @@ def test_every_class_with_a_step_is_there():
     tried = {
         type(term.regularizer)
         for regularizer, _ in OPERATORS.values()
-        for term in proximal_terms(regularizer)
+        for term in proximal_terms(regularizer, (3, 4, 20))
     }
     for name in l2keras.__all__:
         value = getattr(l2keras, name)
@@ -93,7 +95,7 @@ def test_a_step_ends_where_nothing_is_to_be_gained(
     regularizer, penalty, spread
 ):
     weights, t = drawn(spread)
-    after = stepped(regularizer, weights, t)
+    after = after_step(regularizer, weights, t)
     # Thresholds so far apart leave a large group some weight.
     assert (after == 0).any() or spread == 1.0
     assert (after != 0).any()
@@ -134,7 +136,7 @@ def by_bisection(weights, t):
 def test_the_norm_of_a_group_is_found(spread, atol):
     for seed in range(20):
         weights, t = drawn(spread, seed)
-        after = stepped(GroupLasso(1.0), weights, t)
+        after = after_step(GroupLasso(1.0), weights, t)
         expected = by_bisection(weights, t)
         np.testing.assert_array_equal(after == 0, expected == 0)
         largest = np.abs(weights).max((0, 1))
@@ -154,7 +156,7 @@ def test_no_threshold_moves_nothing_and_a_large_one_all(regularizer, threshold):
             "tensor": ops.array(t, "float32"),
             "tensors": ops.full(weights.shape, t, "float32"),
         }
-        return stepped(regularizer, weights, given[threshold])
+        return after_step(regularizer, weights, given[threshold])
 
     np.testing.assert_allclose(after(0.0), weights, rtol=1e-6)
     for large in (1e3, 1e10, 1e30):
@@ -166,7 +168,7 @@ def test_no_threshold_moves_nothing_and_a_large_one_all(regularizer, threshold):
 def test_what_is_not_a_number_does_not_become_zero(regularizer, threshold):
     weights = np.array([[3.0, np.nan, 0.1], [4.0, 1.0, 0.1]], "float32")
     t = 0.5 if threshold == "number" else np.full((2, 3), 0.5, "float32")
-    after = stepped(regularizer, weights, t)
+    after = after_step(regularizer, weights, t)
     assert np.isnan(after[0, 1])
     assert np.isfinite(after[:, 0]).all()
     np.testing.assert_array_equal(after[:, 2], 0.0)
@@ -196,14 +198,21 @@ class Named(L1):
     """The same penalty."""
 
 
+@keras.saving.register_keras_serializable(package="tests")
 class Box(Regularizer):
-    """A penalty with a step of its own."""
+    """A penalty with a step of its own: what is beyond a limit pays."""
+
+    def __init__(self, strength=0.01, limit=1.0):
+        super().__init__(strength)
+        self.limit = limit
 
     def penalty(self, weights):
-        return ops.sum(ops.maximum(ops.abs(weights) - 1, 0.0))
+        return ops.sum(ops.maximum(ops.abs(weights) - self.limit, 0.0))
 
     def proximal(self, weights, threshold):
-        return ops.where(ops.abs(weights) > 1, weights - threshold, weights)
+        size = ops.abs(weights)
+        shrunk = ops.maximum(size - threshold, ops.minimum(size, self.limit))
+        return ops.sign(weights) * shrunk
 
 
 class OwnL1(keras.regularizers.L1):
@@ -224,13 +233,17 @@ class OwnL1(keras.regularizers.L1):
         (keras.regularizers.L2(), 0),
         (L1L2(0.1, 0.1), 1),
         (L1(LinearSchedule(0.0, 1.0, steps=5)), 1),
-        (Sum([L2(), L1(), GroupLasso(), Named()]), 3),
-        (Sum([Box(), L2(), L1L2(l2=0.5)]), 2),
+        (keras.regularizers.L1L2(l2=0.1), 0),
+        (L1(0.0), 0),
+        (Sum([L2(), L1(), GroupLasso(), Named()]), 2),
+        (Sum([Box(), L2(), L1L2(l2=0.5), Box(0.3)]), 1),
+        (Box() + Box(0.3) + Box(), 1),
+        (GroupLasso() + GroupLasso(axis=1) + GroupLasso(0.0, axis=0), 1),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_a_step_belongs_to_the_penalty_it_was_written_with(regularizer, number):
-    assert len(proximal_terms(regularizer)) == number
+    assert len(proximal_terms(regularizer, (3, 4))) == number
 
 
 def test_a_penalty_without_a_step_says_so():
@@ -243,20 +256,46 @@ def test_a_penalty_without_a_step_says_so():
     )
 
 
+ONE_KIND = (
+    "A weight must not be in groups of two kinds: there is no proximal step "
+    "for both at once. Give them the same `axis` and `scale_by_size`, or keep "
+    "one of them. Received: GroupLasso(strength=0.1, axis=-1, "
+    "scale_by_size=False) + "
+)
+UNKNOWN = (
+    "The proximal step of a sum is known for `L1` and one `GroupLasso` only. "
+    "Write a regularizer with the penalty and the proximal step of the sum, or "
+    "keep one of them. Received: "
+)
+OF_KERAS = (
+    "Keras's own `{0}` has no proximal step: Keras takes its gradient always. "
+    "Use `l2keras.{0}({1})` instead, as `kernel_regularizer=` of the layer, "
+    "or, on a model that is built, by `l2keras.apply_regularizers`."
+)
 REFUSED = {
-    "groups of two kinds": (
+    "groups along two axes": (
         GroupLasso(0.1) + GroupLasso(0.2, axis=0),
-        "A weight must not be in groups of two kinds, which overlap: there is "
-        "no proximal step for both at once. Keep one of them. Received: "
-        "GroupLasso(strength=0.1, axis=-1, scale_by_size=False) + "
-        "GroupLasso(strength=0.2, axis=0, scale_by_size=False)",
+        ONE_KIND + "GroupLasso(strength=0.2, axis=0, scale_by_size=False)",
+    ),
+    "groups of two sizes": (
+        GroupLasso(0.1) + GroupLasso(0.2, scale_by_size=True),
+        ONE_KIND + "GroupLasso(strength=0.2, axis=-1, scale_by_size=True)",
     ),
     "a step of one's own after L1": (
         L1(0.1) + Box(0.2),
-        "The proximal step of a sum is known for `L1` and one `GroupLasso` "
-        "only. Write a regularizer with the penalty and the proximal step of "
-        "the sum, or keep one of them. Received: L1(l1=0.1) + "
-        "Box(strength=0.2)",
+        UNKNOWN + "L1(l1=0.1) + Box(strength=0.2, limit=1.0)",
+    ),
+    "one that differs": (
+        Box(0.1) + Box(0.2, limit=2.0),
+        UNKNOWN + "Box(strength=0.1, limit=1.0) + Box(strength=0.2, limit=2.0)",
+    ),
+    "Keras's own": (
+        keras.regularizers.get("l1"),
+        OF_KERAS.format("L1", "l1=0.01"),
+    ),
+    "Keras's own in a sum": (
+        GroupLasso() + keras.regularizers.L1L2(0.5, 0.25),
+        OF_KERAS.format("L1L2", "l1=0.5, l2=0.25"),
     ),
 }
 
@@ -264,22 +303,19 @@ REFUSED = {
 @pytest.mark.parametrize(
     ("regularizer", "message"), REFUSED.values(), ids=REFUSED
 )
-def test_sums_whose_step_nobody_knows_are_refused(regularizer, message):
+def test_regularizers_without_a_known_step_are_refused(regularizer, message):
     with pytest.raises(ValueError, match="proximal step") as caught:
-        proximal_terms(regularizer)
+        proximal_terms(regularizer, (3, 4))
     assert str(caught.value) == message
 
 
 def test_the_strength_of_a_step_has_all_scales_and_schedules():
-    both = Sum([L1(LinearSchedule(0.0, 1.0, steps=10)), L2(0.5)])
+    both = Sum([L1(LinearSchedule(0.0, 1.0, steps=10)), L2(0.5), L1(0.3)])
     both.set_scale(0.5)
-    (term,) = proximal_terms(both)
+    (term,) = proximal_terms(both, (3, 4))
     with steps.given(ops.array(4)):
-        assert term.strength.number() == pytest.approx(0.2)
-    keras_own = Sum([keras.regularizers.L1(0.5)])
-    keras_own.set_scale(0.25)
-    (term,) = proximal_terms(keras_own)
-    assert term.strength.number() == pytest.approx(0.125)
+        found = sum(strength.number() for strength in term.strengths)
+    assert found == pytest.approx(0.5 * (0.4 + 0.3))
 
 
 # The gradient, where no steps are taken ---------------------------------------

@@ -214,7 +214,8 @@ class Replica:
     @property
     def learning_rate_schedule(self) -> Any:
         """The schedule of the learning rate, `None` if it is a number."""
-        return optimizer_hooks.learning_rate_schedule(self.model.optimizer)
+        innermost = optimizer_hooks.chain(self.model.optimizer)[-1]
+        return optimizer_hooks.learning_rate_schedule(innermost)
 
     def iterations(self, state: State) -> Tensor:
         """The iterations that such a schedule is called with."""

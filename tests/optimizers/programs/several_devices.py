@@ -36,7 +36,7 @@ def proximal(inner):
 
 def penalties():
     groups = l2keras.GroupLasso(rising_schedule(), axis=0)
-    return groups + l2keras.L1(0.01), keras.regularizers.L1(0.01)
+    return groups + l2keras.L1(0.01), l2keras.L1L2(0.01, 0.01)
 
 
 # How the optimizer is made, whether on several devices in a loss scale, and the
