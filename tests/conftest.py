@@ -26,11 +26,6 @@ if keras.backend.backend() == "torch":
     # The models are tiny: on a busy machine, threads that wait for one another
     # made a training step take eight times as long.
     torch.set_num_threads(1)
-    if os.environ.get("KERAS_TORCH_DEVICE", "").startswith("mock"):
-        from l2keras.tuning.grid import devices
-
-        # However small a search is, all devices take part.
-        devices.NUMBERS_FOR_A_WEIGHT = 1
 
 # What tests run in processes of their own, and which doctest would import, and
 # so run.

@@ -29,6 +29,7 @@ FOLDERS = [
     "models",
     "compaction",
     "training",
+    "tuning/stack",
     "tuning",
     "face",
 ]
@@ -190,9 +191,12 @@ def imported(node):
 
 def room(module):
     """Returns the folder of a module, given by its dotted name."""
-    first = module.split(".")[1] if "." in module else "__init__"
+    first, *rest = module.split(".")[1:] or ["__init__"]
     if first in LEAVES:
         return "leaves"
+    # A folder in a folder is a room of its own.
+    if rest and f"{first}/{rest[0]}" in FOLDERS:
+        return f"{first}/{rest[0]}"
     return "face" if first in FACE else first
 
 

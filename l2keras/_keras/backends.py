@@ -482,74 +482,9 @@ def device_name() -> str:
     return "CPU"
 
 
-def on_device(device: Any) -> contextlib.AbstractContextManager:
-    """Has one of several devices compute, on TensorFlow or PyTorch."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.device(device.name)
-    import torch
-
-    # Not `keras.device`: of an operation that its GPU lacks, Keras takes care
-    # where the device is called "cuda", but not where it is "cuda:1".
-    return getattr(torch, device.type).device(device)
-
-
-def chosen_device() -> str | None:
-    """Returns the device that the user has said computes, on TensorFlow."""
-    import tensorflow as tf
-
-    # "" or `None` where nothing was said.
-    return tf.__internal__.eager_context.get_device_name() or None
-
-
 def torch_device() -> Any:
     """Returns the device that Keras computes on, on PyTorch."""
     return keras.ops.convert_to_tensor(0.0).device
-
-
-def torch_devices() -> list[Any]:
-    """Returns PyTorch's devices, if it is open which of them computes."""
-    import torch
-    from torch import distributed
-
-    device = torch_device()
-    module: Any = getattr(torch, device.type, None)
-    if device.type == "cpu" or not hasattr(module, "device_count"):
-        return []
-    if distributed.is_available() and (
-        distributed.is_initialized() or distributed.is_torchelastic_launched()
-    ):
-        return []  # Each process has its own.
-    # The first one computes, unless somebody has said otherwise.
-    if device.index != 0 or _asked_of_torch().index is not None:
-        return []
-    number = module.device_count()
-    return [torch.device(device.type, index) for index in range(number)]
-
-
-def _asked_of_torch() -> Any:
-    """Returns the device that Keras asks PyTorch for, maybe without an index.
-
-    What it is asked for is made on the host, as the device may be in use.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    asked = []
-
-    class Calls(TorchFunctionMode):
-        def __torch_function__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            kwargs = dict(kwargs or {})
-            if "device" in kwargs:
-                asked.append(torch.device(kwargs.pop("device")))
-            return function(*args, **kwargs)
-
-    with Calls():
-        keras.ops.convert_to_tensor(0.0)
-    return asked[0] if asked else torch_device()
 
 
 def computes_on_torch_cpu() -> bool:
@@ -595,17 +530,13 @@ def _torch_generator() -> tuple[Any, list[Any]]:
     return module, [] if device.type == "mps" else [device]  # Of which is one.
 
 
-def free_memory(device: Any = None) -> int:
-    """Returns how many bytes there are left where Keras computes.
-
-    Args:
-        device: One of several devices, by default the one that computes.
-    """
+def free_memory() -> int:
+    """Returns how many bytes there are left where Keras computes."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
 
-        statistics = (device or jax.devices()[0]).memory_stats() or {}
+        statistics = jax.devices()[0].memory_stats() or {}
         if "bytes_limit" in statistics:
             return int(
                 statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
@@ -613,7 +544,7 @@ def free_memory(device: Any = None) -> int:
     elif backend == "torch" and torch_device().type == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info(device or torch_device())[0])
+        return int(torch.cuda.mem_get_info(torch_device())[0])
     elif not shares_memory():
         return 4 * 2**30  # TensorFlow does not tell, nor do some others.
     try:

@@ -88,8 +88,10 @@ def _twin_class(cls: type) -> type:
     methods are looked up, so that `super()` in the optimizer finds it too.
     """
 
+    root, _, _ = keras.optimizers.Optimizer.__module__.partition(".optimizers")
+
     def is_of_backend(each: type) -> bool:
-        name = f"keras.src.backend.{keras.backend.backend()}."
+        name = f"{root}.backend.{keras.backend.backend()}."
         return each.__module__.startswith(name)
 
     # On PyTorch, Keras derives classes from its own, for speed.

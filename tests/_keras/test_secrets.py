@@ -333,14 +333,3 @@ def test_a_regularizer_is_handed_the_variable_or_its_value():
     found.clear()
     model.fit(X, Y, verbose=0)
     assert {id(each) for each in found} == {id(None), id(dense.kernel)}
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
-def test_a_device_that_was_chosen_is_known():
-    import tensorflow as tf
-
-    assert backends.chosen_device() is None
-    with tf.device("CPU:0"):
-        assert backends.chosen_device().endswith("CPU:0")
-    with keras.device("cpu:0"):
-        assert backends.chosen_device().endswith("CPU:0")
