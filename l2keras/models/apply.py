@@ -143,7 +143,9 @@ def _choose(
     default_embeddings: bool,
 ) -> list[Named[Any]]:
     """Returns the weights that are to change, each with its regularizer."""
-    rules = Rules(given, default, check=_check_regularizer)
+    rules = Rules(
+        given, default, check=_check_regularizer, values="a regularizer"
+    )
     if not isinstance(default_embeddings, bool):
         raise TypeError(
             "Argument `default_embeddings` must be a boolean. "

@@ -26,11 +26,6 @@ RECEIVED = (
     "must be a regularizer, as an instance such as `l2keras.L2(1e-4)`, or "
     "None. Received: "
 )
-PATHS = (
-    "'hidden/kernel', 'hidden/bias', 'norm/gamma', 'norm/beta', "
-    "'output/kernel', 'output/bias'"
-)
-
 MISTAKES = {
     "no model": mistake(
         TypeError,
@@ -69,8 +64,10 @@ MISTAKES = {
     ),
     "no match": mistake(
         ValueError,
-        "Pattern 'hiden/.*' matches no weight. A pattern is a whole path or a "
-        f"regular expression for one. Paths: {PATHS}",
+        "Pattern 'hiden/.*' matches no weight. Did you mean 'hidden/.*'? A "
+        "pattern is a whole path or a regular expression for one. The nearest "
+        "of 6 paths: 'hidden/bias', 'hidden/kernel', 'norm/beta', "
+        "'norm/gamma', 'output/bias'",
         {"hiden/.*": l2keras.L2()},
     ),
     "two matches": mistake(
@@ -132,10 +129,17 @@ MISTAKES = {
         default=l2keras.L2(),
         default_embeddings="yes",
     ),
+    "a regularizer in place of rules": mistake(
+        TypeError,
+        "Argument `rules` must be a dictionary from path or pattern to a "
+        "regularizer. Received: rules=L2(l2=0.0001). For all kernels, write "
+        "`default=L2(l2=0.0001)`",
+        l2keras.L2(1e-4),
+    ),
     "a list": mistake(
         TypeError,
-        "Rules must be a dictionary from path or pattern to value. Received: "
-        "['hidden/kernel']",
+        "Argument `rules` must be a dictionary from path or pattern to a "
+        "regularizer. Received: rules=['hidden/kernel']",
         ["hidden/kernel"],
     ),
 }
