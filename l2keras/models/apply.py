@@ -11,6 +11,7 @@ from l2keras.models.regularized_layer import save_with
 from l2keras.models.saving import units
 from l2keras.models.states import steps_of_schedules, update_states
 from l2keras.regularizers import describing
+from l2keras.regularizers.base import warn_unless_loadable
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
 from l2keras.weights.rules import Named, Rules
@@ -118,6 +119,7 @@ def apply_regularizers(
     chosen = _choose(survey, rules, default, default_embeddings)
     for weight, _, regularizer in chosen:
         _check_computes(regularizer, weight)
+        _check_saves(regularizer)
 
     step = steps_of_schedules(model)
     with backends.variable_scope(model):  # Copies of schedules have variables.
@@ -196,6 +198,7 @@ def _check_regularizer(value: Any, name: str) -> Any:
                 "function for a regularizer. Make it a class: see "
                 f"`l2keras.Regularizer`. Received: {name}={value!r}"
             ) from error
+    warn_unless_loadable(value)
     return value
 
 
@@ -204,19 +207,30 @@ def _check_computes(regularizer: Any, weight: Weight) -> None:
     if regularizer is None:
         return
     name = describing.describe(regularizer)
-    shape = tuple(weight.variable.shape)
     try:
         returned = backends.output_shape(regularizer, weight.variable)
     except Exception as error:
-        raise ValueError(
-            f"Regularizer {name} cannot be computed for weight "
-            f"{weight.path!r} of shape {shape}: {error}"
+        raise describing.cannot_compute(
+            regularizer, weight.path, weight.variable.shape, error
         ) from error
     if returned != ():
         raise ValueError(
             f"A regularizer must return one number. Received: {name}, which "
             f"returned shape {returned} for weight {weight.path!r}"
         )
+
+
+def _check_saves(regularizer: Any) -> None:
+    """Raises a ValueError if the `get_config` of a regularizer fails."""
+    try:
+        keras.saving.serialize_keras_object(regularizer)
+    except NotImplementedError:  # It has none, as Keras allows.
+        return
+    except Exception as error:
+        raise ValueError(
+            f"Regularizer {describing.describe(regularizer)} cannot be saved. "
+            f"Its `get_config` raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _own_copy(regularizer: Any) -> Any:

@@ -132,7 +132,7 @@ class LossSplit:
         return [
             data,
             regularization,
-            *paid[len(paid) - self._number_of_weights :],
+            *map(_total, paid[len(paid) - self._number_of_weights :]),
         ]
 
     def weighing(self, update_state: Callable[..., Any]) -> Callable[..., Any]:
@@ -153,12 +153,13 @@ class LossSplit:
 
 
 def _sum(losses: Iterable[Tensor]) -> Tensor | float:
-    """Returns the sum of losses, which `add_loss` may have given any shape."""
-    scalars = [
-        backends.to_float32(loss if len(loss.shape) == 0 else ops.sum(loss))
-        for loss in losses
-    ]
+    scalars = [backends.to_float32(_total(loss)) for loss in losses]
     return sum(scalars[1:], start=scalars[0]) if scalars else 0.0
+
+
+def _total(loss: Tensor) -> Tensor:
+    """Returns the sum of a loss, which Keras takes in any shape."""
+    return loss if len(loss.shape) == 0 else ops.sum(loss)
 
 
 def _batch_size(

@@ -3,6 +3,7 @@
 import keras
 import pytest
 from helpers import rising_schedule
+from keras import ops
 from zoo import described, two_layers
 
 import l2keras
@@ -12,9 +13,30 @@ def unbuilt():
     return keras.Sequential([keras.layers.Dense(1)], name="unbuilt")
 
 
+register = keras.saving.register_keras_serializable(
+    package="l2keras_tests_mistakes"
+)
+
+
+@register
 class Vector(keras.regularizers.Regularizer):
     def __call__(self, weights):
         return weights[0]
+
+
+@register
+class Forgetful(l2keras.Regularizer):
+    def __init__(self, strength=0.01, power=2):
+        super().__init__(strength)
+
+    def penalty(self, weights):
+        return ops.sum(weights**2)
+
+
+@register
+class Failing(keras.regularizers.L2):
+    def get_config(self):
+        raise KeyError("l3")
 
 
 def mistake(error, message, rules=None, default=None, make=None, **arguments):
@@ -107,6 +129,20 @@ MISTAKES = {
         "A regularizer must return one number. Received: Vector(...), which "
         "returned shape (3,) for weight 'hidden/kernel'",
         {"hidden/kernel": Vector()},
+    ),
+    "an argument that is not kept": mistake(
+        ValueError,
+        "Regularizer Forgetful(strength=0.01) cannot be saved. Its "
+        "`get_config` raised AttributeError: Class `Forgetful` must store its "
+        "argument `power` as `self.power`, or define `get_config`: it could "
+        "not be saved.",
+        {"hidden/kernel": l2keras.L2(), "output/kernel": Forgetful()},
+    ),
+    "a config that fails": mistake(
+        ValueError,
+        "Regularizer Failing(...) cannot be saved. Its `get_config` raised "
+        "KeyError: 'l3'",
+        {"norm/gamma": Failing()},
     ),
     "nothing": mistake(
         ValueError,
