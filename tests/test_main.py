@@ -137,7 +137,7 @@ def test_an_interrupt_leaves_no_traceback(tmp_path):
     )
     process.stdout.readline()  # It has begun.
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert err.endswith("Interrupted.\n")
     assert "Traceback" not in err
     assert process.returncode == 130
@@ -211,7 +211,7 @@ def test_a_reader_may_leave(saved):
         stderr=subprocess.PIPE,
     )
     os.close(writer)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert "BrokenPipeError" not in err
     assert "Traceback" not in err
     assert process.returncode == 1
