@@ -14,6 +14,7 @@ from numpy_trainings import compiled, scheduled_model, train_like_numpy
 import l2keras
 
 sys.path.append(str(Path(__file__).parents[2] / "optimizers"))
+torch.set_num_threads(1)  # Two wait for each other on a busy machine.
 torch.distributed.init_process_group(
     "gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1
 )
