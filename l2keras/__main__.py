@@ -1,8 +1,11 @@
 """The command line: `python -m l2keras`, options with `--help`."""
 
 import argparse
+import difflib
+import importlib
 import os
 import pathlib
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,36 +20,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Does what the arguments ask for; returns the exit status."""
     arguments = _parse(argv)
     if arguments.command == "inspect":
-        return _inspect(arguments.file)
+        return _inspect(arguments.file, arguments.modules)
     try:
         # Before the training, which would be lost.
         _make_writable(arguments.output)
     except OSError as error:
-        print(
+        return _refuse(
             "Argument `--output` must be a folder that can be written to. "
             f"Received: {arguments.output} ({error.strerror})",
-            file=sys.stderr,
+            2,
         )
-        return 2
     # Here, since it needs packages that inspecting does not.
     from l2keras.demonstration import demonstrate
 
     return demonstrate(arguments)
 
 
-def _inspect(file: pathlib.Path) -> int:
+def _inspect(file: pathlib.Path, modules: Sequence[str]) -> int:
     """Prints the regularization of a saved model."""
+    if not file.exists():
+        return _refuse(f"There is no file {file}", 2)
     if file.suffix != ".keras" or not file.is_file():
         # An `.h5` file can hold code that some versions of Keras run.
-        print(f"There must be a `.keras` file. Received: {file}")
-        return 2
+        return _refuse(f"There must be a `.keras` file. Received: {file}", 2)
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            return _refuse(f"{module} cannot be imported: {_reason(error)}", 2)
     try:
         model = _load(file)
     except Exception as error:  # A damaged file can lead Keras into any.
-        print(f"{file} cannot be inspected: {_reason(error)}")
-        return 1
-    l2keras.summary(model)
+        return _refuse(f"{file} cannot be inspected: {_reason(error)}", 1)
+    try:
+        l2keras.summary(model)
+    except ValueError as error:
+        return _refuse(f"{file} cannot be inspected: {error}", 1)
     return 0
+
+
+def _refuse(message: str, status: int) -> int:
+    """Prints why nothing was done; returns the exit status."""
+    print(message, file=sys.stderr)
+    return status
 
 
 def _load(file: pathlib.Path) -> keras.Model:
@@ -81,6 +97,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
+        "--version",
+        action="version",
+        version=f"l2keras {l2keras.__version__}, Keras {keras.__version__} on "
+        f"{keras.backend.backend()}",
+    )
+    parser.add_argument(
         "--epochs", type=_integer(1), default=20, help="passes over the data"
     )
     parser.add_argument(
@@ -113,7 +135,34 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "that the file may hold is run.",
     )
     inspect.add_argument("file", type=pathlib.Path, help="a `.keras` file")
+    inspect.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that registers layers or regularizers of your own; may "
+        "be given several times",
+    )
+    argv = sys.argv[1:] if argv is None else argv
+    _check_options(parser, argv, parser.format_help() + inspect.format_help())
     return parser.parse_args(argv)
+
+
+def _check_options(
+    parser: argparse.ArgumentParser, argv: Sequence[str], help_texts: str
+) -> None:
+    """Names an option that is not known, whose value argparse would blame."""
+    known = re.findall(r"--[\w-]+", help_texts)
+    for argument in argv:
+        option = argument.partition("=")[0]
+        if not option.startswith("--") or any(
+            each.startswith(option) for each in known
+        ):
+            continue
+        close = difflib.get_close_matches(option, known, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        parser.error(f"unrecognized option: {option}{hint}")
 
 
 def _integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
@@ -165,6 +214,8 @@ def _program() -> int:
         # flushed when Python ends must go somewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        return _refuse("Interrupted.", 130)  # As shells have it.
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import pytest
 
 import l2keras
+from l2keras._keras import backends
 
 BACKEND = keras.backend.backend()
 ROOT = Path(__file__).resolve().parent.parent
@@ -278,7 +280,7 @@ def run_python(program, *arguments, **environment):
     return outputs([start_python(program, *arguments, **environment)])[0]
 
 
-def outputs(processes, timeout=120, returncode=0):
+def outputs(processes, timeout=600, returncode=0):
     """Returns what processes print, when they have ended as they should."""
     found = []
     try:
@@ -327,3 +329,15 @@ def takes_functions():
     except ValueError:
         return False
     return True
+
+
+def runs_several_steps():
+    """Tells whether Keras runs several steps at once on this backend."""
+    version = tuple(map(int, keras.__version__.split(".")[:2]))
+    return BACKEND != "torch" or version >= (3, 16)
+
+
+torch_compile_only = pytest.mark.skipif(
+    BACKEND != "torch" or backends.device_name() == "MOCK",
+    reason="This is `torch.compile`, which does not know the mock device.",
+)

@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,47 @@ def test_bad_options_are_refused(argument, value, message, capsys):
 
 
 @pytest.mark.parametrize(
+    ("option", "hint"),
+    [("--epocs", " (did you mean --epochs?)"), ("--zzz", "")],
+)
+def test_an_option_that_is_not_known_is_named(option, hint, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([option, "3"])
+    assert stop.value.code == 2
+    assert f"unrecognized option: {option}{hint}\n" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f"l2keras {l2keras.__version__}")
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_no_traceback(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "l2keras", "--epochs", "1000000"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": keras.backend.backend(),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+        },
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()  # It has begun.
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=600)
+    assert err.endswith("Interrupted.\n")
+    assert "Traceback" not in err
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
     ("output", "reason"),
     [
         ("file", "File exists"),
@@ -150,7 +192,7 @@ def test_a_damaged_file_cannot_be_inspected(saved, capsys):
     content[content.index(b"Sequential")] ^= 1
     saved.write_bytes(content)
     assert main(["inspect", str(saved)]) == 1
-    assert capsys.readouterr().out == (
+    assert capsys.readouterr().err == (
         f"{saved} cannot be inspected: BadZipFile: Bad CRC-32 for file "
         "'config.json'\n"
     )
@@ -169,7 +211,7 @@ def test_a_reader_may_leave(saved):
         stderr=subprocess.PIPE,
     )
     os.close(writer)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert "BrokenPipeError" not in err
     assert "Traceback" not in err
     assert process.returncode == 1

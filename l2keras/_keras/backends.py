@@ -17,6 +17,16 @@ import numpy as np
 from l2keras._keras import call_stack, pure_updates
 from l2keras._types import Tensor
 
+# What is done for each of these three is done for no other: there a schedule
+# would stand still and a split of the loss be wrong, without an error.
+if keras.backend.backend() not in ("tensorflow", "jax", "torch"):
+    raise ImportError(
+        "l2keras knows Keras's backends tensorflow, jax and torch. Received: "
+        f"{keras.backend.backend()}. Set KERAS_BACKEND to one of the three. "
+        "For a model that is to run elsewhere, save it after "
+        "`l2keras.strip_regularizers(model)`: then it needs Keras alone."
+    )
+
 
 def is_symbolic(value: Tensor) -> bool:
     """Tells whether `value` stands for a number that is not known yet."""

@@ -87,7 +87,6 @@ def _twin_class(cls: type) -> type:
     It goes between the class and that of the backend in the order in which
     methods are looked up, so that `super()` in the optimizer finds it too.
     """
-
     root, _, _ = keras.optimizers.Optimizer.__module__.partition(".optimizers")
 
     def is_of_backend(each: type) -> bool:

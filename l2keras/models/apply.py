@@ -11,6 +11,7 @@ from l2keras.models import compiled
 from l2keras.models.regularized_layer import save_with
 from l2keras.models.saving import units
 from l2keras.regularizers import describing
+from l2keras.regularizers.base import warn_unless_loadable
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
 from l2keras.weights.rules import Named, Rules
@@ -120,6 +121,7 @@ def apply_regularizers(
     chosen = _choose(survey, rules, default, default_embeddings)
     for weight, _, regularizer in chosen:
         _check_computes(regularizer, weight)
+        _check_saves(regularizer)
 
     step = compiled.clock_or_step(model)
     holders = compiled.compiled_with(survey)
@@ -148,7 +150,9 @@ def _choose(
     default_embeddings: bool,
 ) -> list[Named[Any]]:
     """Returns the weights that are to change, each with its regularizer."""
-    rules = Rules(given, default, check=_check_regularizer)
+    rules = Rules(
+        given, default, check=_check_regularizer, values="a regularizer"
+    )
     if not isinstance(default_embeddings, bool):
         raise TypeError(
             "Argument `default_embeddings` must be a boolean. "
@@ -199,6 +203,7 @@ def _check_regularizer(value: Any, name: str) -> Any:
                 "function for a regularizer. Make it a class: see "
                 f"`l2keras.Regularizer`. Received: {name}={value!r}"
             ) from error
+    warn_unless_loadable(value)
     return value
 
 
@@ -207,19 +212,30 @@ def _check_computes(regularizer: Any, weight: Weight) -> None:
     if regularizer is None:
         return
     name = describing.describe(regularizer)
-    shape = tuple(weight.variable.shape)
     try:
         returned = backends.output_shape(regularizer, weight.variable)
     except Exception as error:
-        raise ValueError(
-            f"Regularizer {name} cannot be computed for weight "
-            f"{weight.path!r} of shape {shape}: {error}"
+        raise describing.cannot_compute(
+            regularizer, weight.path, weight.variable.shape, error
         ) from error
     if returned != ():
         raise ValueError(
             f"A regularizer must return one number. Received: {name}, which "
             f"returned shape {returned} for weight {weight.path!r}"
         )
+
+
+def _check_saves(regularizer: Any) -> None:
+    """Raises a ValueError if the `get_config` of a regularizer fails."""
+    try:
+        keras.saving.serialize_keras_object(regularizer)
+    except NotImplementedError:  # It has none, as Keras allows.
+        return
+    except Exception as error:
+        raise ValueError(
+            f"Regularizer {describing.describe(regularizer)} cannot be saved. "
+            f"Its `get_config` raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def _own_copy(regularizer: Any) -> Any:

@@ -75,7 +75,7 @@ def penalties(model: keras.Model) -> list[WeightPenalty]:
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If it is not built.
+        ValueError: If it is not built, or a regularizer cannot be computed.
 
     Example:
 
@@ -97,7 +97,7 @@ def _records(survey: Survey) -> list[WeightPenalty]:
 
 
 def _records_at_step(survey: Survey) -> list[WeightPenalty]:
-    paid = [_penalty(weight.variable) for weight in survey.weights]
+    paid = [_penalty(weight) for weight in survey.weights]
     total = sum(paid)
     return [
         WeightPenalty(
@@ -141,7 +141,7 @@ def summary(
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If it is not built.
+        ValueError: If it is not built, or a regularizer cannot be computed.
 
     Example:
 
@@ -189,10 +189,18 @@ def _decays(survey: Survey) -> list[float]:
     ]
 
 
-def _penalty(variable: keras.Variable) -> float:
-    if variable.regularizer is None or not variable.trainable:
+def _penalty(weight: Weight) -> float:
+    variable = weight.variable
+    regularizer = variable.regularizer
+    if regularizer is None or not variable.trainable:
         return 0.0
-    return float(keras.ops.convert_to_numpy(variable.regularizer(variable)))
+    try:
+        # As Keras does, which adds up what a regularizer returns.
+        return float(keras.ops.convert_to_numpy(regularizer(variable)).sum())
+    except Exception as error:
+        raise describing.cannot_compute(
+            regularizer, weight.path, variable.shape, error
+        ) from error
 
 
 def _strengths(regularizer: Any) -> dict[str, float]:

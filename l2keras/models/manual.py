@@ -134,7 +134,12 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
         Dictionary from the pattern of each rule to the scale.
     """
     survey = Survey.of(model)
-    named = rules.resolve(survey.regularized, "have a scale")
+    named = rules.resolve(
+        survey.weights,
+        "have a scale",
+        needs=lambda weight: weight.variable.regularizer is not None,
+        lack="has no regularizer",
+    )
     chosen = _check_one_scale_each(survey, named)
     scales: dict[str, Scale] = {}
     for pattern, regularizers in chosen.items():

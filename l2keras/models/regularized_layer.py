@@ -36,6 +36,11 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
         _set_class(self, _base(own))
         try:
             layer = keras.saving.serialize_keras_object(self)
+        except Exception as error:
+            error.add_note(
+                f"Raised by `get_config` of {own.__name__} {self.name!r}."  # type: ignore[attr-defined]
+            )
+            raise
         finally:
             _set_class(self, own)
         # Keras saves these once more for the whole.

@@ -75,8 +75,10 @@ def _are_saved(
         for number, (each, name) in enumerate(places):
             setattr(each, name, _Mark(number))
         config = layer.get_config()
-    except NotImplementedError:
-        return False  # The layer cannot be saved at all, as Keras will say.
+    except Exception:
+        # The layer cannot be saved, as its own error will say; or it reads
+        # from the regularizer what the mark has not.
+        return False
     finally:
         for (each, name), value in zip(places, before, strict=True):
             setattr(each, name, value)

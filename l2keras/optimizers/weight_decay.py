@@ -122,7 +122,9 @@ class DecoupledWeightDecay(OptimizerWrapper):
         name: str | None = None,
     ) -> None:
         super().__init__(optimizer, name=name)
-        strengths = Rules(rules, default, check=Strength.of, values="strength")
+        strengths = Rules(
+            rules, default, check=Strength.of, values="a strength"
+        )
         if not strengths.by_pattern and strengths.default is None:
             raise ValueError(
                 "There is nothing to decay. Give `rules`, a dictionary from "

@@ -11,6 +11,8 @@ several layers share pays once.
 
 import functools
 import inspect
+import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -22,6 +24,40 @@ from l2keras._types import StrengthLike, Tensor
 from l2keras.regularizers import proximal_steps
 from l2keras.regularizers.terms import Term, checked_penalty
 from l2keras.strengths.strength import Scale, Strength, number, shown
+
+
+def warn_unless_loadable(regularizer: Any) -> None:
+    """Warns if Keras saves a regularizer and cannot find its class again.
+
+    Once for each class, or function. No error, since `load_model` takes
+    `custom_objects`.
+    """
+    kind: Any = (
+        regularizer if inspect.isfunction(regularizer) else type(regularizer)
+    )
+    if kind in _known or kind.__module__.startswith("keras."):
+        return
+    name = keras.saving.get_registered_name(kind)
+    if keras.saving.get_registered_object(name) is not kind:
+        warnings.warn(
+            f"`{kind.__name__}` is not registered, so a model that is saved "
+            "with it can be loaded only with `custom_objects`. Put "
+            '`@keras.saving.register_keras_serializable(package="my_package")` '
+            "above it.",
+            stacklevel=3,
+        )
+    _known.add(kind)
+
+
+# Classes and functions that are registered, or were warned of.
+_known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _not_constructed(regularizer: Any, argument: str) -> AttributeError:
+    return AttributeError(
+        f"The constructor of `{type(regularizer).__name__}` must call "
+        f"`super().__init__({argument})`."
+    )
 
 
 def _arguments(cls: type) -> list[str]:
@@ -82,7 +118,12 @@ class Regularizer(keras.regularizers.Regularizer):
     _has_proximal = False
 
     def __init__(self, strength: StrengthLike = 0.01) -> None:
+        warn_unless_loadable(self)
         self._strength = Strength.of(strength, self._strength_name)
+
+    @functools.cached_property  # Until the constructor sets it.
+    def _strength(self) -> Strength:
+        raise _not_constructed(self, "strength")
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -343,7 +384,12 @@ class Sum(Regularizer):
                     "as an instance and not as a class. "
                     f"Received: regularizers[{index}]={each!r}"
                 )
+        warn_unless_loadable(self)
         self.regularizers = list(regularizers)
+
+    @functools.cached_property  # Until the constructor sets it.
+    def regularizers(self) -> list[Any]:
+        raise _not_constructed(self, "regularizers")
 
     @property
     def strength(self) -> StrengthLike:
@@ -373,7 +419,9 @@ def terms_of(regularizer: Any) -> list[Term]:
     name = getattr(regularizer, "__name__", type(regularizer).__name__)
 
     def penalty(weights: Tensor) -> Tensor:
-        return ops.cast(regularizer(weights), weights.dtype)
+        value = ops.cast(regularizer(weights), weights.dtype)
+        # Keras adds up what a regularizer returns.
+        return value if value.shape == () else ops.sum(value)
 
     return [Term(name, Strength(1.0), penalty, regularizer)]
 

@@ -16,9 +16,13 @@ _OF_KERAS = (
 
 def same(one: Any, other: Any) -> bool:
     """Tells whether two regularizers are saved alike."""
-    return one is other or keras.saving.serialize_keras_object(
-        one
-    ) == keras.saving.serialize_keras_object(other)
+    if one is other:
+        return True
+    try:
+        configs = [keras.saving.serialize_keras_object(e) for e in (one, other)]
+    except Exception:  # From the `get_config` of a class of the user's.
+        return False
+    return configs[0] == configs[1]
 
 
 def describe(regularizer: Any) -> str:
@@ -31,11 +35,21 @@ def describe(regularizer: Any) -> str:
             name = f"Keras {name}"
         try:
             config = regularizer.get_config()
-        except NotImplementedError:
+        except Exception:  # This is for messages, of which it may be one.
             return f"{name}(...)"
         arguments = (f"{key}={_short(each)}" for key, each in config.items())
         return f"{name}({', '.join(arguments)})"
     return getattr(regularizer, "__name__", repr(regularizer))
+
+
+def cannot_compute(
+    regularizer: Any, path: str, shape: Any, error: Exception
+) -> ValueError:
+    """The error for a regularizer that fails on a weight."""
+    return ValueError(
+        f"Regularizer {describe(regularizer)} cannot be computed for weight "
+        f"{path!r} of shape {tuple(shape)}: {error}"
+    )
 
 
 def constant_parts(regularizer: Any) -> tuple[float, float] | None:

@@ -31,6 +31,7 @@ def checked_penalty(regularizer: Any, weights: Tensor) -> Tensor:
 
     Raises:
         TypeError: If the formula returns nothing.
+        ValueError: If it returns more than one number.
     """
     value = regularizer.penalty(weights)
     if value is None:
@@ -38,7 +39,19 @@ def checked_penalty(regularizer: Any, weights: Tensor) -> Tensor:
             f"`{type(regularizer).__name__}.penalty` must return a number, a "
             "tensor of shape `()` such as `ops.sum(weights)`. Received: None"
         )
-    return cast_like(weights, value)
+    value = cast_like(weights, value)
+    # TensorFlow does not know the shapes that Python functions return.
+    unknown = getattr(value.shape, "rank", 0) is None
+    if not (value.shape == () or unknown):
+        path = getattr(weights, "path", "")
+        of = f" {path!r}" if path else ""
+        raise ValueError(
+            f"`{type(regularizer).__name__}.penalty` must return one number, a "
+            "tensor of shape `()`, such as `ops.sum(weights)`. Received: shape "
+            f"{tuple(value.shape)} for weights{of} of shape "
+            f"{tuple(weights.shape)}"
+        )
+    return value
 
 
 def cast_like(weights: Tensor, value: Any) -> Tensor:

@@ -171,7 +171,8 @@ class LossSplit:
         # Keras lists the weights' penalties last.
         last = paid[len(paid) - len(penalized) :]
         penalties = {
-            id(variable): penalty
+            # Keras takes a penalty of any shape.
+            id(variable): _total([penalty], ops.sum)
             for variable, penalty in zip(penalized, last, strict=True)
         }
         return [penalties.get(id(each), 0.0) for each in self._variables]

@@ -1,13 +1,14 @@
 """Rules: paths or regular expressions, and what they name.
 
 They match as in Keras's `LayoutMap`: the exact path first, then `re.fullmatch`.
+A key that is the path of a weight is no expression for further ones.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from l2keras.weights import kinds
+from l2keras.weights import kinds, suggestions
 from l2keras.weights.paths import Weight
 
 Value = TypeVar("Value")
@@ -60,11 +61,12 @@ class Rules(Generic[Value]):
             rules = {}
         name = "rules" if argument is None else argument
         if not isinstance(rules, Mapping):
-            who = "Rules" if argument is None else f"Argument `{argument}`"
-            received = "" if argument is None else f"{argument}="
+            cure = ""
+            if argument is None and _is_value(rules, check):
+                cure = f". For all kernels, write `default={rules!r}`"
             raise TypeError(
-                f"{who} must be a dictionary from path or pattern to {values}. "
-                f"Received: {received}{rules!r}"
+                f"Argument `{name}` must be a dictionary from path or pattern "
+                f"to {values}. Received: {name}={rules!r}{cure}"
             )
         for pattern in rules:
             if not isinstance(pattern, str):
@@ -79,83 +81,105 @@ class Rules(Generic[Value]):
         self.default: Value | None = (
             None if default is None else check(default, "default")
         )
-        self._expressions: dict[str, re.Pattern[str]] = {}
-        # Kept until it is known that they are no paths either.
-        self._errors: dict[str, re.error] = {}
-        for pattern in self.by_pattern:
-            try:
-                self._expressions[pattern] = re.compile(pattern)
-            except re.error as error:
-                self._errors[pattern] = error
 
     def resolve(
         self,
         weights: Iterable[Weight],
         purpose: str,
         reaches: Callable[[Weight], bool] = kinds.is_kernel,
+        needs: Callable[[Weight], bool] | None = None,
+        lack: str = "",
     ) -> list[Named[Value]]:
-        """Returns the weights that the rules name and the default reaches.
+        """The weights that the rules name and the default reaches.
 
         Those that are never trained are not among them.
 
         Args:
-            weights: Weights of a model, in whose order they are returned.
+            weights: All weights of a model, in whose order they are returned.
             purpose: What the rules would have a weight do, such as "decay".
             reaches: Tells whether the default is meant for a weight. Defaults
                 to `kinds.is_kernel`.
+            needs: Tells whether a weight has what the purpose takes besides.
+            lack: What is said of a weight that has not.
 
         Raises:
             ValueError: If a key is no regular expression, matches no weight
                 or one that another matches as well, or is the path of a weight
-                that is never trained.
+                that is never trained, or lacks what it needs.
         """
-        trained = []
+        weights = list(weights)
+        fit, unfit = [], {}
         for weight in weights:
-            if weight.is_trained:
-                trained.append(weight)
-            elif weight.path in self.by_pattern:
+            if not weight.is_trained:
+                unfit[weight.path] = "is never trained"
+            elif needs is not None and not needs(weight):
+                unfit[weight.path] = lack
+            else:
+                fit.append(weight)
+        for path, reason in unfit.items():
+            if path in self.by_pattern:
                 raise ValueError(
-                    f"Weight {weight.path!r} is never trained, so it cannot "
-                    f"{purpose}. Leave it out of the rules."
+                    f"Weight {path!r} {reason}, so it cannot {purpose}. Leave "
+                    "it out of the rules."
                 )
-        paths = [weight.path for weight in trained]
-        for pattern, error in self._errors.items():
-            if pattern not in paths:
-                raise ValueError(
-                    f"Pattern {pattern!r} is not a regular expression: {error}."
-                )
-        patterns = [self._pattern(path) for path in paths]
+        paths = [weight.path for weight in fit]
+        expressions = self._expressions_beside(set(paths))
+        patterns = [self._pattern(path, expressions) for path in paths]
+        matching = set(patterns)
         for pattern in self.by_pattern:
-            if pattern not in patterns:
-                raise ValueError(
-                    f"Pattern {pattern!r} matches no weight. A pattern is a "
-                    "whole path or a regular expression for one. Paths: "
-                    f"{_listed(paths)}"
-                )
+            if pattern not in matching:
+                raise ValueError(suggestions.no_match(pattern, paths))
         named = []
-        for weight, own in zip(trained, patterns, strict=True):
+        for weight, own in zip(fit, patterns, strict=True):
             if own is not None:
                 named.append(Named(weight, own, self.by_pattern[own]))
             elif self.default is not None and reaches(weight):
                 named.append(Named(weight, None, self.default))
         return named
 
-    def _pattern(self, path: str) -> str | None:
-        """Returns the pattern of the rule that names a path."""
+    def _expressions_beside(
+        self, paths: set[str]
+    ) -> dict[str, re.Pattern[str]]:
+        """The keys that are no paths, as regular expressions.
+
+        Raises:
+            ValueError: If one is neither.
+        """
+        expressions = {}
+        for pattern in self.by_pattern:
+            if pattern in paths:
+                continue
+            try:
+                expressions[pattern] = re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    suggestions.no_expression(pattern, error, list(paths))
+                ) from None
+        return expressions
+
+    def _pattern(
+        self, path: str, expressions: Mapping[str, re.Pattern[str]]
+    ) -> str | None:
+        """The key of the rule that names a path."""
         if path in self.by_pattern:
             return path
         patterns = [
             pattern
-            for pattern, expression in self._expressions.items()
+            for pattern, expression in expressions.items()
             if expression.fullmatch(path)
         ]
         if len(patterns) > 1:
+            listed = ", ".join(repr(pattern) for pattern in patterns)
             raise ValueError(
                 f"Weight {path!r} is matched by more than one pattern: "
-                f"{_listed(patterns)}. Make each weight match at most one."
+                f"{listed}. Make each weight match at most one."
             )
         return patterns[0] if patterns else None
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names) or "none"
+def _is_value(given: Any, check: Callable[[Any, str], Any]) -> bool:
+    """Tells whether something is the value of a rule, in place of rules."""
+    try:
+        return check(given, "default") is not None
+    except (TypeError, ValueError):
+        return False

@@ -3,6 +3,7 @@
 import keras
 import pytest
 from helpers import rising_schedule
+from keras import ops
 from zoo import described, two_layers
 
 import l2keras
@@ -12,9 +13,30 @@ def unbuilt():
     return keras.Sequential([keras.layers.Dense(1)], name="unbuilt")
 
 
+register = keras.saving.register_keras_serializable(
+    package="l2keras_tests_mistakes"
+)
+
+
+@register
 class Vector(keras.regularizers.Regularizer):
     def __call__(self, weights):
         return weights[0]
+
+
+@register
+class Forgetful(l2keras.Regularizer):
+    def __init__(self, strength=0.01, power=2):
+        super().__init__(strength)
+
+    def penalty(self, weights):
+        return ops.sum(weights**2)
+
+
+@register
+class Failing(keras.regularizers.L2):
+    def get_config(self):
+        raise KeyError("l3")
 
 
 def mistake(error, message, rules=None, default=None, make=None, **arguments):
@@ -26,11 +48,6 @@ RECEIVED = (
     "must be a regularizer, as an instance such as `l2keras.L2(1e-4)`, or "
     "None. Received: "
 )
-PATHS = (
-    "'hidden/kernel', 'hidden/bias', 'norm/gamma', 'norm/beta', "
-    "'output/kernel', 'output/bias'"
-)
-
 MISTAKES = {
     "no model": mistake(
         TypeError,
@@ -69,8 +86,10 @@ MISTAKES = {
     ),
     "no match": mistake(
         ValueError,
-        "Pattern 'hiden/.*' matches no weight. A pattern is a whole path or a "
-        f"regular expression for one. Paths: {PATHS}",
+        "Pattern 'hiden/.*' matches no weight. Did you mean 'hidden/.*'? A "
+        "pattern is a whole path or a regular expression for one. The nearest "
+        "of 6 paths: 'hidden/bias', 'hidden/kernel', 'norm/beta', "
+        "'norm/gamma', 'output/bias'",
         {"hiden/.*": l2keras.L2()},
     ),
     "two matches": mistake(
@@ -111,6 +130,20 @@ MISTAKES = {
         "returned shape (3,) for weight 'hidden/kernel'",
         {"hidden/kernel": Vector()},
     ),
+    "an argument that is not kept": mistake(
+        ValueError,
+        "Regularizer Forgetful(strength=0.01) cannot be saved. Its "
+        "`get_config` raised AttributeError: Class `Forgetful` must store its "
+        "argument `power` as `self.power`, or define `get_config`: it could "
+        "not be saved.",
+        {"hidden/kernel": l2keras.L2(), "output/kernel": Forgetful()},
+    ),
+    "a config that fails": mistake(
+        ValueError,
+        "Regularizer Failing(...) cannot be saved. Its `get_config` raised "
+        "KeyError: 'l3'",
+        {"norm/gamma": Failing()},
+    ),
     "nothing": mistake(
         ValueError,
         "There is nothing to apply. Give `rules`, a dictionary from path or "
@@ -132,10 +165,17 @@ MISTAKES = {
         default=l2keras.L2(),
         default_embeddings="yes",
     ),
+    "a regularizer in place of rules": mistake(
+        TypeError,
+        "Argument `rules` must be a dictionary from path or pattern to a "
+        "regularizer. Received: rules=L2(l2=0.0001). For all kernels, write "
+        "`default=L2(l2=0.0001)`",
+        l2keras.L2(1e-4),
+    ),
     "a list": mistake(
         TypeError,
-        "Rules must be a dictionary from path or pattern to value. Received: "
-        "['hidden/kernel']",
+        "Argument `rules` must be a dictionary from path or pattern to a "
+        "regularizer. Received: rules=['hidden/kernel']",
         ["hidden/kernel"],
     ),
 }

@@ -3,19 +3,19 @@
 import keras
 import pytest
 from audited import dense, sequential, summary, trained, two
-from helpers import rising_schedule
+from helpers import rising_schedule, run_python
 from keras import ops
 
 import l2keras
 from l2keras.__main__ import main
 
 
-def inspect(file, capsys):
+def inspect(file, capsys, *arguments):
     """Returns the exit status, and what was printed."""
-    status = main(["inspect", str(file)])
+    status = main(["inspect", *arguments, str(file)])
     captured = capsys.readouterr()
-    assert captured.err == ""
-    return status, captured.out
+    assert bool(captured.err) == bool(status)
+    return status, captured.err if status else captured.out
 
 
 def test_a_saved_model_is_inspected(tmp_path, capsys, monkeypatch):
@@ -31,9 +31,12 @@ def test_a_saved_model_is_inspected(tmp_path, capsys, monkeypatch):
     assert "- No penalty, unlike other kernels: output/kernel" in out
 
 
-@pytest.mark.parametrize(
-    "name", ["missing.keras", "model.h5", "model", "folder.keras"]
-)
+def test_a_file_that_is_missing_is_said_to_be(tmp_path, capsys):
+    file = tmp_path / "missing.keras"
+    assert inspect(file, capsys) == (2, f"There is no file {file}\n")
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model", "folder.keras"])
 def test_what_is_no_keras_file_is_refused(name, tmp_path, capsys):
     (tmp_path / "model.h5").write_bytes(b"")
     (tmp_path / "model").write_bytes(b"")
@@ -84,6 +87,76 @@ def test_a_layer_that_is_not_known_here_cannot_be_loaded(tmp_path, capsys):
     assert status == 1
     (line,) = out.splitlines()
     assert line.startswith(f"{file} cannot be inspected: ")
+
+
+def test_layers_of_a_module_that_is_imported_are_known(
+    tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "layers_of_mine.py").write_text(
+        "import keras\n\n\n"
+        "@keras.saving.register_keras_serializable(package='mine')\n"
+        "class Mine(keras.layers.Dense):\n    pass\n"
+    )
+    file, program = tmp_path / "model.keras", tmp_path / "program.py"
+    program.write_text(
+        "import sys\nimport keras, l2keras, layers_of_mine\n"
+        "layer = layers_of_mine.Mine(2, kernel_regularizer=l2keras.L2(0.5))\n"
+        "keras.Sequential([keras.Input((3,)), layer]).save(sys.argv[1])\n"
+    )
+    run_python(program, str(file))
+    status, out = inspect(file, capsys)
+    assert status == 1
+    assert "Mine" in out
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out = inspect(file, capsys, "--import", "layers_of_mine")
+    assert status == 0
+    assert "L2(l2=0.5)" in out
+    assert inspect(file, capsys, "--import", "no_such_module") == (
+        2,
+        "no_such_module cannot be imported: ModuleNotFoundError: No module "
+        "named 'no_such_module'\n",
+    )
+
+
+def test_a_model_that_was_not_built_cannot_be_inspected(tmp_path, capsys):
+    file = tmp_path / "model.keras"
+    with pytest.warns(UserWarning, match="not yet been built"):
+        keras.Sequential([keras.layers.Dense(2)], name="small").save(file)
+    assert inspect(file, capsys) == (
+        1,
+        f"{file} cannot be inspected: Model 'small' is not built, "
+        "so it has no weights yet. Call `model.build(input_shape)` first, or "
+        "call it on data.\n",
+    )
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests_inspect")
+class Failing(keras.regularizers.Regularizer):
+    """Fails once it was told to."""
+
+    fails = False
+
+    def __call__(self, weights):
+        if self.fails:
+            raise ZeroDivisionError("no such penalty")
+        return ops.sum(weights)
+
+    def get_config(self):
+        return {}
+
+
+def test_a_regularizer_that_cannot_be_computed_is_named(
+    tmp_path, capsys, monkeypatch
+):
+    file = tmp_path / "model.keras"
+    sequential(dense("hidden", Failing())).save(file)
+    monkeypatch.setattr(Failing, "fails", True)
+    assert inspect(file, capsys) == (
+        1,
+        f"{file} cannot be inspected: Regularizer Failing() cannot "
+        "be computed for weight 'hidden/kernel' of shape (4, 3): no such "
+        "penalty\n",
+    )
 
 
 def test_a_loss_that_is_not_known_here_takes_nothing_away(tmp_path, capsys):

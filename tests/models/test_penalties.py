@@ -17,6 +17,9 @@ from zoo import cubic
 import l2keras
 from l2keras import reference
 
+register = keras.saving.register_keras_serializable(
+    package="l2keras_tests_penalties"
+)
 STEP = 5
 SCALED = l2keras.L2.from_config({"l2": 0.5, "scale": 0.25})
 RISING, FALLING = rising_schedule(), falling_schedule()
@@ -144,6 +147,57 @@ def test_penalties_are_what_numpy_computes():
     for each in records.values():
         assert each.share == pytest.approx(each.penalty / total, rel=1e-5)
     assert sum(each.share for each in records.values()) == pytest.approx(1.0)
+
+
+@register
+class Vector(keras.regularizers.Regularizer):
+    def __call__(self, weights):
+        return 0.25 * ops.sum(ops.square(weights), axis=0)
+
+    def get_config(self):
+        return {}
+
+
+@register
+class Columns(l2keras.Regularizer):
+    def penalty(self, weights):
+        return ops.sum(ops.square(weights), axis=0)
+
+
+def test_a_penalty_of_several_numbers_is_added_up_as_by_keras():
+    model = sequential(
+        dense("plain", Vector()), dense("sum", l2keras.L2(0.5) + Vector())
+    )
+    plain, sum_of_both = (
+        np.sum(np.square(layer.get_weights()[0], dtype="float64"))
+        for layer in model.layers
+    )
+    paid = [each.penalty for each in l2keras.penalties(model)]
+    assert paid == pytest.approx(
+        [0.25 * plain, 0, 0.75 * sum_of_both, 0], rel=1e-5
+    )
+    model.compile("sgd", "mse")
+    x, y = np.zeros((4, 4)), np.zeros((4, 3))
+    loss = model.evaluate(x, y, verbose=0)
+    assert loss == pytest.approx(sum(paid), rel=1e-5)
+    logger = l2keras.RegularizationLogger(penalties=True)
+    logs = model.evaluate(x, y, verbose=0, callbacks=[logger], return_dict=True)
+    assert logs["regularization_loss/plain/kernel"] == pytest.approx(
+        paid[0], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("function", [l2keras.penalties, l2keras.summary])
+def test_a_regularizer_that_cannot_be_computed_is_named(function):
+    with pytest.raises(ValueError, match="cannot be computed") as error:
+        function(sequential(dense("hidden", Columns(0.1))))
+    message = str(error.value)
+    assert message.startswith(
+        "Regularizer Columns(strength=0.1) cannot be computed for weight "
+        "'hidden/kernel' of shape (4, 3): `Columns.penalty` must return one "
+        "number, a tensor of shape `()`, such as `ops.sum(weights)`. Received: "
+        "shape (3,) for weights "
+    )
 
 
 def test_nothing_is_shared_where_nothing_is_paid():

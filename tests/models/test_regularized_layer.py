@@ -280,3 +280,32 @@ def test_a_layer_that_changed_its_weights_is_not_loaded():
         "4. Load it with the class that it was saved with."
     )
     assert str(error.value).splitlines()[0].endswith(message)
+
+
+class Unsaved(keras.Model):
+    """A model whose `get_config` fails, made of layers of Keras."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = keras.layers.Dense(3, name="hidden")
+
+    def call(self, inputs):
+        return self.hidden(inputs)
+
+    def get_config(self):
+        raise KeyError("no such unit")
+
+
+def test_a_model_whose_config_fails_is_regularized_and_named(tmp_path):
+    inner = Unsaved(name="mine")
+    model = sequential((4,), inner, keras.layers.Dense(2, name="head"))
+    done = l2keras.apply_regularizers(
+        model, {"mine/hidden/kernel": l2keras.L2(0.5), "head/bias": None}
+    )
+    assert list(done) == ["mine/hidden/kernel", "head/bias"]
+    assert len(model.losses) == 1
+    with pytest.raises(KeyError, match="no such unit") as error:
+        model.save(tmp_path / "model.keras")
+    assert error.value.__notes__ == [
+        "Raised by `get_config` of Unsaved 'mine'."
+    ]

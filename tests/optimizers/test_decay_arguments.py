@@ -71,8 +71,14 @@ BAD = {
     "a list of rules": (
         lambda: DecoupledWeightDecay(keras_sgd(), ["a"]),
         TypeError,
-        "Rules must be a dictionary from path or pattern to strength. "
-        "Received: ['a']",
+        "Argument `rules` must be a dictionary from path or pattern to a "
+        "strength. Received: rules=['a']",
+    ),
+    "a strength in place of rules": (
+        lambda: DecoupledWeightDecay(keras_sgd(), 0.1),
+        TypeError,
+        "Argument `rules` must be a dictionary from path or pattern to a "
+        "strength. Received: rules=0.1. For all kernels, write `default=0.1`",
     ),
     "no pattern": (
         lambda: DecoupledWeightDecay(keras_sgd(), {1: 0.1}),

@@ -119,10 +119,10 @@ def test_a_weight_that_layers_share_decays_once():
 RULES_THAT_DO_NOT_FIT = {
     "unknown": (
         {"hiden/kernel": 0.1},
-        "Pattern 'hiden/kernel' matches no weight. A pattern is a whole path "
-        "or a regular expression for one. Paths: 'hidden/kernel', "
-        "'hidden/bias', 'batch/gamma', 'batch/beta', 'output/kernel', "
-        "'output/bias'",
+        "Pattern 'hiden/kernel' matches no weight. Did you mean "
+        "'hidden/kernel'? A pattern is a whole path or a regular expression "
+        "for one. The nearest of 6 paths: 'hidden/kernel', 'output/kernel', "
+        "'hidden/bias', 'batch/beta', 'batch/gamma'",
     ),
     "two": (
         {"hidden/.*": 0.1, ".*/kernel": 0.2},

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from guide_models import by_guide
-from helpers import BACKEND
+from helpers import runs_several_steps, torch_compile_only
 from keras import ops
 from proximal_cases import (
     BATCH,
@@ -35,18 +35,15 @@ def test_a_train_step_of_ones_own_takes_steps():
 # What `compile` and others are told -------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"run_eagerly": True}, {"steps_per_execution": 3}],
-    ids=["eagerly", "several steps at once"],
-)
-def test_how_steps_are_executed_makes_no_difference(arguments):
-    if BACKEND == "torch" and "steps_per_execution" in arguments:
-        pytest.skip("Keras has none on PyTorch.")
-    model = linear(L1(0.05))
+def assert_proximal(**arguments):
+    """Asserts that training equals NumPy's, at a strength for each step."""
+    schedule = l2keras.LinearSchedule(0.0, 0.1, steps=6)
+    model = linear(L1(schedule))
     model.compile(proximal_sgd(momentum=0.8), "mse", **arguments)
     history = fit(model, callbacks=[l2keras.RegularizationLogger()])
-    expected, losses = simulate(momentum=0.8)
+    expected, losses = simulate(
+        lambda step: 0.1 * min(step / 6, 1.0), momentum=0.8
+    )
     assert_kernel(model, expected)
     np.testing.assert_allclose(history["loss"], losses, rtol=1e-5)
     np.testing.assert_allclose(
@@ -54,6 +51,23 @@ def test_how_steps_are_executed_makes_no_difference(arguments):
         losses,
         rtol=1e-5,
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"run_eagerly": True}, {"steps_per_execution": 3}],
+    ids=["eagerly", "several steps at once"],
+)
+def test_how_steps_are_executed_makes_no_difference(arguments):
+    if "steps_per_execution" in arguments and not runs_several_steps():
+        pytest.skip("Keras has none on PyTorch.")
+    assert_proximal(**arguments)
+
+
+@torch_compile_only
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_steps_are_the_same_with_torch_compile():
+    assert_proximal(jit_compile=True)
 
 
 def test_batch_by_batch_is_as_fit():

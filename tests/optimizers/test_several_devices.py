@@ -15,7 +15,7 @@ def test_several_devices_equal_one():
     program = start_python(
         PROGRAMS / "several_devices.py", XLA_FLAGS=devices(4)
     )
-    (out,) = outputs([program], timeout=300)
+    (out,) = outputs([program], timeout=900)
     pairs = json.loads(out.splitlines()[-1])
     plain, cautious, proximal, outside, inside = pairs
     assert plain[0] != cautious[0]
@@ -48,7 +48,7 @@ def mirrored():
     program = start_python(
         PROGRAMS / "mirrored_settings.py", json.dumps(MIRRORED)
     )
-    (out,) = outputs([program], timeout=300)
+    (out,) = outputs([program], timeout=900)
     return json.loads(out.splitlines()[-1])
 
 

@@ -182,6 +182,7 @@ def test_groups_of_an_axis_that_is_not_there_are_refused():
 # Which regularizers have a step -----------------------------------------------
 
 
+@keras.saving.register_keras_serializable(package="l2keras_tests")
 class Doubled(L1):
     """Another penalty than that of L1, whose step it inherits."""
 
@@ -189,16 +190,18 @@ class Doubled(L1):
         return 2 * super().penalty(weights)
 
 
+@keras.saving.register_keras_serializable(package="l2keras_tests")
 class Called(L1):
     def __call__(self, weights):
         return 2 * super().__call__(weights)
 
 
+@keras.saving.register_keras_serializable(package="l2keras_tests")
 class Named(L1):
     """The same penalty."""
 
 
-@keras.saving.register_keras_serializable(package="tests")
+@keras.saving.register_keras_serializable(package="l2keras_tests")
 class Box(Regularizer):
     """A penalty with a step of its own: what is beyond a limit pays."""
 

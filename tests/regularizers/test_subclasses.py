@@ -1,9 +1,11 @@
 """Classes of one's own."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
-from helpers import number
+from helpers import number, takes_functions
 from keras import ops
 from regularizer_rows import (
     COPIES,
@@ -15,7 +17,8 @@ from regularizer_rows import (
     small_model,
 )
 
-from l2keras import Proximal, Regularizer
+import l2keras
+from l2keras import Proximal, Regularizer, Sum
 
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")
@@ -120,6 +123,87 @@ def test_a_formula_must_return_something():
         "`OfFormula.penalty` must return a number, a tensor of shape `()` such "
         "as `ops.sum(weights)`. Received: None"
     )
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 3)])
+def test_a_formula_must_return_one_number(shape):
+    with pytest.raises(ValueError, match="one number") as error:
+        OfFormula(ops.ones(shape))(ops.ones((2, 3)))
+    assert str(error.value) == (
+        "`OfFormula.penalty` must return one number, a tensor of shape `()`, "
+        f"such as `ops.sum(weights)`. Received: shape {shape} for weights of "
+        "shape (2, 3)"
+    )
+
+
+def test_the_first_call_of_a_training_names_the_weight():
+    model = small_model(OfFormula(ops.ones((3,))))
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="one number") as error:
+        model.fit(np.ones((4, 3)), np.ones((4, 4)), verbose=0)
+    kernel = model.layers[0].kernel
+    assert f"for weights {kernel.path!r} of shape" in str(error.value)
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests")
+class Unfinished(Regularizer):
+    def __init__(self, strength=0.1):
+        self.own = strength
+
+    def penalty(self, weights):
+        return ops.sum(weights)
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests")
+class UnfinishedSum(Sum):
+    def __init__(self, strength=0.1):
+        self.own = strength
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [(Unfinished, "strength"), (UnfinishedSum, "regularizers")],
+)
+@pytest.mark.parametrize(
+    "use", [lambda r: r(ops.ones((2,))), lambda r: r + r, copy.deepcopy]
+)
+def test_a_constructor_must_call_that_of_the_base(make, argument, use):
+    repr(make())  # It is in messages.
+    with pytest.raises(AttributeError) as error:
+        use(make())(ops.ones((2,)))
+    assert str(error.value) == (
+        f"The constructor of `{make.__name__}` must call "
+        f"`super().__init__({argument})`."
+    )
+
+
+def test_a_class_that_could_not_be_loaded_is_warned_of_once():
+    class Cube(Regularizer):
+        def penalty(self, weights):
+            return ops.sum(ops.abs(weights) ** 3)
+
+    with pytest.warns(UserWarning, match="`Cube` is not registered") as caught:
+        Cube(0.5)
+    (warning,) = caught
+    assert warning.filename == __file__
+    Cube(0.5)  # Warnings are errors here.
+
+    def cube(weights):
+        return ops.sum(ops.abs(weights) ** 3)
+
+    if takes_functions():
+        model = small_model(None)
+        with pytest.warns(UserWarning, match="`cube` is not registered"):
+            l2keras.apply_regularizers(model, default=cube)
+
+
+def test_a_class_that_keras_is_told_of_is_not_warned_of():
+    class Cube(Regularizer):
+        def penalty(self, weights):
+            return ops.sum(ops.abs(weights) ** 3)
+
+    with keras.saving.custom_object_scope({"Cube": Cube}):
+        Cube(0.5)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,11 @@ from helpers import (
     devices,
     outputs,
     run_python,
+    runs_several_steps,
     start_python,
 )
+
+from l2keras._keras import backends
 
 tensorflow_only = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="`tf.distribute` is TensorFlow's."
@@ -100,3 +103,17 @@ def test_four_devices_with_a_share_of_the_data_equal_one():
     number, one, four = json.loads(out.splitlines()[-1])
     assert number == 4
     assert_same_training(four, one)
+
+
+@pytest.mark.skipif(
+    BACKEND != "torch" or not runs_several_steps(),
+    reason="Since Keras 3.16, on PyTorch.",
+)
+@pytest.mark.skipif(
+    backends.device_name() == "MOCK",
+    reason="No group of processes knows that device.",
+)
+def test_training_equals_numpy_in_a_group_of_processes(tmp_path):
+    program = PROGRAMS / "group_of_processes_torch.py"
+    printed = run_python(program, str(tmp_path / "store"))
+    assert printed == "DistributedDataParallel\n" * 2

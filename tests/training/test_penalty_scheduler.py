@@ -133,9 +133,9 @@ class Repr(keras.regularizers.L2):
         (
             {"hiden/.*": grow},
             ValueError,
-            "Pattern 'hiden/.*' matches no weight. A pattern is a whole path "
-            "or a regular expression for one. Paths: 'hidden/kernel', "
-            "'output/kernel'",
+            "Pattern 'hiden/.*' matches no weight. Did you mean 'hidden/.*'? A "
+            "pattern is a whole path or a regular expression for one. Paths: "
+            "'hidden/kernel', 'output/kernel'",
         ),
         (
             {"hidden/.*": grow, ".*kernel": grow},

@@ -99,23 +99,22 @@ def test_set_scale_takes_effect_while_fit_runs():
         (
             {"hiden/.*": 1.0},
             ValueError,
-            "Pattern 'hiden/.*' matches no weight. A pattern is a whole path "
-            "or a regular expression for one. Paths: 'hidden/kernel', "
-            "'output/kernel'",
+            "Pattern 'hiden/.*' matches no weight. Did you mean 'hidden/.*'? "
+            "A pattern is a whole path or a regular expression for one. "
+            "Paths: 'hidden/kernel', 'output/kernel'",
         ),
         (
             {"hidden/bias": 1.0},
             ValueError,
-            "Pattern 'hidden/bias' matches no weight. A pattern is a whole "
-            "path or a regular expression for one. Paths: 'hidden/kernel', "
-            "'output/kernel'",
+            "Weight 'hidden/bias' has no regularizer, so it cannot have a "
+            "scale. Leave it out of the rules.",
         ),
         (
             {"hidden": 1.0},
             ValueError,
-            "Pattern 'hidden' matches no weight. A pattern is a whole "
-            "path or a regular expression for one. Paths: 'hidden/kernel', "
-            "'output/kernel'",
+            "Pattern 'hidden' matches no weight. Did you mean 'hidden/.*'? A "
+            "pattern is a whole path or a regular expression for one. Paths: "
+            "'hidden/kernel', 'output/kernel'",
         ),
         (
             {"hidden/.*": 1.0, ".*/kernel": 2.0},

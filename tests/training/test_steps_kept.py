@@ -26,6 +26,7 @@ from test_steps import (
     scheduled_model,
     simulated,
 )
+from traces import many_steps
 
 import l2keras
 
@@ -144,7 +145,7 @@ def test_loss_scaling():
     assert_evaluates_at(model, 12)
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch takes one at a time.")
+@many_steps
 def test_several_steps_per_execution():
     model = scheduled_model()
     model.compile(

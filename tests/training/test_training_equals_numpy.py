@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 from helpers import (
-    BACKEND,
     assert_means,
+    assert_splits,
     assert_weights,
     documented_data,
     documented_model,
@@ -17,13 +17,13 @@ from helpers import (
     simulate,
     simulate_linear,
     simulated_losses,
+    torch_compile_only,
 )
 from keras import ops
 from numpy_trainings import compiled, fit, scheduled_model, train_like_numpy
-from traces import compiled_only, many_steps
+from traces import compiled_only, many_steps, several_pieces
 
 import l2keras
-from l2keras._keras import backends
 
 # Every way that Keras has to run a step.
 
@@ -55,21 +55,37 @@ def test_training_equals_numpy(mode):
     assert ops.convert_to_numpy(model.optimizer.iterations) == 15
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="This is `torch.compile`.")
-@pytest.mark.skipif(
-    backends.device_name() == "MOCK",
-    reason="`torch.compile` does not know that device.",
+@torch_compile_only
+@several_pieces
+@pytest.mark.parametrize(
+    "mode", [{}, pytest.param({"steps_per_execution": 2}, marks=many_steps)]
 )
-# PyTorch's own, where it compiles a step in several pieces.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_training_equals_numpy_with_torch_compile():
-    x, y = documented_data(samples=32)
-    model = compiled(scheduled_model(), jit_compile=True)
+def test_training_equals_numpy_with_torch_compile(mode):
+    x, y = documented_data(samples=48)
+    model = compiled(scheduled_model(), jit_compile=True, **mode)
     start = model.get_weights()
     logs = fit(model, x, y, epochs=2)
     truth = simulate(start, x, y, first=rising, second=falling, epochs=2)
     assert_weights(model, truth.weights)
     assert_means(logs, truth)
+    assert_splits(logs, rtol=1e-6)
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="Since Keras 3.15."
+)
+@pytest.mark.parametrize(
+    "mode", [{}, pytest.param({"steps_per_execution": 2}, marks=many_steps)]
+)
+def test_training_equals_numpy_with_an_optimizer_made_of_several(mode):
+    optimizer = keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(
+            keras.optimizers.SGD(0.1),
+            {".*hidden.*": keras.optimizers.SGD(0.1)},
+        )
+    )
+    train_like_numpy(compiled(scheduled_model(), optimizer, **mode))
+    assert len(optimizer.optimizers) == 2
 
 
 def test_validation_uses_the_strength_after_the_epoch():

@@ -123,8 +123,9 @@ def test_later_changes_of_the_dictionary_are_not_seen():
         (
             ["a"],
             {},
-            "Rules must be a dictionary from path or pattern to value. "
-            "Received: ['a']",
+            "Argument `rules` must be a dictionary from path or pattern to "
+            "value. Received: rules=['a']. For all kernels, write "
+            "`default=['a']`",
         ),
         (
             0.5,
@@ -145,9 +146,10 @@ def test_wrong_types_are_refused_at_once(by_pattern, arguments, message):
         rules(by_pattern, **arguments)
 
 
-PATHS = (
-    "'hidden/kernel', 'hidden/bias', 'norm/gamma', 'norm/beta', "
-    "'out(put/kernel', 'out(put/bias'"
+NOT_MATCHED = "A pattern is a whole path or a regular expression for one."
+LISTED = (
+    "The nearest of 6 paths: 'hidden/bias', 'hidden/kernel', 'norm/beta', "
+    "'norm/gamma', 'out(put/bias'"
 )
 
 
@@ -156,13 +158,8 @@ PATHS = (
     [
         (
             {"hiden/.*": 1},
-            "Pattern 'hiden/.*' matches no weight. A pattern is a whole path "
-            f"or a regular expression for one. Paths: {PATHS}",
-        ),
-        (
-            {"hidden": 1},
-            "Pattern 'hidden' matches no weight. A pattern is a whole path or "
-            f"a regular expression for one. Paths: {PATHS}",
+            "Pattern 'hiden/.*' matches no weight. Did you mean 'hidden/.*'? "
+            f"{NOT_MATCHED} {LISTED}",
         ),
         (
             {"hidden/.*": 1, ".*/kernel": 1},
@@ -180,12 +177,77 @@ PATHS = (
             "Leave it out of the rules.",
         ),
         (
-            {"norm/moving_.*": 1},
-            "Pattern 'norm/moving_.*' matches no weight. A pattern is a whole "
-            f"path or a regular expression for one. Paths: {PATHS}",
+            {"embedding": 1},
+            f"Pattern 'embedding' matches no weight. {NOT_MATCHED} "
+            "The nearest of 6 paths: 'norm/beta', 'hidden/bias', "
+            "'hidden/kernel', 'norm/gamma', 'out(put/bias'",
         ),
     ],
 )
 def test_rules_that_fit_no_weight_are_refused(by_pattern, message, weights):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         rules(by_pattern).resolve(weights, "decay")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("hidden", "hidden/.*"),
+        ("kernel", ".*/kernel"),
+        ("my_model/hidden/kernel", "hidden/kernel"),
+        ("hiden/kernel", "hidden/kernel"),
+        ("Hidden/.*", "hidden/.*"),
+        ("hidden/*", "hidden/.*"),
+        ("hid*", "hid.*"),
+        ("*/kernel", ".*/kernel"),
+        ("**/kernel", ".*/kernel"),
+    ],
+)
+def test_a_key_that_matches_nothing_is_told_what_would(pattern, meant, weights):
+    with pytest.raises(ValueError, match=re.escape(pattern)) as error:
+        rules({pattern: 1}).resolve(weights, "decay")
+    assert f" Did you mean {meant!r}?" in str(error.value)
+    # That does match.
+    assert rules({meant: 1}).resolve(weights, "decay")
+    is_of_file_names = "*" in pattern and ".*" not in pattern
+    assert ("any text" in str(error.value)) == is_of_file_names
+
+
+def test_of_many_paths_the_nearest_are_listed():
+    layers = [keras.layers.Dense(2, name=f"block_{i}") for i in range(40)]
+    weights = Survey(keras.Sequential([keras.Input((2,)), *layers])).weights
+    with pytest.raises(ValueError, match="nearest of 80 paths") as error:
+        rules({"blok_17/kernl": 1}).resolve(weights, "decay")
+    assert "'block_17/kernel'" in str(error.value)
+    assert str(error.value).count("block_") <= 6
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("a+", "aa"), ("block[1]", "block1"), ("x|y", "y")]
+)
+def test_the_path_of_a_weight_is_no_expression_for_others(first, second):
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(2, name=first, use_bias=False),
+            keras.layers.Dense(2, name=second, use_bias=False),
+        ]
+    )
+    weights = Survey(model).weights
+    path = f"{first}/kernel"
+    assert resolved(rules({path: 1}), weights) == {path: (path, 1)}
+    # Nor if the weight itself is not among those that can be named.
+    message = f"Weight {path!r} is bare, so it cannot x. Leave it out"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rules({path: 1}).resolve(
+            weights, "x", needs=lambda w: w.path != path, lack="is bare"
+        )
+
+
+def test_a_pattern_names_none_that_lack_what_is_needed(weights):
+    given = rules({".*": 1})
+    needs = {"needs": lambda w: "kernel" in w.path, "lack": "is no kernel"}
+    assert list(resolved(given, weights, **needs)) == [
+        "hidden/kernel",
+        "out(put/kernel",
+    ]
