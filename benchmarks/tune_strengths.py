@@ -1,35 +1,40 @@
-"""Whether several learned strengths beat one, on real data, and what it takes.
+"""Whether several strengths are better than one, and how long that takes.
 
     KERAS_BACKEND=jax python benchmarks/tune_strengths.py
 
 On data sets that come with scikit-learn: chains of layers, in which several
 strengths can be no better than one, and models with several inputs that differ
-in what they are worth. Of each split some 200 rows are for choosing, the others
-for judging. Compared, all on the same folds, for 1,000 steps of Adam:
+in how much they are worth. Of each split some 200 rows are for choosing, the
+others for judging. Compared, all on the same folds, for 1,000 steps of Adam:
 
-- `tune_strength` with 13 strengths and its best epoch;
+- `tune_strength` with 13 candidates for one strength, and its best epoch;
 - its `one_standard_error_strength`, at the same epoch;
-- what `tune_strengths` learns, before it is checked;
-- `tune_strengths` as it is;
+- `tune_strength` for several strengths by name, and its best epoch;
+- on models with several inputs, random search: as many candidates as the search
+  by name has tried, drawn log-uniformly from the same ranges. Each is a search
+  of its own, so its time is not compared;
 - no penalty, to the last epoch.
 
 A model is then trained on all the rows for choosing, from other weights, and
-judged by its mean log-loss on the others. Printed are these losses and the
-times of the searches, compiling included, as ratios to those of
-`tune_strength`: geometric means and medians over the splits, of which
-`--splits` sets the number, all in turn in one run. The time to learn is a part
-of the time of `tune_strengths`.
+judged by its mean log-loss on the others. Printed are these losses, the lowest
+losses of the cross-validations, and the times of the searches, compiling
+included, as ratios to those of one strength: geometric means of losses and
+medians of times over the splits, of which `--splits` sets the number, all in
+turn in one run.
+
+    KERAS_BACKEND=torch python benchmarks/tune_strengths.py --quick
+
+shows within a minute or two that it runs, on two problems with fewer steps and
+candidates. Its figures mean nothing.
 """
 
 import argparse
 import collections
-import functools
 import math
 import os
 import platform
 import statistics
 import time
-import unittest.mock
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -39,15 +44,15 @@ import numpy as np
 from sklearn import datasets, model_selection, preprocessing
 
 import l2keras
-from l2keras.tuning import tune_several
 
-ROWS, BATCH, STEPS, FOLDS = 200, 32, 1_000, 5
+ROWS, BATCH, STEPS, QUICK_STEPS, FOLDS = 200, 32, 1_000, 50, 5
 STRENGTHS = np.logspace(-6, 0, 13)
-ONE, LEARNED, CHECKED = "13 strengths", "learned", "learned and checked"
+LOWEST, HIGHEST = 1e-7, 10.0  # What `None` stands for in `strengths`.
+ONE, SEVERAL, RANDOM = "one strength", "several by name", "random search"
 
 
 def chain(*units, activation="relu"):
-    """Returns what builds a chain of layers with a strength for each."""
+    """Function that builds a chain of layers with a strength for each."""
 
     def build(inputs, classes, strengths):
         (outputs,) = inputs
@@ -63,7 +68,7 @@ def chain(*units, activation="relu"):
 
 
 def branches(*names):
-    """Returns what builds a layer for each input, and one on their sum."""
+    """Function that builds a layer for each input, and one on their sum."""
 
     def build(inputs, classes, strengths):
         hidden = keras.layers.add(
@@ -88,7 +93,7 @@ def standardized(x):
 
 
 def problems():
-    """Yields a name, what builds the outputs, the inputs, and the labels."""
+    """Names, functions that build the outputs, names of the strengths, x, y."""
     for load in (
         datasets.load_breast_cancer,
         datasets.load_digits,
@@ -96,23 +101,31 @@ def problems():
     ):
         x, y = load(return_X_y=True)
         name = load.__name__.removeprefix("load_").replace("_", " ")
-        for build, kind in (
-            (chain(64), "one hidden layer"),
-            (chain(64, 64), "two hidden layers"),
-        ):
-            yield f"{name}, {kind}", build, [standardized(x)], y
+        for layers, kind in ((1, "one hidden layer"), (2, "two hidden layers")):
+            names = [f"layer {place}" for place in range(layers + 1)]
+            build = chain(*[64] * layers)
+            yield f"{name}, {kind}", build, names, [standardized(x)], y
     rng = np.random.default_rng(0)
     x, y = datasets.load_digits(return_X_y=True)
     x = standardized(x)
     noise = rng.normal(size=(len(x), 256))
-    yield "digits beside noise", branches("digit", "noise"), [x, noise], y
+    names = "digit", "noise"
+    yield (
+        "digits beside noise",
+        branches(*names),
+        [*names, "output"],
+        [x, noise],
+        y,
+    )
     x, y = datasets.load_wine(return_X_y=True)
     first, second = rng.integers(x.shape[1], size=(2, 300))
     products = standardized(x)[:, first] * standardized(x)[:, second]
     noise = rng.normal(size=(len(x), 300))
+    names = "measured", "products", "noise"
     yield (
         "wine, products and noise",
-        branches("measured", "products", "noise"),
+        branches(*names),
+        [*names, "output"],
         [standardized(x), products, noise],
         y,
     )
@@ -131,7 +144,7 @@ def make_build_model(build, x, classes):
 
 
 def judge(build_model, strengths, epochs, train, test):
-    """Returns the log-loss on new rows, after training on all the others."""
+    """The log-loss on new rows, after training on all the others."""
     keras.utils.set_random_seed(100)
     model = build_model(strengths)
     model.fit(*train, epochs=epochs, batch_size=BATCH, verbose=0)
@@ -140,21 +153,38 @@ def judge(build_model, strengths, epochs, train, test):
     return -np.log(np.maximum(right, 1e-12)).mean()
 
 
-def timed(function, times, name):
-    """Returns the function, which adds to the times how long it took."""
-
-    @functools.wraps(function)
-    def call(*arguments, **options):
-        began = time.perf_counter()
-        result = function(*arguments, **options)
-        times[name] = time.perf_counter() - began
-        return result
-
-    return call
+def timed(function):
+    keras.utils.clear_session()
+    began = time.perf_counter()
+    result = function()
+    return time.perf_counter() - began, result
 
 
-def compare(build_model, x, y, seed):
-    """Returns losses and times by method, for one split."""
+def random_search(build_model, names, number, train, options, seed):
+    """The best of so many random candidates: loss, strengths, epoch."""
+    rng = np.random.default_rng(seed)
+    best = math.inf, None, None
+    for _ in range(number):
+        drawn = np.exp(rng.uniform(np.log(LOWEST), np.log(HIGHEST), len(names)))
+        drawn = dict(zip(names, drawn.tolist(), strict=True))
+        keras.utils.clear_session()
+        result = l2keras.tune_strength(
+            # Bound now, and a search for one strength: a factor for all.
+            lambda factor, drawn=drawn: build_model(
+                {name: factor * value for name, value in drawn.items()}
+            ),
+            *train,
+            [1.0],
+            **options,
+        )
+        loss = result.mean_loss.min()
+        if loss < best[0]:
+            best = loss, drawn, result.best_epoch
+    return best
+
+
+def compare(build_model, names, x, y, seed, arguments):
+    """Losses, losses of the cross-validations, and times, of one split."""
     chosen, judged = model_selection.train_test_split(
         np.arange(len(y)),
         train_size=min(ROWS, len(y) // 2),
@@ -164,50 +194,60 @@ def compare(build_model, x, y, seed):
     train, test = (
         ([each[rows] for each in x], y[rows]) for rows in (chosen, judged)
     )
+    steps = QUICK_STEPS if arguments.quick else STEPS
     options = {
         "folds": FOLDS,
-        "epochs": math.ceil(STEPS / ((1 - 1 / FOLDS) * len(chosen) / BATCH)),
+        "epochs": math.ceil(steps / ((1 - 1 / FOLDS) * len(chosen) / BATCH)),
         "batch_size": BATCH,
         "seed": seed,
         "verbose": 0,
     }
     times = {}
-    keras.utils.clear_session()
-    one = timed(l2keras.tune_strength, times, ONE)(
-        lambda strength: build_model(collections.defaultdict(lambda: strength)),
-        *train,
-        STRENGTHS,
-        **options,
-    )
-    keras.utils.clear_session()
-    learn = timed(tune_several.learn, times, LEARNED)
-    with unittest.mock.patch.object(tune_several, "learn", learn):
-        several = timed(l2keras.tune_strengths, times, CHECKED)(
-            build_model, *train, **options
+    times[ONE], one = timed(
+        lambda: l2keras.tune_strength(
+            lambda strength: build_model(dict.fromkeys(names, strength)),
+            *train,
+            STRENGTHS,
+            **options,
         )
-    names = [name for name, _ in several.candidates]
-    of_learned = several.mean_loss[names.index("learned x 1")]
+    )
+    times[SEVERAL], several = timed(
+        lambda: l2keras.tune_strength(
+            build_model, *train, dict.fromkeys(names), **options
+        )
+    )
     choices = {
         ONE: (one.best_strength, one.best_epoch),
-        LEARNED: (several.learned, 1 + of_learned.argmin()),
-        CHECKED: (several.strengths, several.best_epoch),
+        SEVERAL: (several.best_strength, several.best_epoch),
         "one standard error": (one.one_standard_error_strength, one.best_epoch),
         "no penalty": (0.0, options["epochs"]),
     }
+    validated = {ONE: one.mean_loss.min(), SEVERAL: several.mean_loss.min()}
+    if len(x) > 1:
+        number = 3 if arguments.quick else len(several.strengths)
+        validated[RANDOM], *choices[RANDOM] = random_search(
+            build_model, names, number, train, options, seed
+        )
     losses = {}
     for name, (strengths, epochs) in choices.items():
         if not isinstance(strengths, dict):
-            strengths = dict.fromkeys(several.learned, strengths)
+            strengths = dict.fromkeys(names, strengths)
         losses[name] = judge(build_model, strengths, epochs, train, test)
-    return losses, times
+    print(f"  split {seed}: {len(several.strengths)} candidates by name")
+    return losses, validated, times
 
 
-def print_ratios(losses, times):
-    """Prints the ratios of each method to one strength, by split."""
+def print_ratios(losses, validated, times):
+    """Prints the ratios of each method to one strength, over the splits."""
+
+    def mean_ratio(by_split, name):
+        ratios = [each[name] / each[ONE] for each in by_split]
+        return np.exp(np.mean(np.log(ratios)))
+
     for name in losses[0]:
-        ratios = [loss[name] / loss[ONE] for loss in losses]
-        mean = np.exp(np.mean(np.log(ratios)))
-        line = f"  {name:20} loss {mean:.3f}"
+        line = f"  {name:20} loss {mean_ratio(losses, name):.3f}"
+        if name in validated[0]:
+            line += f"   validated {mean_ratio(validated, name):.3f}"
         if name in times[0]:
             spent = statistics.median(each[name] / each[ONE] for each in times)
             seconds = statistics.median(each[name] for each in times)
@@ -221,31 +261,35 @@ def main():
     )
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--only", default="", help="problems with this in them")
+    parser.add_argument("--quick", action="store_true", help="only try it")
     arguments = parser.parse_args()
-    for message in ("The best strength", "What '", "The strength '"):
-        warnings.filterwarnings("ignore", message=message)
+    if arguments.quick:
+        arguments.splits = 1
+    # That it is at an edge, or makes no difference.
+    warnings.filterwarnings("ignore", message="The (best )?strength")
     print(
         f"Keras {keras.__version__} on {keras.backend.backend()}, Python "
         f"{platform.python_version()}, {os.cpu_count()} CPU cores"
     )
-    kinds = collections.defaultdict(lambda: ([], []))
-    for name, build, x, y in problems():
-        if arguments.only not in name:
+    kinds = collections.defaultdict(lambda: ([], [], []))
+    for name, build, names, x, y in problems():
+        kind = "chains" if len(x) == 1 else "several inputs"
+        if arguments.only not in name or (arguments.quick and kind in kinds):
             continue
         x = [each.astype("float32") for each in x]
         build_model = make_build_model(build, x, len(np.unique(y)))
-        runs = [
-            compare(build_model, x, y, seed) for seed in range(arguments.splits)
-        ]
-        losses, times = zip(*runs, strict=True)
         print(f"\n{name}")
-        print_ratios(losses, times)
-        kind = "chains" if len(x) == 1 else "several inputs"
-        kinds[kind][0].extend(losses)
-        kinds[kind][1].extend(times)
-    for kind, (losses, times) in kinds.items():
+        runs = [
+            compare(build_model, names, x, y, seed, arguments)
+            for seed in range(arguments.splits)
+        ]
+        runs = [list(each) for each in zip(*runs, strict=True)]
+        print_ratios(*runs)
+        for all_of_kind, each in zip(kinds[kind], runs, strict=True):
+            all_of_kind.extend(each)
+    for kind, runs in kinds.items():
         print(f"\nall {kind}")
-        print_ratios(losses, times)
+        print_ratios(*runs)
 
 
 if __name__ == "__main__":

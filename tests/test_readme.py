@@ -56,7 +56,7 @@ def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
         warnings.filterwarnings("ignore", "The best strength, .* at the edge")
         exec(compile(tuned, str(README), "exec"), names)
     assert names["result"].validation_loss.shape == (32, 5, 20)
-    assert names["result"].one_by_one is None
+    assert names["result"].fallback_reason is None
 
 
 def test_links_lead_somewhere():
