@@ -41,7 +41,7 @@ class Graph:
         outputs: The channels of its outputs.
         slots: What numbers the channels.
         rules: The rule of each call, `None` where it is left alone.
-        left_alone: Why, by the layer's path.
+        skipped: Why, by the layer's path.
         entries: For each model inside and the model itself, by `id`: the
             channels that its own input layers are given.
 
@@ -68,7 +68,7 @@ class Graph:
         nodes.check_nothing_is_shared_inside(function, self._opaque)
         self.calls: list[Call] = []
         self.rules: list[Rule | None] = []
-        self.left_alone: dict[str, str] = {}
+        self.skipped: dict[str, str] = {}
         self.slots = Slots()
         self.kept: dict[int, str] = {}  # Slots, and why they stay.
         self.entries: dict[int, list[list[Channels]]] = {}
@@ -216,7 +216,7 @@ class Graph:
                 self.kept.setdefault(slot, f"{call.path} reads them all")
         for reason in (call.keeps_inputs, call.keeps_outputs):
             if reason:
-                self.left_alone.setdefault(call.path, reason)
+                self.skipped.setdefault(call.path, reason)
 
     def _keep(self, channels: Channels, why: str) -> None:
         for slot in channels.slots.tolist():
@@ -245,7 +245,7 @@ class Graph:
         )
         if not alike:
             why = "it is called on several kinds of tensors"
-            self.left_alone.update(dict.fromkeys(paths, why))
+            self.skipped.update(dict.fromkeys(paths, why))
             for each in several:
                 for channels in each:
                     self._keep(channels, why)

@@ -23,7 +23,7 @@ class CompactionReport:
             layers have them first.
         inputs: By the name of an input: the indices that the smaller model is
             given. All, unless `drop_inputs` was asked for.
-        left_alone: By the path of a layer: why channels stay that are off, or
+        skipped: By the path of a layer: why channels stay that are off, or
             that it is not known how to take away.
         parameters: How many there were, and how many there are.
         flops: Floating-point operations for one example, before and after: two
@@ -51,7 +51,7 @@ class CompactionReport:
     widths: dict[str, tuple[int, int]]
     unread_inputs: dict[str, list[int]]
     inputs: dict[str, list[int]]
-    left_alone: dict[str, str]
+    skipped: dict[str, str]
     parameters: tuple[int, int]
     flops: tuple[int, int] | None
     threshold: float
@@ -87,7 +87,7 @@ def remarks(report: CompactionReport) -> list[str]:
         if unread
     ] + [
         f"- Left alone: {path}: {reason}"
-        for path, reason in report.left_alone.items()
+        for path, reason in report.skipped.items()
     ]
 
 
@@ -116,7 +116,7 @@ def report_of(plans: list[Plan]) -> CompactionReport:
         },
         unread_inputs=unread,
         inputs=inputs,
-        left_alone=_left_alone(last),
+        skipped=_skipped(last),
         parameters=(_parameters(first)[0], _parameters(last)[1]),
         flops=(flops[0][0], flops[1][1]) if flops[0] and flops[1] else None,
         threshold=first.graph.threshold,
@@ -151,8 +151,8 @@ def _inputs(
     return unread, {name: each.tolist() for name, each in given.items()}
 
 
-def _left_alone(plan: Plan) -> dict[str, str]:
-    reasons = dict(plan.graph.left_alone)
+def _skipped(plan: Plan) -> dict[str, str]:
+    reasons = dict(plan.graph.skipped)
     for call in plan.graph.calls:
         if not call.keeps_inputs and all(
             each in plan.graph.outputs for each in call.outputs

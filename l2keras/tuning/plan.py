@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from l2keras._keras import backends, layer_tree
+from l2keras.strengths.placeholder import NoValueError
 from l2keras.tuning.probe import Probe
 from l2keras.tuning.replicas import (
     Chunk,
@@ -79,32 +80,50 @@ def make_plan(
     # One in the middle: the strongest may make the weights grow without end.
     probe = Probe(settings, candidates[len(candidates) // 2])
     # After the probe: `build_model` may return the same model each time.
-    prototype = build_prototype(settings)
-    if prototype is None:
+    try:
+        prototype = build_prototype(settings)
+        return _plan_for(prototype, settings, candidates, share, probe)
+    except NoValueError:
         _check_matters(settings, candidates, probe)
         return _built_each(
             settings, probe, "`build_model` asks for the value of the strength"
         )
+
+
+def _plan_for(
+    prototype: Prototype,
+    settings: Settings,
+    candidates: np.ndarray,
+    share: int,
+    probe: Probe,
+) -> Planned:
+    """The plan for models of which one can stand for all.
+
+    Raises:
+        NoValueError: If one asks for the number behind a placeholder.
+    """
     reason = probe.changed or _unsupported_reason(prototype.model)
-    if reason is None and (at_once := _at_once(settings, prototype, share)) > 1:
+    at_once = _at_once(settings, prototype)
+    if settings.at_once is None:
+        replicas = len(candidates) * len(settings.folds)
+        at_once = max(1, min(at_once // share, -(-replicas // share)))
+    if reason is None and at_once > 1:
         stacked = StackedTrainer(settings, prototype)
+        reason = "there is no memory for two"
         while at_once > 1:
             chunk = probe.placed_in(_last_of(settings, candidates, at_once))
             try:
-                difference = probe.difference(stacked, chunk)
-                if difference is not None:
-                    reason = f"together they train otherwise: {difference}"
+                reason = _reason_of(probe.difference(stacked, chunk))
                 break
             except Exception as error:
                 if backends.is_out_of_memory(error):
+                    stacked.close()
                     at_once //= 2
                 elif _is_of_l2keras(error):
                     raise
                 else:
                     reason = f"they cannot be mapped: {_first_line(error)}"
                     break
-        else:
-            reason = "there is no memory for two"
         if reason is None:
             return Planned(Stacked(at_once), stacked, probe)
     if probe.changed is None:
@@ -118,6 +137,12 @@ def make_plan(
         reason = reason or f"in one model they train otherwise: {difference}"
     assert reason is not None
     return _built_each(settings, probe, reason)
+
+
+def _reason_of(difference: str | None) -> str | None:
+    if difference is None:
+        return None
+    return f"together they train otherwise: {difference}"
 
 
 def chunks_of(
@@ -200,7 +225,7 @@ _FAST_TOGETHER = (
 )
 
 
-def _at_once(settings: Settings, prototype: Prototype, share: int) -> int:
+def _at_once(settings: Settings, prototype: Prototype) -> int:
     """How many replicas memory has room for, and speed asks for."""
     if settings.at_once is not None:
         return settings.at_once
@@ -213,7 +238,7 @@ def _at_once(settings: Settings, prototype: Prototype, share: int) -> int:
     ):
         return 1
     bytes_of_one = 4 * elements_per_step(model, settings.batch_size)
-    return max(1, backends.free_memory() // 4 // bytes_of_one // share)
+    return max(1, backends.free_memory() // 4 // bytes_of_one)
 
 
 def _check_matters(

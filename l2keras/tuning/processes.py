@@ -333,11 +333,6 @@ def _trainer_of(job: _Job, chunk: Chunk) -> Trainer:
 def _new_trainer(job: _Job) -> Trainer:
     if isinstance(job.plan, Stacked) or not job.plan.builds_each:
         prototype = build_prototype(job.settings)
-        if prototype is None:
-            raise RuntimeError(
-                "`build_model` must return the same in every process. In a "
-                "worker it asks for the value of the strength"
-            )
         if isinstance(job.plan, Stacked):
             return StackedTrainer(job.settings, prototype)
         return SequentialTrainer(job.settings, prototype)

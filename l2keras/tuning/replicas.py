@@ -9,7 +9,6 @@ import numpy as np
 from l2keras._keras import backends, layer_tree, trainer_hooks
 from l2keras.models.decay import strengths_in_use
 from l2keras.strengths.placeholder import (
-    NoValueError,
     PlaceholderStrength,
     StrengthVariable,
 )
@@ -124,12 +123,11 @@ def build_model(settings: Settings, fold: int, values: Sequence[Any]) -> Any:
     return model
 
 
-def build_prototype(settings: Settings) -> Prototype | None:
+def build_prototype(settings: Settings) -> Prototype:
     """One model that serves all strengths, with the initial states of folds.
 
-    `None` if `build_model` asks for the number behind its strength.
-
     Raises:
+        NoValueError: If `build_model` asks for the number behind a strength.
         ValueError: If the model ignores a strength.
     """
     variables = [StrengthVariable(key) for key in settings.keys or [None]]
@@ -140,10 +138,7 @@ def build_prototype(settings: Settings) -> Prototype | None:
     )
     for fold in range(len(settings.folds)):
         placeholders = [PlaceholderStrength(each) for each in variables]
-        try:
-            model = build_model(settings, fold, placeholders)
-        except NoValueError:
-            return None
+        model = build_model(settings, fold, placeholders)
         # As `fit` does, which may draw random numbers on PyTorch.
         trainer_hooks.build_for_training(model, batch)
         if replica is None:

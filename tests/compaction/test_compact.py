@@ -635,7 +635,7 @@ def test_what_is_left_alone_and_why(make, reasons):
     _, report = l2keras.compact(make())
     found = {
         without_number(path): reason
-        for path, reason in report.left_alone.items()
+        for path, reason in report.skipped.items()
         if without_number(path) in reasons
     }
     assert found == reasons
@@ -692,7 +692,7 @@ def test_a_layer_that_is_not_known_is_left_alone_in_time():
     )
     _, report = l2keras.compact(model)
     assert report.widths["a"] == (6, 6)
-    assert report.left_alone["b"] == (
+    assert report.skipped["b"] == (
         "the layer in it is not known to work along time"
     )
 
@@ -766,7 +766,7 @@ def test_inputs_are_not_read_behind_what_normalizes_them(name):
     a.set_weights([kernel, bias])
     _, report = l2keras.compact(model)
     assert report.unread_inputs == {"features": [1, 3]}
-    assert report.left_alone == {}
+    assert report.skipped == {}
     small, report = l2keras.compact(model, drop_inputs=True)
     assert report.inputs == {"features": [0, 2, 4]}
     x = examples(model)
@@ -803,7 +803,7 @@ def test_channels_first_are_those_of_inputs_too():
     kernel[:, :, 1] = 0.0
     model.layers[0].set_weights([kernel, bias])
     small, report = l2keras.compact(model, drop_inputs=True)
-    assert report.left_alone == {}
+    assert report.skipped == {}
     assert report.unread_inputs == {input_name(model): [1]}
     x = examples(model)
     np.testing.assert_allclose(

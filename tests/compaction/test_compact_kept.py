@@ -149,7 +149,7 @@ def test_what_was_adapted_is_kept():
     norm.adapt(np.random.default_rng(0).normal(3.0, 2.0, (50, 4)))
     model = sequential((4,), norm, layers.Dense(6), layers.Dense(3))
     small, report = l2keras.compact(model)
-    assert report.left_alone == {}
+    assert report.skipped == {}
     x = examples(model)
     np.testing.assert_allclose(
         computed(small, x), computed(model, x), rtol=1e-6

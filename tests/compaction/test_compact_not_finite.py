@@ -78,7 +78,7 @@ def test_a_bias_of_minus_infinity_switches_a_unit_off():
     assert np.isfinite(before).all()
     small, report = l2keras.compact(model)
     np.testing.assert_allclose(computed(small, X)[0], before, rtol=1e-6)
-    assert report.left_alone == {"hidden": "its bias is not finite everywhere"}
+    assert report.skipped == {"hidden": "its bias is not finite everywhere"}
 
 
 def test_a_constant_that_fits_its_type_is_still_taken_away():
@@ -100,6 +100,6 @@ def test_what_overflows_on_the_way_is_told():
     (before,) = computed(model, X)
     small, report = l2keras.compact(model)
     np.testing.assert_array_equal(computed(small, X)[0], before)
-    assert report.left_alone == {
+    assert report.skipped == {
         "hidden": "1 of 6 are off, but in exp they are not finite"
     }

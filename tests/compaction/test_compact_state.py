@@ -136,7 +136,7 @@ def test_quantized_kernels_and_lora_are_kept(name, mode, lora):
         computed(small, x)[0], before, rtol=1e-5, atol=1e-6
     )
     assert report.widths["hidden"] == (6, 2)
-    assert report.left_alone["b"]
+    assert report.skipped["b"]
     for one, other in zip(
         layers_in(layer), layers_in(small.get_layer("b")), strict=True
     ):
@@ -167,5 +167,5 @@ def test_the_reason_does_not_depend_on_regularizers():
             l2keras.apply_regularizers(
                 model, {"b/lora_kernel_.": l2keras.L2(0.01)}
             )
-        reasons.append(l2keras.compact(model)[1].left_alone["b"])
+        reasons.append(l2keras.compact(model)[1].skipped["b"])
     assert reasons == ["it has LoRA"] * 2
