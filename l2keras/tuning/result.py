@@ -35,8 +35,8 @@ class TuningResult:
             `accuracy` on the batches trained on, `val_accuracy` on the rows
             held out. One that gives a number for each class has an axis more.
         folds: The rows of each fold: pairs of index arrays.
-        fallback_reason: Why the replicas could not be trained together, or
-            `None` if they could.
+        fallback_reason: Why the replicas were trained one after another where
+            that is slower, or `None` if they were not.
         keys: The names of the strengths, `None` if there is one without a name.
 
     Example:

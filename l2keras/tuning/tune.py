@@ -50,7 +50,8 @@ def tune_strength(
     Of one strength, an array of candidates is compared. Several have names, and
     are searched in rounds: one strength for all of them; then each alone moved
     by powers of ten, and those that gain by it together; then the same in
-    smaller steps. So the choice is, on these folds, no worse than one strength.
+    smaller steps. So the choice is, on these folds, no worse than one strength
+    for all, if all are searched in the same range.
     Several pay where inputs or branches of a model differ in what they are
     worth. The layers of one chain need one strength only: between ReLUs, the
     size of one kernel is that of another, and nothing but the product of their
