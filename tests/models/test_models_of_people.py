@@ -220,3 +220,38 @@ def test_a_task_of_hub_is_saved_as_a_preset_too(given, keras_hub, tmp_path):
     np.testing.assert_array_equal(
         ops.convert_to_numpy(again(x)), ops.convert_to_numpy(task(x))
     )
+
+
+# KerasHub's `compile` is not repeated by Keras, with or without regularizers,
+# so what the optimizer had is left out. (As errors, these warnings have Keras
+# say that "objects could not be loaded".)
+@pytest.mark.filterwarnings("ignore:.compile... was not called as part of")
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+@pytest.mark.parametrize("again", [False, True], ids=["before", "after"])
+def test_a_classifier_of_hub_is_reloaded_with_its_regularizers(
+    again, keras_hub, tmp_path
+):
+    model = keras_hub.models.BertTextClassifier(
+        bert(keras_hub), num_classes=2, preprocessor=None
+    )
+    rng = np.random.default_rng(0)
+    x = {
+        "token_ids": rng.integers(0, 20, (8, 6)),
+        "segment_ids": np.zeros((8, 6), "int32"),
+        "padding_mask": np.ones((8, 6), "int32"),
+    }
+    y = rng.integers(0, 2, 8)
+    if again:
+        keras.Model.fit(model, x, y, verbose=0)
+    done = l2keras.apply_regularizers(model, default=L2)
+    assert "logits/kernel" in done
+    # Not its own `fit`, which wants TensorFlow's data sets.
+    keras.Model.fit(model, x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    reloaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert described(reloaded) == described(model)
+    assert losses(reloaded) == losses(model)
+    np.testing.assert_array_equal(
+        keras.Model.predict(reloaded, x, verbose=0),
+        keras.Model.predict(model, x, verbose=0),
+    )
