@@ -107,8 +107,12 @@ class Proximal(OptimizerWrapper):
         super().__init__(optimizer, name=name)
         self._weights: dict[Any, Weight] = {}
         self._model: Callable[[], keras.Model | None] = lambda: None
-        self._lengths = StepLengths(self.innermost_optimizer)
+        self._sums_of_lengths: dict[Any, keras.Variable] = {}
         self._was_checked = False
+
+    @property
+    def _lengths(self) -> StepLengths:
+        return StepLengths(self.innermost_optimizer, self._sums_of_lengths)
 
     @property
     def added_variables(self) -> list[keras.Variable]:

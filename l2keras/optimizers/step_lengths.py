@@ -43,12 +43,17 @@ class StepLengths:
 
     Args:
         optimizer: An optimizer that `is_known`.
+        sums: Holds the variables that `build` makes, by the weights' keys; by
+            `None` where the lengths are all alike.
     """
 
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        sums: dict[Any, keras.Variable],
+    ) -> None:
         self._optimizer = optimizer
-        # By the weights' keys; by `None` where the lengths are all alike.
-        self._sums: dict[Any, keras.Variable] = {}
+        self._sums = sums
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Makes what is kept, for an optimizer that was built."""

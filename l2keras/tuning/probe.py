@@ -86,6 +86,13 @@ class Probe:
                     for weight in paths.weights(alone.model)
                 }
                 self.description = _description(alone.model)
+                # Keras logs a variable after it has been set anew.
+                results = alone.model.get_metrics_result()
+                self._unknown = {
+                    name
+                    for name, value in results.items()
+                    if isinstance(value, keras.Variable)
+                }
                 self.splits_own_loss = not trainer_hooks.adds_losses_up(
                     alone.model
                 )
@@ -95,12 +102,6 @@ class Probe:
                 ]
             finally:
                 alone.close()
-        # Which `fit` does not log.
-        self._unknown = {
-            name
-            for name, value in self.expected.results.items()
-            if name in self.metric_names and np.isnan(value).any()
-        }
         self._step = _distance(again.weights, self.expected.weights)
 
     @property

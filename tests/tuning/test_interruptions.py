@@ -205,7 +205,7 @@ def rate_that_falls_later(strength):
     ("build_model", "what"),
     [
         (other_layer, "data_loss is "),
-        (other_rate, "the optimizer or a regularizer is another"),
+        (other_rate, "trained something else"),
         (rate_that_falls_later, "the optimizer or a regularizer is another"),
     ],
 )

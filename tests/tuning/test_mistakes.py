@@ -281,8 +281,8 @@ MISTAKES = {
     ),
     "a negative factor": refused(
         ValueError,
-        "A strength can be multiplied and divided by finite numbers >= 0 only. "
-        "Received: -1",
+        "Argument `l2` must be a finite number >= 0 or a schedule. Received: "
+        "l2=-0.3",
         negative,
     ),
     "labels of the wrong length": refused(

@@ -124,8 +124,6 @@ KINDS = {
                 layers.Dense(4, name="inner"), name="spectral"
             )
         ),
-        "together they train otherwise: ",
-        NOT_JAX,
     ),
     "a loss that is scaled": Kind(
         net(
@@ -178,7 +176,6 @@ KINDS = {
         classifier(functools.partial(convolutional, dropout=0.0)), at_once=4
     ),
     "Bidirectional": Kind(classifier(bidirectional), at_once=4),
-    "float64": Kind(net(dtype="float64")),
     "groups that proximal steps take to zero": Kind(
         net(
             optimizer=lambda: l2keras.Proximal(optimizers.Adam(0.03)),
@@ -377,6 +374,17 @@ def test_a_model_that_build_model_returns_again_begins_anew():
     assert (np.ptp(result.train_loss[:, :, 0], axis=0) < 0.02).all()
     for ours, weights in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, weights)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="It has no float64 by default.")
+def test_float64_is_trained_together():
+    keras.config.set_floatx("float64")
+    result = tune(net())
+    assert result.fallback_reason is None
+    history = plain_fit(net(), STRENGTHS[1], 1, FOLDS[1], X, LABELS)
+    np.testing.assert_allclose(
+        result.validation_loss[1, 1], history["val_data_loss"], atol=1e-7
+    )
 
 
 def test_two_searches_in_two_threads_find_what_one_finds():

@@ -105,6 +105,7 @@ class Replica:
 
     def metrics_at_start(self) -> list[np.ndarray]:
         """The values of the metrics' variables before the first batch."""
+        self.model.reset_metrics()  # `build_model` may have trained it.
         return to_numpy(self.model.metrics_variables)
 
     def with_strengths(self, state: State, values: Any) -> State:
