@@ -267,7 +267,6 @@ def _train(index: int, job: _Job, chunk: Chunk) -> tuple[int, _Epochs, Any]:
             trainer = _trainer_of(job, chunk)
             trainer.begin(chunk)
             epochs = [trainer.epoch(e) for e in range(job.settings.epochs)]
-            trainer.close()
     return (
         index,
         epochs,
