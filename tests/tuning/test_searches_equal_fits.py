@@ -183,10 +183,10 @@ KINDS = {
         )
     ),
     "a metric with a number for each class": Kind(
-        net(
+        lambda strength: net(
             loss="categorical_crossentropy",
             metrics=[keras.metrics.F1Score(name="f1")],
-        ),
+        )(strength),
         data=(X, np.eye(3, dtype="float32")[LABELS]),
     ),
     "masked outputs": Kind(
@@ -379,6 +379,7 @@ def test_a_model_that_build_model_returns_again_begins_anew():
 @pytest.mark.skipif(BACKEND == "jax", reason="It has no float64 by default.")
 def test_float64_is_trained_together():
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     result = tune(net())
     assert result.fallback_reason is None
     history = plain_fit(net(), STRENGTHS[1], 1, FOLDS[1], X, LABELS)
