@@ -148,7 +148,14 @@ def test_a_training_step_with_another_optimizer_warns(place, built):
             )
         },
     ],
-    ids=str,
+    ids=[
+        "as compiled",
+        "eager",
+        "with XLA",
+        "several steps",
+        "accumulation",
+        "loss scale",
+    ],
 )
 def test_a_training_step_with_the_models_optimizer_does_not_warn(mode):
     x, y = documented_data()
