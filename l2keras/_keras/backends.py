@@ -71,15 +71,23 @@ def eagerly() -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
+def this_thread() -> int:
+    """Returns the identifier of the thread that runs this or compiles it."""
+    # `torch.compile` looks at one thread, and cannot ask which it is.
+    return 0 if _is_in_torch_compile() else threading.get_ident()
+
+
 def runs_in(thread: int) -> bool:
     """Tells whether a thread, by its identifier, runs this or compiles it."""
-    if keras.backend.backend() == "torch":
-        import torch
+    return _is_in_torch_compile() or threading.get_ident() == thread
 
-        # `torch.compile` looks at one thread, and cannot ask which it is.
-        if torch.compiler.is_compiling():
-            return True
-    return threading.get_ident() == thread
+
+def _is_in_torch_compile() -> bool:
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    return torch.compiler.is_compiling()
 
 
 def call_uncompiled(function: Callable[..., Any], *arguments: Any) -> Any:

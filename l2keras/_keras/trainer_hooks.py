@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from l2keras._keras import backends
 from l2keras._types import Tensor
 
 
@@ -136,6 +137,7 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
     Keras's own `compute_loss` adds `model.losses` to it.
     """
     values: list[Tensor] = []
+    thread = backends.this_thread()
     compiled = model._compile_loss
     if compiled is None:
         yield values
@@ -143,7 +145,8 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
 
     def call(*args: Any) -> Tensor:
         value = type(compiled).call(compiled, *args)
-        if value is not None:  # If no output has a loss.
+        # None if no output has a loss. Another thread may compute one, too.
+        if value is not None and backends.runs_in(thread):
             values.append(value)
         return value
 
@@ -155,15 +158,20 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
 
 
 class _WatchedLosses(list[Tensor]):
-    """A list that knows whether anyone has looked at what is in it."""
+    """A list that knows whether anyone has looked at what is in it.
+
+    For the thread that made it: in others it is empty, so that a data set which
+    asks the model for its losses has Keras compute them.
+    """
 
     def __init__(self, losses: list[Tensor]) -> None:
         super().__init__(losses)
         self.were_read = False
+        self._thread = backends.this_thread()
 
     def __bool__(self) -> bool:
         # Keras asks this before it hands the list out.
-        return super().__len__() > 0
+        return super().__len__() > 0 and backends.runs_in(self._thread)
 
     def __len__(self) -> int:
         self.were_read = True
