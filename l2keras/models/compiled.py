@@ -49,8 +49,8 @@ def drop_functions(model: keras.Model) -> None:
     for name in ("train_step", "test_step"):
         step = vars(model).get(name)
         if step is not None:
-            inner = step.func if type(step) is functools.partial else step
-            setattr(model, name, functools.partial(inner))
+            # Of a partial function it is as long as before.
+            setattr(model, name, functools.partial(step))
 
 
 def clock_or_step(model: keras.Model) -> Clock | int | None:

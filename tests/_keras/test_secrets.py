@@ -198,7 +198,7 @@ def test_the_model_that_trains_is_on_the_call_stack():
     outer.fit(X, Y, verbose=0)
     assert found["train_step"].model is outer
     if BACKEND == "jax":
-        assert len(found["train_step"].state) == 4
+        assert len(found["train_step"].given) == 4
     outer.evaluate(X, Y, verbose=0)
     assert found["test_step"].model is outer
     found.clear()
