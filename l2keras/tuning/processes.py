@@ -11,7 +11,7 @@ import sys
 import threading
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -89,7 +89,7 @@ class Workers(NamedTuple):
         settings: Settings,
         plan: Plan,
         probe: Probe,
-    ) -> Iterator[tuple[Chunk, int, tuple[Means, Means]]]:
+    ) -> Generator[tuple[Chunk, int, tuple[Means, Means]], None, None]:
         """The epochs of all chunks, each chunk's when it is done."""
         import joblib
 
@@ -124,13 +124,14 @@ class Workers(NamedTuple):
         shown: dict[Any, Any] = {}  # Python notes here what was shown already.
         try:
             for part in parts:
-                for index, epochs, caught in _closing(parallel(part)):
-                    for message, category, file, line in caught:
-                        warnings.warn_explicit(
-                            message, category, file, line, registry=shown
-                        )
-                    for epoch, means in enumerate(epochs):
-                        yield chunks[index], epoch, means
+                with contextlib.closing(_closing(parallel(part))) as answers:
+                    for index, epochs, caught in answers:
+                        for message, category, file, line in caught:
+                            warnings.warn_explicit(
+                                message, category, file, line, registry=shown
+                            )
+                        for epoch, means in enumerate(epochs):
+                            yield chunks[index], epoch, means
         except Exception as error:
             error.add_note(
                 "This happened in, or to, a process that joblib had train "
@@ -143,10 +144,11 @@ class Workers(NamedTuple):
             raise
 
 
-def _closing(answers: Any) -> Iterator[Any]:
+def _closing(answers: Any) -> Generator[Any, None, None]:
     """Yields answers, and gives up those that nobody waits for any more."""
     try:
-        yield from answers
+        for each in answers:  # noqa: UP028 (They are closed below.)
+            yield each
     finally:
         if hasattr(answers, "close"):
             # joblib warns that not all was taken.

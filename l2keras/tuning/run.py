@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -127,15 +127,16 @@ class Search:
             len(chunks) * epochs, verbose=self._settings.verbose
         )
         passed = (len(chunks) - len(waiting)) * epochs
-        for chunk, epoch, means in self._epochs_of(waiting):
-            self.curves.record(chunk, epoch, *means)
-            passed += 1
-            bar.update(passed)
-            self._save(chunk, epoch + 1)
+        with contextlib.closing(self._epochs_of(waiting)) as trained:
+            for chunk, epoch, means in trained:
+                self.curves.record(chunk, epoch, *means)
+                passed += 1
+                bar.update(passed)
+                self._save(chunk, epoch + 1)
 
     def _epochs_of(
         self, chunks: Sequence[Chunk]
-    ) -> Iterator[tuple[Chunk, int, tuple[Means, Means]]]:
+    ) -> Generator[tuple[Chunk, int, tuple[Means, Means]], None, None]:
         """Trains chunks, epoch by epoch, here or in other processes."""
         if self._workers is not None:
             yield from self._workers.epochs_of(

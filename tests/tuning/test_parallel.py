@@ -114,7 +114,7 @@ def test_a_worker_that_trains_something_else_is_found_out():
 
     with pytest.raises(RuntimeError, match="same in every process") as error:
         tune(build_model, strengths=THREE, n_jobs=2)
-    assert "weight 'hidden/kernel' is another" in str(error.value)
+    assert "trains to something else" in str(error.value)
 
 
 def test_a_layer_of_the_script_itself_may_be_used(tmp_path):
