@@ -1,5 +1,6 @@
 """Replicas: the models of a search, one for each candidate on each fold."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ from l2keras.strengths.placeholder import (
     StrengthVariable,
 )
 from l2keras.tuning.settings import Settings, select_rows
-from l2keras.tuning.stack.replica import Replica, State
+from l2keras.tuning.stack.replica import Replica, State, to_numpy
 
 
 class Chunk(NamedTuple):
@@ -99,14 +100,34 @@ class Prototype(NamedTuple):
         return self.replica.model
 
 
+# How often a model is built to have the same one twice.
+_TRIES = 5
+
+
 def build_model(settings: Settings, fold: int, values: Sequence[Any]) -> Any:
     """The model that `build_model` makes of strengths, on a fold's seed.
+
+    Other threads, as those of dask, may draw from the generators meanwhile. So
+    where there are any, it is built until it is the same twice.
 
     Raises:
         TypeError: If it returns no compiled model, or hands its strength to a
             regularizer of Keras.
         ValueError: If the model is compiled without a loss.
     """
+    model = _built(settings, fold, values)
+    for _ in range(_TRIES if threading.active_count() > 1 else 0):
+        before, model = model, _built(settings, fold, values)
+        if _bytes_of(before) == _bytes_of(model):
+            break
+    return model
+
+
+def _bytes_of(model: keras.Model) -> list[bytes]:
+    return [each.tobytes() for each in to_numpy(model.variables)]
+
+
+def _built(settings: Settings, fold: int, values: Sequence[Any]) -> Any:
     keras.utils.set_random_seed(settings.seed + fold)
     try:
         model = settings.build_model(settings.strengths(values))

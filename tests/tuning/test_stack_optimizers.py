@@ -243,7 +243,7 @@ KINDS = {
     "an update that was replaced": (
         fresh(lambda: optimizers.Ftrl(0.1), replaced_update),
         "they cannot be mapped: ",
-        NOT_JAX,
+        ("tensorflow",),
     ),
     "a function for a learning rate": (
         fresh(lambda: optimizers.SGD(lambda: 0.1)),
