@@ -12,23 +12,23 @@ BLUE, RED, BLACK = "#4477AA", "#EE6677", "#222222"
 
 
 def new_axes(figsize: tuple[float, float] | None = None) -> Any:
-    """Returns axes in a figure of their own.
+    """Axes in a new figure of pyplot, which notebooks and `plt.show()` show.
 
     Args:
-        figsize: Its width and height in inches. Defaults to matplotlib's.
+        figsize: Width and height in inches. Defaults to matplotlib's.
 
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    # Not pyplot: it would keep the figures, and may want a display.
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
             "Figures need matplotlib. Install it with "
             '`pip install "l2keras[plots]"`.'
         ) from error
-    return Figure(figsize, layout="constrained").subplots()
+    _, ax = plt.subplots(figsize=figsize, layout="constrained")
+    return ax
 
 
 def plot_loss_split(
@@ -46,7 +46,8 @@ def plot_loss_split(
         history: What `model.fit(...)` with a `RegularizationLogger` returns, or
             its `history` attribute. Only the former knows of `initial_epoch`:
             epochs of the latter count from 1.
-        ax: Matplotlib axes to draw on. Defaults to new ones.
+        ax: Matplotlib axes to draw on. Defaults to those of a new figure of
+            pyplot.
         validation_freq: What `fit` was given: an integer, or a list of epochs.
             The history does not say after which epochs validation ran. Defaults
             to `1`, after each.
@@ -166,7 +167,8 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
 
     Args:
         result: What `l2keras.tune_strength` returns.
-        ax: Matplotlib axes to draw on. Defaults to new ones.
+        ax: Matplotlib axes to draw on. Defaults to those of a new figure of
+            pyplot.
 
     Returns:
         The axes.

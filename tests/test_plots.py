@@ -3,11 +3,20 @@
 import re
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 import l2keras
+
+
+@pytest.fixture(autouse=True)
+def no_figures():
+    """Closes the figures of pyplot after each test."""
+    yield
+    plt.close("all")
+
 
 HISTORY = {
     "data_loss": [2.0, 1.0, 0.5],
@@ -42,6 +51,36 @@ def test_draws_on_given_axes_and_without_validation():
     logs = {key: HISTORY[key] for key in ("data_loss", "regularization_loss")}
     assert l2keras.plot_loss_split(logs, given) is given
     assert not given.lines
+
+
+def a_result():
+    loss = np.array([[[0.2], [0.4]], [[0.3], [0.5]]])
+    return l2keras.TuningResult(np.array([0.1, 1.0]), loss, loss, {}, [])
+
+
+def a_model():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: l2keras.plot_loss_split(HISTORY, ax=ax),
+        lambda ax: a_result().plot(ax),
+        lambda ax: l2keras.plot_sparsity(a_model(), ax=ax),
+    ],
+    ids=["plot_loss_split", "plot_strength_path", "plot_sparsity"],
+)
+def test_without_axes_the_plot_is_the_current_figure_of_pyplot(draw, tmp_path):
+    plt.figure()  # Somebody else's, which is left as it is.
+    drawn = draw(None)
+    assert plt.gca() is drawn
+    plt.savefig(tmp_path / "plot.png")
+    pixels = plt.imread(tmp_path / "plot.png")
+    assert np.ptp(pixels[..., :3]) > 0.5  # It is not blank.
+    assert len(plt.get_fignums()) == 2
+    draw(Figure().subplots())  # No figure of pyplot's.
+    assert len(plt.get_fignums()) == 2
 
 
 def test_history_without_split_is_refused():

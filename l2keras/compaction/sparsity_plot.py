@@ -34,7 +34,8 @@ def plot_sparsity(
         model: A built Keras model.
         threshold: Finite number >= 0. Groups whose weights are all of at most
             this size are off, and drawn in red. Defaults to `0.0`.
-        ax: Matplotlib axes to draw on. Defaults to new ones.
+        ax: Matplotlib axes to draw on. Defaults to those of a new figure of
+            pyplot.
 
     Returns:
         The axes.
