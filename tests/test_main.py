@@ -52,18 +52,39 @@ def test_demonstration_trains_saves_and_reloads(demonstrated):
         )
     strengths = [float(row["strength/hidden/kernel"]) for row in rows]
     # As each epoch ends: it rises over the first half of the training.
-    assert strengths[0] < strengths[1] <= strengths[2] <= 0.01 * (1 + 1e-6)
+    assert 0 < strengths[0] < strengths[1] <= strengths[2]
+    chosen = float(re.search(r"Best: strength (\S+) after", printed)[1])
+    assert strengths[2] == pytest.approx(chosen, rel=0.05)
 
-    picture = (folder / "losses.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
+    for picture in ("gain", "losses", "strengths", "units"):
+        content = (folder / f"{picture}.png").read_bytes()
+        assert content.startswith(b"\x89PNG")
     model = keras.saving.load_model(folder / "model.keras")
     assert [layer.units for layer in model.layers] == [64, 3]
-    assert model.input_shape == (None, 13)
+    assert model.input_shape == (None, 10)
 
     assert re.search(r"\n hidden +64 +\d+\n", printed)
     change = re.search(r"two models differ by (\S+) at most", printed)[1]
     assert float(change) < 1e-5
-    assert (folder / "units.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demonstration_compares_the_chosen_strength_with_no_penalty(
+    demonstrated,
+):
+    printed, _ = demonstrated
+    rows = re.findall(
+        r"^ +(no penalty|L2\(\S+\)).* (\d+) +(\S+) +(\S+) *$",
+        printed,
+        re.MULTILINE,
+    )
+    assert [name for name, *_ in rows[:2]] == ["no penalty"] * 2
+    assert len(rows) == 4
+    for _, epochs, loss, accuracy in rows:
+        assert 1 <= int(epochs) <= 3
+        assert 0 < float(loss) < 2
+        assert 0 <= float(accuracy) <= 1
+    lines = [line for line in printed.splitlines() if "/" not in line]
+    assert max(len(line) for line in lines) <= 80
 
 
 @pytest.mark.slow
