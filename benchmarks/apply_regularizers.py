@@ -10,17 +10,16 @@ penalized kernels takes, as a ratio to the same model built with Keras's own
 
 import argparse
 import os
-import platform
 import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import machine
 import numpy as np
 
 import l2keras
-from l2keras._keras import backends
 
 BATCH = 32
 
@@ -76,11 +75,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
-    print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
-        f"Keras {keras.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores"
-    )
+    machine.describe()
     print("\napply_regularizers, seconds (median)")
     resnet = keras.applications.ResNet50(weights=None)
     for name, model in [

@@ -11,17 +11,16 @@ ratio: both models predict in turn, many rounds in one run.
 
 import argparse
 import os
-import platform
 import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import machine
 import numpy as np
 
 import l2keras
-from l2keras._keras import backends
 
 NETWORKS = ["MobileNetV2", "ResNet50", "EfficientNetB0"]
 
@@ -87,13 +86,12 @@ def main():
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
-    arguments = parser.parse_args()
-    print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
-        f"Keras {keras.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores"
+    parser.add_argument(
+        "--models", nargs="+", choices=list(NETWORKS), default=list(NETWORKS)
     )
-    for name in NETWORKS:
+    arguments = parser.parse_args()
+    machine.describe()
+    for name in arguments.models:
         measure(name, arguments)
 
 

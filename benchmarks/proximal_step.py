@@ -11,17 +11,16 @@ rounds.
 
 import argparse
 import os
-import platform
 import statistics
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import machine
 import numpy as np
 from step_time import BATCH, EpochTimer
 
 import l2keras
-from l2keras._keras import backends
 
 WIDTH = 128
 OPTIMIZERS = {
@@ -65,11 +64,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=200)
     arguments = parser.parse_args()
-    print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
-        f"Keras {keras.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores"
-    )
+    machine.describe()
     print(f"three Dense({WIDTH}): step time / that of the optimizer alone")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(arguments.steps * BATCH, WIDTH)).astype("float32")

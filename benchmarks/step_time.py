@@ -11,17 +11,16 @@ Each round trains for a whole epoch, whose first steps are left out.
 
 import argparse
 import os
-import platform
 import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import machine
 import numpy as np
 
 import l2keras
-from l2keras._keras import backends
 
 BATCH = 32
 
@@ -139,11 +138,7 @@ def main():
         "--models", nargs="+", choices=list(MODELS), default=list(MODELS)
     )
     arguments = parser.parse_args()
-    print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
-        f"Keras {keras.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores"
-    )
+    machine.describe()
     for model in arguments.models:
         seconds = measure(MODELS[model], arguments.steps, arguments.rounds)
         base = statistics.median(seconds["Keras's L2"])

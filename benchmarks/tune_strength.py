@@ -34,7 +34,6 @@ each epoch too: on PyTorch dropout depends on what has been drawn before.
 import argparse
 import contextlib
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -45,11 +44,11 @@ import warnings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import machine
 import numpy as np
 import search_by_hand
 
 import l2keras
-from l2keras._keras import backends
 
 FOLDS, BATCH = 5, 50
 
@@ -285,11 +284,7 @@ def main():
     else:
         (x, y), build = make_data(), build_model
     strengths = np.logspace(-5, 0, arguments.strengths)
-    print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
-        f"Keras {keras.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores"
-    )
+    machine.describe()
     print(f"{len(strengths)} strengths x {FOLDS} folds x {epochs} epochs\n")
 
     # What the first model of a process costs it, whoever builds it. To seed the

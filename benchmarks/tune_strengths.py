@@ -32,7 +32,6 @@ import argparse
 import collections
 import math
 import os
-import platform
 import statistics
 import time
 import warnings
@@ -40,6 +39,7 @@ import warnings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import machine
 import numpy as np
 from sklearn import datasets, model_selection, preprocessing
 
@@ -267,10 +267,7 @@ def main():
         arguments.splits = 1
     # That it is at an edge, or makes no difference.
     warnings.filterwarnings("ignore", message="The (best )?strength")
-    print(
-        f"Keras {keras.__version__} on {keras.backend.backend()}, Python "
-        f"{platform.python_version()}, {os.cpu_count()} CPU cores"
-    )
+    machine.describe()
     kinds = collections.defaultdict(lambda: ([], [], []))
     for name, build, names, x, y in problems():
         kind = "chains" if len(x) == 1 else "several inputs"

@@ -11,18 +11,17 @@ turn, many rounds in one run, and a ratio is that of medians over the rounds.
 
 import argparse
 import os
-import platform
 import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import machine
 import numpy as np
-from step_time import BATCH, EpochTimer, deep, documented
+from step_time import BATCH, MODELS, EpochTimer
 
 import l2keras
-from l2keras._keras import backends
 
 PEER = "Keras's AdamW"
 
@@ -123,21 +122,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=200)
-    arguments = parser.parse_args()
-    print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
-        f"Keras {keras.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores"
+    parser.add_argument(
+        "--models", nargs="+", choices=list(MODELS), default=list(MODELS)
     )
-    for build in (documented, deep):
+    arguments = parser.parse_args()
+    machine.describe()
+    for name in arguments.models:
+        build = MODELS[name]
         seconds = measure(build, arguments.steps, arguments.rounds)
         base = statistics.median(seconds[PEER])
-        print(f"\n{build.__name__} model: step time / that of {PEER}")
-        for name, values in seconds.items():
+        print(f"\n{name} model: step time / that of {PEER}")
+        for variant, values in seconds.items():
             # Paired by round: the same moment of the machine.
             ratios = [a / b for a, b in zip(values, seconds[PEER], strict=True)]
             print(
-                f"  {name:30s} {statistics.median(values) / base:5.2f}   "
+                f"  {variant:30s} {statistics.median(values) / base:5.2f}   "
                 f"(by rounds {statistics.median(ratios):5.2f}, "
                 f"{statistics.median(values) * 1e6:8.0f} us)"
             )
