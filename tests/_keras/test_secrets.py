@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, number
 from keras import ops
 
 from l2keras._keras import (
@@ -22,6 +21,7 @@ from l2keras._keras import (
     trainer_hooks,
 )
 from l2keras._keras.carried_state import State
+from tests.support import BACKEND, number
 
 
 def compiled_model(optimizer=None, **arguments):

@@ -5,12 +5,12 @@ import re
 import keras
 import numpy as np
 import pytest
-from architectures import computed, examples
-from helpers import BACKEND
 from keras import layers, ops
-from zoo import Custom, sequential
 
 import l2keras
+from tests.support import BACKEND
+from tests.support.built_models import Custom, sequential
+from tests.support.random_architectures import computed, examples
 
 
 def off(layer, units, bias=0.5, axis=-1):

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from architectures import computed, examples
 from keras import layers, ops
 
 import l2keras
+from tests.support.random_architectures import computed, examples
 
 
 def assert_same_outputs(model, small):

@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from architectures import computed, examples, switch_off
-from helpers import BACKEND
 from keras import layers
-from zoo import Custom, OwnFunctional, sequential, state
 
 import l2keras
+from tests.support import BACKEND
+from tests.support.built_models import Custom, OwnFunctional, sequential, state
+from tests.support.random_architectures import computed, examples, switch_off
 
 
 def off(model, units=4):

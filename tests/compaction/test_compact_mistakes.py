@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from zoo import sequential, subclassed
 
 import l2keras
+from tests.support.built_models import sequential, subclassed
 
 
 @pytest.mark.parametrize("function", [l2keras.compact, l2keras.sparsity])

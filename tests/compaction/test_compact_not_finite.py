@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from architectures import computed
 from keras import layers
-from zoo import sequential
 
 import l2keras
+from tests.support.built_models import sequential
+from tests.support.random_architectures import computed
 
 X = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
 

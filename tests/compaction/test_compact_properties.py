@@ -10,17 +10,17 @@ import hypothesis
 import keras
 import numpy as np
 import pytest
-from architectures import (
+from hypothesis import strategies as st
+
+import l2keras
+from tests.support import BACKEND
+from tests.support.random_architectures import (
     ARCHITECTURES,
     computed,
     examples,
     switch_off,
     without_dropped,
 )
-from helpers import BACKEND
-from hypothesis import strategies as st
-
-import l2keras
 
 pytestmark = pytest.mark.slow
 

@@ -5,10 +5,10 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from architectures import computed, examples
 from keras import layers
 
 import l2keras
+from tests.support.random_architectures import computed, examples
 
 X = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
 

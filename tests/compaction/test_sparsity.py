@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from zoo import Custom, sequential, subclassed
 
 import l2keras
+from tests.support.built_models import Custom, sequential, subclassed
 
 
 def printed(model, **arguments):

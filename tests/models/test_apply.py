@@ -3,17 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from helpers import falling_schedule, rising_schedule, takes_functions
 from keras import ops
-from zoo import (
+
+import l2keras
+from tests.support import falling_schedule, rising_schedule, takes_functions
+from tests.support.built_models import (
     assert_pays,
     attention,
-    by_clone,
-    by_deepcopy,
-    by_h5_file,
-    by_json,
-    by_keras_file,
-    by_pickle,
     cubic,
     described,
     each_its_own,
@@ -30,8 +26,14 @@ from zoo import (
     variable,
     without_numbers,
 )
-
-import l2keras
+from tests.support.model_copies import (
+    by_clone,
+    by_deepcopy,
+    by_h5_file,
+    by_json,
+    by_keras_file,
+    by_pickle,
+)
 
 # The contract -----------------------------------------------------------------
 

@@ -5,7 +5,9 @@ import functools
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_weights,
     documented_data,
@@ -17,9 +19,8 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from zoo import attention, by_keras_file, losses
-
-import l2keras
+from tests.support.built_models import attention, losses
+from tests.support.model_copies import by_keras_file
 
 X, Y = documented_data()  # Five batches of 16.
 

@@ -2,12 +2,18 @@
 
 import keras
 import pytest
-from audited import dense, sequential, summary, trained, two
-from helpers import rising_schedule, run_python
 from keras import ops
 
 import l2keras
 from l2keras.__main__ import main
+from tests.support import rising_schedule, run_python
+from tests.support.audited_models import (
+    dense,
+    sequential,
+    summary,
+    trained,
+    two,
+)
 
 
 def inspect(file, capsys, *arguments):

@@ -5,19 +5,18 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
 from keras import ops
-from zoo import (
+
+import l2keras
+from tests.support import BACKEND
+from tests.support.built_models import (
     Backbone,
-    by_clone,
-    by_keras_file,
     described,
     losses,
     state,
     without_numbers,
 )
-
-import l2keras
+from tests.support.model_copies import by_clone, by_keras_file
 
 L2 = l2keras.L2(0.01)
 

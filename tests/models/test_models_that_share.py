@@ -8,9 +8,9 @@ import gc
 import keras
 import numpy as np
 import pytest
-from helpers import linear_data, number
 
 import l2keras
+from tests.support import linear_data, number
 
 X, Y = linear_data(samples=8)
 

@@ -3,19 +3,19 @@
 import keras
 import numpy as np
 import pytest
-from audited import dense, exclude, sequential
-from helpers import (
+from keras import ops
+
+import l2keras
+from l2keras import reference
+from tests.support import (
     falling,
     falling_schedule,
     rising,
     rising_schedule,
     takes_functions,
 )
-from keras import ops
-from zoo import cubic
-
-import l2keras
-from l2keras import reference
+from tests.support.audited_models import dense, exclude, sequential
+from tests.support.built_models import cubic
 
 register = keras.saving.register_keras_serializable(
     package="l2keras_tests_penalties"

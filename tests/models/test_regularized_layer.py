@@ -6,25 +6,23 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from helpers import assert_weights, rising_schedule
-from zoo import (
+
+import l2keras
+from l2keras.regularizers import describing
+from tests.support import assert_weights, rising_schedule
+from tests.support.built_models import (
     Backbone,
     Custom,
     Lazy,
     attention,
     bidirectional,
-    by_clone,
-    by_json,
-    by_keras_file,
     described,
     lora,
     losses,
     sequential,
     subclassed,
 )
-
-import l2keras
-from l2keras.regularizers import describing
+from tests.support.model_copies import by_clone, by_json, by_keras_file
 
 
 def with_rms():
@@ -226,12 +224,12 @@ def test_a_config_of_the_first_version_is_loaded():
     )
     layer = keras.saving.deserialize_keras_object(
         {
-            "module": "zoo",
+            "module": "tests.support.built_models",
             "class_name": "Custom",
             "registered_name": "l2keras>RegularizedLayer",
             "config": {
                 "layer": {
-                    "module": "zoo",
+                    "module": "tests.support.built_models",
                     "class_name": "Custom",
                     "config": {
                         "name": "custom",

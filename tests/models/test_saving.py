@@ -10,16 +10,25 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-import zoo
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     documented_model,
     falling,
     falling_schedule,
+    model_copies,
     number,
     rising_schedule,
+    run_program,
 )
-from scheduled import (
+from tests.support.model_copies import (
+    by_deepcopy,
+    by_h5_file,
+    by_keras_file,
+    by_pickle,
+)
+from tests.support.scheduled_trainings import (
     X,
     assert_same_weights,
     compiled,
@@ -29,9 +38,6 @@ from scheduled import (
     scheduled_model,
     trained_model,
 )
-from zoo import by_deepcopy, by_h5_file, by_keras_file, by_pickle, run_program
-
-import l2keras
 
 
 def at_the_step_of(model, again):
@@ -42,11 +48,11 @@ def at_the_step_of(model, again):
 
 
 def by_json(model, folder):
-    return at_the_step_of(model, zoo.by_json(model, folder))
+    return at_the_step_of(model, model_copies.by_json(model, folder))
 
 
 def by_clone(model, folder):
-    return at_the_step_of(model, zoo.by_clone(model, folder))
+    return at_the_step_of(model, model_copies.by_clone(model, folder))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,7 @@ def test_a_new_process_needs_only_the_import(tmp_path):
     fit(model)
     l2keras.set_scale(model, {"hidden/.*": 0.5})
     model.save(tmp_path / "model.keras")
-    out = run_program("reloading", tmp_path / "model.keras")
+    out = run_program("evaluate_reloaded_model", tmp_path / "model.keras")
     assert float(out.split()[-1]) == evaluate(model)
 
 

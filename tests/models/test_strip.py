@@ -5,26 +5,24 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers import rising_schedule
-from zoo import (
+
+import l2keras
+from l2keras.regularizers import describing
+from tests.support import rising_schedule, run_program
+from tests.support.built_models import (
     Backbone,
     assert_pays,
     attention,
-    by_clone,
-    by_keras_file,
     described,
     each_its_own,
     each_model,
     l2,
     losses,
-    run_program,
     sequential,
     two_layers,
     variable,
 )
-
-import l2keras
-from l2keras.regularizers import describing
+from tests.support.model_copies import by_clone, by_keras_file
 
 SCHEDULE = l2keras.LinearSchedule(0.0, 0.05, steps=8)
 
@@ -90,7 +88,7 @@ def test_a_stripped_model_is_loaded_where_there_is_keras_alone(tmp_path):
         files.append(tmp_path / f"{name}.keras")
         expected.append(loss)
         model.save(files[-1])
-    out = run_program("serving", *files)
+    out = run_program("evaluate_without_l2keras", *files)
     assert [float(line) for line in out.splitlines()[-3:]] == expected
 
 

@@ -5,11 +5,19 @@ import re
 import keras
 import numpy as np
 import pytest
-from audited import compiled, dense, exclude, sequential, summary, trained, two
-from helpers import rising_schedule
-from zoo import attention
 
 import l2keras
+from tests.support import rising_schedule
+from tests.support.audited_models import (
+    compiled,
+    dense,
+    exclude,
+    sequential,
+    summary,
+    trained,
+    two,
+)
+from tests.support.built_models import attention
 
 
 def findings(model):

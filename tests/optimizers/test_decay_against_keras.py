@@ -3,7 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import (
+from keras import ops
+
+from l2keras import DecoupledWeightDecay
+from tests.support import assert_weights, number, runs_several_steps
+from tests.support.weight_decay_cases import (
     DECAY,
     X,
     adamw,
@@ -15,10 +19,6 @@ from decay_cases import (
     kernels_by_us,
     network,
 )
-from helpers import assert_weights, number, runs_several_steps
-from keras import ops
-
-from l2keras import DecoupledWeightDecay
 
 
 @pytest.mark.parametrize(

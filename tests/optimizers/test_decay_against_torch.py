@@ -3,7 +3,18 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import (
+
+import l2keras
+from l2keras import DecoupledWeightDecay, reference
+from tests.support import (
+    BACKEND,
+    assert_weights,
+    number,
+    rising,
+    rising_schedule,
+    simulate,
+)
+from tests.support.weight_decay_cases import (
     EPSILON,
     X,
     Y,
@@ -13,17 +24,6 @@ from decay_cases import (
     keras_sgd,
     network,
 )
-from helpers import (
-    BACKEND,
-    assert_weights,
-    number,
-    rising,
-    rising_schedule,
-    simulate,
-)
-
-import l2keras
-from l2keras import DecoupledWeightDecay, reference
 
 torch_backend_only = pytest.mark.skipif(
     BACKEND != "torch", reason="Keras models are PyTorch modules there only."

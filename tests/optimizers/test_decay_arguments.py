@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import decay, fit, keras_sgd, network
 
 from l2keras import DecoupledWeightDecay
+from tests.support.weight_decay_cases import decay, fit, keras_sgd, network
 
 
 def wrap(*arguments, **keywords):

@@ -3,7 +3,18 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import (
+from keras import ops
+
+from l2keras import DecoupledWeightDecay
+from tests.support import (
+    BACKEND,
+    assert_weights,
+    linear_data,
+    number,
+    rising,
+    rising_schedule,
+)
+from tests.support.weight_decay_cases import (
     X,
     Y,
     adamw,
@@ -15,17 +26,6 @@ from decay_cases import (
     single,
     zeros_for,
 )
-from helpers import (
-    BACKEND,
-    assert_weights,
-    linear_data,
-    number,
-    rising,
-    rising_schedule,
-)
-from keras import ops
-
-from l2keras import DecoupledWeightDecay
 
 
 def learning_rate(step):

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import single, zeros_for
-from helpers import BACKEND
 from keras import ops
 
 from l2keras import DecoupledWeightDecay
+from tests.support import BACKEND
+from tests.support.weight_decay_cases import single, zeros_for
 
 
 class Averaging(keras.optimizers.Optimizer):

@@ -3,12 +3,14 @@
 import json
 import signal
 import zipfile
-from pathlib import Path
 
 import h5py
 import keras
 import pytest
-from decay_cases import (
+
+from l2keras import DecoupledWeightDecay
+from tests.support import outputs, rising_schedule, run_program, start_program
+from tests.support.weight_decay_cases import (
     adamw,
     distance,
     fit,
@@ -16,14 +18,6 @@ from decay_cases import (
     kernels_by_us,
     network,
 )
-from helpers import (
-    outputs,
-    rising_schedule,
-    run_python,
-    start_python,
-)
-
-from l2keras import DecoupledWeightDecay
 
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")
@@ -123,15 +117,15 @@ def test_a_backup_goes_on_where_it_was_made(tmp_path):
     assert distance(again, fit_on(compiled(), 4)) == 0.0
 
 
-PROGRAM = Path(__file__).parent / "programs" / "killed_training.py"
+PROGRAM = "resume_optimizers"
 
 
 @pytest.mark.slow
 def test_a_killed_training_ends_where_it_would_have(tmp_path):
-    killed = start_python(PROGRAM, tmp_path / "backup", "dies")
+    killed = start_program(PROGRAM, tmp_path / "backup", "dies")
     outputs([killed], returncode=-signal.SIGKILL)
     assert (tmp_path / "backup").exists()
-    out = run_python(PROGRAM, tmp_path / "backup")
+    out = run_program(PROGRAM, tmp_path / "backup")
     whole, again = json.loads(out.splitlines()[-1])
     assert again == whole
     assert 0.0 in whole[0][0]  # By proximal steps.

@@ -3,11 +3,16 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import adamw, fit, keras_sgd, network
-from helpers import documented_data, documented_model, rising, rising_schedule
 
 import l2keras
 from l2keras import DecoupledWeightDecay
+from tests.support import (
+    documented_data,
+    documented_model,
+    rising,
+    rising_schedule,
+)
+from tests.support.weight_decay_cases import adamw, fit, keras_sgd, network
 
 
 def mixed_model():

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import X, Y, fit, fit_on, network
-from helpers import assert_weights
 
 import l2keras
 from l2keras import L1, DecoupledWeightDecay, Proximal
+from tests.support import assert_weights
+from tests.support.weight_decay_cases import X, Y, fit, fit_on, network
 
 optimizers = keras.optimizers
 

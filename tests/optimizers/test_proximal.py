@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, number
 from keras import ops
-from proximal_cases import (
+
+import l2keras
+from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule, Proximal
+from tests.support import BACKEND, number
+from tests.support.proximal_cases import (
     BATCH,
     KERNEL,
     X,
@@ -19,9 +22,6 @@ from proximal_cases import (
     simulate,
     soft_threshold,
 )
-
-import l2keras
-from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule, Proximal
 
 # What is left of a schedule at each step, in NumPy too.
 RISING = LinearSchedule(0.0, 0.1, steps=6)

@@ -5,10 +5,10 @@ import functools
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import ops
 
 from l2keras import L1, L1L2, GroupLasso, Proximal
+from tests.support import number
 
 datasets = pytest.importorskip("sklearn.datasets")
 linear_model = pytest.importorskip("sklearn.linear_model")

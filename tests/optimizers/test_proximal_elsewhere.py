@@ -5,9 +5,12 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
 from keras import ops
-from proximal_cases import (
+
+import l2keras
+from l2keras import L1, GroupLasso, LinearSchedule, Proximal
+from tests.support import BACKEND
+from tests.support.proximal_cases import (
     BATCH,
     X,
     Y,
@@ -18,9 +21,6 @@ from proximal_cases import (
     proximal_sgd,
     simulate,
 )
-
-import l2keras
-from l2keras import L1, GroupLasso, LinearSchedule, Proximal
 
 # Loops of one's own -----------------------------------------------------------
 

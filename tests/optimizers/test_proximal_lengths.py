@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from proximal_cases import linear, sgd
 
 from l2keras import L1, Proximal
+from tests.support.proximal_cases import linear, sgd
 
 optimizers = keras.optimizers
 RATE = optimizers.schedules.ExponentialDecay(0.1, 1, 0.8)

@@ -3,7 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from proximal_cases import (
+
+import l2keras
+from l2keras import L1, L2, GroupLasso, Proximal
+from tests.support.proximal_cases import (
     KERNEL,
     X,
     Y,
@@ -13,9 +16,6 @@ from proximal_cases import (
     proximal_sgd,
     sgd,
 )
-
-import l2keras
-from l2keras import L1, L2, GroupLasso, Proximal
 
 optimizers = keras.optimizers
 

@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
 from keras import ops
-from proximal_cases import proximal_sgd, sgd
 
 import l2keras
 from l2keras import L1, Proximal
+from tests.support import BACKEND
+from tests.support.proximal_cases import proximal_sgd, sgd
 
 Z = np.random.default_rng(0).normal(size=(8, 2)).astype("float32")
 X = np.ones((8, 4), "float32")

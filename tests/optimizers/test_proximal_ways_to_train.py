@@ -3,10 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from guide_models import by_guide
-from helpers import runs_several_steps, torch_compile_only
 from keras import ops
-from proximal_cases import (
+
+import l2keras
+from l2keras import L1, Proximal
+from tests.support import runs_several_steps, torch_compile_only
+from tests.support.custom_train_steps import by_guide
+from tests.support.proximal_cases import (
     BATCH,
     INPUTS,
     OUTPUTS,
@@ -19,9 +22,6 @@ from proximal_cases import (
     proximal_sgd,
     simulate,
 )
-
-import l2keras
-from l2keras import L1, Proximal
 
 
 def test_a_train_step_of_ones_own_takes_steps():

@@ -1,21 +1,19 @@
 """Decay and proximal steps on several devices are those on one."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import BACKEND, devices, outputs, start_python
 
-PROGRAMS = Path(__file__).parent / "programs"
+from tests.support import BACKEND, devices, outputs, start_program
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras has one device there.")
 def test_several_devices_equal_one():
-    program = start_python(
-        PROGRAMS / "several_devices.py", XLA_FLAGS=devices(4)
+    program = start_program(
+        "optimizers_on_several_devices", XLA_FLAGS=devices(4)
     )
-    (out,) = outputs([program], timeout=900)
+    (out,) = outputs([program])
     pairs = json.loads(out.splitlines()[-1])
     plain, cautious, proximal, outside, inside = pairs
     assert plain[0] != cautious[0]
@@ -45,10 +43,8 @@ MIRRORED = {
 @pytest.fixture(scope="module")
 def mirrored():
     """Trains on two devices in all these settings, with each optimizer."""
-    program = start_python(
-        PROGRAMS / "mirrored_settings.py", json.dumps(MIRRORED)
-    )
-    (out,) = outputs([program], timeout=900)
+    program = start_program("mirrored_weight_decay", json.dumps(MIRRORED))
+    (out,) = outputs([program])
     return json.loads(out.splitlines()[-1])
 
 

@@ -5,11 +5,18 @@ import re
 import keras
 import numpy as np
 import pytest
-from decay_cases import X, Y, decay, fit, keras_sgd, network
-from helpers import BACKEND, assert_weights
 from keras import ops
 
 from l2keras._keras import call_stack, memory
+from tests.support import BACKEND, assert_weights
+from tests.support.weight_decay_cases import (
+    X,
+    Y,
+    decay,
+    fit,
+    keras_sgd,
+    network,
+)
 
 
 def built(optimizer, variables):

@@ -1,19 +1,15 @@
 """`strip_regularizers` takes the wrappers off the optimizer as well."""
 
-import pathlib
-
 import keras
 import numpy as np
 import pytest
-from decay_cases import X, Y, fit, fit_on, network
-from helpers import assert_weights, run_python
 
 import l2keras
 from l2keras import L1, DecoupledWeightDecay, Proximal
+from tests.support import assert_weights, run_program
+from tests.support.weight_decay_cases import X, Y, fit, fit_on, network
 
 optimizers = keras.optimizers
-
-PROGRAMS = pathlib.Path(__file__).parent / "programs"
 
 
 def momentum():
@@ -90,9 +86,7 @@ def test_a_stripped_model_is_loaded_where_there_is_keras_alone(tmp_path):
     model = trained(Proximal(decay(momentum())))
     l2keras.strip_regularizers(model)
     model.save(tmp_path / "model.keras")
-    said = run_python(
-        PROGRAMS / "load_by_keras_alone.py", tmp_path / "model.keras"
-    )
+    said = run_program("load_by_keras_alone", tmp_path / "model.keras")
     assert said.splitlines()[-1] == f"{model.optimizer.name} 8"
 
 

@@ -5,7 +5,20 @@ import json
 import keras
 import numpy as np
 import pytest
-from decay_cases import (
+from keras import ops
+
+import l2keras
+from l2keras.optimizers import wrapper
+from l2keras.optimizers.wrapper import OptimizerWrapper
+from tests.support import BACKEND, assert_weights, number
+from tests.support.soft_threshold import (
+    DECAY,
+    NESTED,
+    STRENGTH,
+    SoftThreshold,
+    threshold,
+)
+from tests.support.weight_decay_cases import (
     X,
     Y,
     distance,
@@ -16,13 +29,6 @@ from decay_cases import (
     single,
     zeros_for,
 )
-from helpers import BACKEND, assert_weights, number
-from keras import ops
-from soft_threshold import DECAY, NESTED, STRENGTH, SoftThreshold, threshold
-
-import l2keras
-from l2keras.optimizers import wrapper
-from l2keras.optimizers.wrapper import OptimizerWrapper
 
 both_orders = pytest.mark.parametrize("order", NESTED)
 

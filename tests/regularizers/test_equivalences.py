@@ -5,15 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import ops
-from regularizer_rows import (
-    SHAPES,
-    STRENGTH,
-    each_regularizer,
-    some_weights,
-    through_json,
-)
 
 import l2keras
 from l2keras import (
@@ -25,6 +17,14 @@ from l2keras import (
     LinearSchedule,
     Sum,
     reference,
+)
+from tests.support import number
+from tests.support.regularizer_rows import (
+    SHAPES,
+    STRENGTH,
+    each_regularizer,
+    some_weights,
+    through_json,
 )
 
 # Keras's own classes ----------------------------------------------------------

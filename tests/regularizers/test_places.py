@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import layers, ops
-from regularizer_rows import (
+
+import l2keras
+from l2keras import L2, reference
+from tests.support import number
+from tests.support.regularizer_rows import (
     STEP,
     STRENGTH,
     build,
@@ -16,9 +19,6 @@ from regularizer_rows import (
     small_model,
     some_weights,
 )
-
-import l2keras
-from l2keras import L2, reference
 
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
 from keras import ops
-from test_proximal_operators import OPERATORS, drawn
 
 from l2keras.regularizers.proximal_terms import proximal_terms, stepped
+from tests.support import BACKEND
+from tests.support.proximal_operators import OPERATORS, drawn
 
 REPLICAS = 5
 

@@ -5,9 +5,12 @@ import copy
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import layers, ops
-from regularizer_rows import (
+
+import l2keras
+from l2keras import L1, L2, LinearSchedule
+from tests.support import number
+from tests.support.regularizer_rows import (
     COPIES,
     STRENGTH,
     build,
@@ -17,9 +20,6 @@ from regularizer_rows import (
     small_model,
     some_weights,
 )
-
-import l2keras
-from l2keras import L1, L2, LinearSchedule
 
 
 @each_regularizer

@@ -5,12 +5,12 @@ import math
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, number
 from keras import layers, ops
-from regularizer_rows import COPIES, losses, small_model
 
 import l2keras
 from l2keras import L1L2, L2, LinearSchedule
+from tests.support import BACKEND, number
+from tests.support.regularizer_rows import COPIES, losses, small_model
 
 schedules = keras.optimizers.schedules
 

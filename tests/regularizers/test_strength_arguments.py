@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from regularizer_rows import Power
 
 from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule
+from tests.support.regularizer_rows import Power
 
 
 def of_no_name(step):

@@ -5,9 +5,12 @@ import copy
 import keras
 import numpy as np
 import pytest
-from helpers import number, takes_functions
 from keras import ops
-from regularizer_rows import (
+
+import l2keras
+from l2keras import Proximal, Regularizer, Sum
+from tests.support import number, takes_functions
+from tests.support.regularizer_rows import (
     COPIES,
     STRENGTH,
     Power,
@@ -16,9 +19,6 @@ from regularizer_rows import (
     losses,
     small_model,
 )
-
-import l2keras
-from l2keras import Proximal, Regularizer, Sum
 
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")

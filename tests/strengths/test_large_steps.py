@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import ops
 
 import l2keras
@@ -13,6 +12,7 @@ from l2keras import (
     JoinedSchedule,
     LinearSchedule,
 )
+from tests.support import number
 
 FAR = 2**24
 LAST = 2**31 - 1

@@ -8,7 +8,6 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, number
 from keras import ops
 
 import l2keras
@@ -19,6 +18,7 @@ from l2keras import (
     JoinedSchedule,
     LinearSchedule,
 )
+from tests.support import BACKEND, number
 
 KERAS = keras.optimizers.schedules
 

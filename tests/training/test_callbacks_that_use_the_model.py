@@ -6,7 +6,9 @@ The split is of the training's own steps, as Keras's `loss` is.
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_means,
     assert_splits,
@@ -15,7 +17,7 @@ from helpers import (
     rising,
     simulate,
 )
-from logged_trainings import (
+from tests.support.logged_trainings import (
     STEPS,
     VALIDATION,
     X,
@@ -25,8 +27,6 @@ from logged_trainings import (
     means_of,
     scheduled_model,
 )
-
-import l2keras
 
 
 class Calls(keras.callbacks.Callback):

@@ -5,7 +5,10 @@ import csv
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     documented_model,
     falling,
     falling_schedule,
@@ -13,8 +16,7 @@ from helpers import (
     rising_schedule,
     simulated_losses,
 )
-from keras import ops
-from logged_trainings import (
+from tests.support.logged_trainings import (
     STEPS,
     VALIDATION,
     AddLoss,
@@ -25,8 +27,6 @@ from logged_trainings import (
     fit,
     means_of,
 )
-
-import l2keras
 
 # Where the numbers go.
 

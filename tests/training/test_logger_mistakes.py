@@ -2,8 +2,9 @@
 
 import keras
 import pytest
-from guide_models import guide_model
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_weights,
     documented_data,
@@ -12,9 +13,8 @@ from helpers import (
     rising_schedule,
     simulate,
 )
-from logged_trainings import X, Y, compiled, fit, warned
-
-import l2keras
+from tests.support.custom_train_steps import guide_model
+from tests.support.logged_trainings import X, Y, compiled, fit, warned
 
 
 def test_a_train_step_without_compute_loss_warns():

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from guide_models import guide_model
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_means,
     assert_splits,
@@ -18,8 +20,8 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from keras import ops
-from logged_trainings import (
+from tests.support.custom_train_steps import guide_model
+from tests.support.logged_trainings import (
     STEPS,
     TARGETS,
     UNEVEN,
@@ -34,8 +36,6 @@ from logged_trainings import (
     means_of,
     scheduled_model,
 )
-
-import l2keras
 
 
 def with_layer(layer):

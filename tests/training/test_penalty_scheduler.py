@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     assert_means,
     assert_splits,
     assert_weights,
@@ -14,7 +16,7 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from logged_trainings import (
+from tests.support.logged_trainings import (
     STEPS,
     VALIDATION,
     X,
@@ -24,9 +26,7 @@ from logged_trainings import (
     fit,
     scheduled_model,
 )
-from traces import Traced, compiled_only
-
-import l2keras
+from tests.support.trace_counts import Traced, compiled_only
 
 
 def grow(epoch):

@@ -3,7 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_means,
     assert_splits,
@@ -14,17 +17,14 @@ from helpers import (
     rising_schedule,
     simulate,
 )
-from keras import ops
-from logged_trainings import (
+from tests.support.logged_trainings import (
     compiled,
     constant_model,
     fit,
     scheduled_model,
     warned,
 )
-from traces import Traced, compiled_only
-
-import l2keras
+from tests.support.trace_counts import Traced, compiled_only
 
 X, Y = documented_data(samples=64)
 

@@ -5,16 +5,16 @@ import copy
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     assert_weights,
     documented_data,
     documented_model,
     number,
     simulate,
 )
-from numpy_trainings import compiled, fit
-
-import l2keras
+from tests.support.numpy_trainings import compiled, fit
 
 
 def test_scales_default_to_one_and_multiply():

@@ -5,7 +5,10 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     assert_weights,
     documented_data,
     documented_model,
@@ -16,11 +19,8 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from keras import ops
-from numpy_trainings import compiled, fit, scheduled_model
-from training_loops import train_in_a_loop, train_on_batches
-
-import l2keras
+from tests.support.numpy_trainings import compiled, fit, scheduled_model
+from tests.support.training_loops import train_in_a_loop, train_on_batches
 
 
 @pytest.mark.parametrize("train", [train_on_batches, train_in_a_loop])

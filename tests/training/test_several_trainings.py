@@ -5,7 +5,9 @@ import copy
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     assert_means,
     assert_splits,
     assert_weights,
@@ -16,7 +18,7 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from logged_trainings import (
+from tests.support.logged_trainings import (
     VALIDATION,
     X,
     Y,
@@ -26,8 +28,6 @@ from logged_trainings import (
     scheduled_model,
     warned,
 )
-
-import l2keras
 
 
 def test_two_fits_go_on_where_the_first_stopped():

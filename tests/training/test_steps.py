@@ -8,63 +8,37 @@ is in `test_steps_kept.py`.
 import json
 import threading
 import warnings
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_weights,
     devices,
-    documented_data,
-    documented_model,
     falling,
     falling_schedule,
     linear_data,
     number,
     rising,
     rising_schedule,
-    run_python,
-    simulate,
+    run_program,
     simulated_losses,
 )
-from keras import ops
-from logged_trainings import warned
+from tests.support.logged_trainings import warned
+from tests.support.schedule_steps import (
+    X,
+    Y,
+    assert_evaluates_at,
+    fit,
+    scheduled_model,
+    simulated,
+)
 
-import l2keras
-
-PROGRAMS = Path(__file__).parent / "programs"
-X, Y = documented_data(samples=64)
 XL, YL = linear_data()
-
-
-def scheduled_model(rate=0.1, **arguments):
-    model = documented_model(
-        l2keras.L2(rising_schedule()), l2keras.L2(falling_schedule())
-    )
-    model.compile(
-        keras.optimizers.SGD(rate), "categorical_crossentropy", **arguments
-    )
-    return model
-
-
-def fit(model, epochs=1, **arguments):
-    settings = {"batch_size": 16, "shuffle": False, "verbose": 0}
-    model.fit(X, Y, epochs=epochs, **settings | arguments)
-
-
-def simulated(start, **arguments):
-    return simulate(start, X, Y, first=rising, second=falling, **arguments)
-
-
-def assert_evaluates_at(model, step):
-    """Asserts that the loss is NumPy's at a step."""
-    truth = simulated_losses(
-        model.get_weights(), X, Y, rising(step), falling(step)
-    )
-    loss = model.evaluate(X, Y, verbose=0)
-    np.testing.assert_allclose(loss, sum(truth), rtol=1e-5)
 
 
 # Layers in several models -----------------------------------------------------
@@ -423,8 +397,8 @@ def test_scikit_learns_wrapper():
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras trains on one device.")
 def test_two_devices_equal_one():
     found = json.loads(
-        run_python(
-            PROGRAMS / f"two_devices_{BACKEND}.py",
+        run_program(
+            f"two_devices_{BACKEND}",
             XLA_FLAGS=devices(2),
         ).splitlines()[-1]
     )

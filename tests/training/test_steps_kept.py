@@ -9,7 +9,9 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_weights,
     linear_data,
@@ -17,8 +19,8 @@ from helpers import (
     rising,
     rising_schedule,
 )
-from logged_trainings import warned
-from test_steps import (
+from tests.support.logged_trainings import warned
+from tests.support.schedule_steps import (
     X,
     Y,
     assert_evaluates_at,
@@ -26,9 +28,7 @@ from test_steps import (
     scheduled_model,
     simulated,
 )
-from traces import many_steps
-
-import l2keras
+from tests.support.trace_counts import many_steps
 
 own_loops = pytest.mark.skipif(
     BACKEND == "jax", reason="A loop on JAX has the optimizer's values."

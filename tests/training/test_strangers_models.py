@@ -6,12 +6,16 @@ With the callbacks they train as without, with a warning at most.
 import keras
 import numpy as np
 import pytest
-from guide_models import guide_model, jax_guide, update_metrics
-from helpers import BACKEND, assert_splits, documented_data, linear_data
 from keras import ops
-from logged_trainings import compiled, fit, warned
 
 import l2keras
+from tests.support import BACKEND, assert_splits, documented_data, linear_data
+from tests.support.custom_train_steps import (
+    guide_model,
+    jax_guide,
+    update_metrics,
+)
+from tests.support.logged_trainings import compiled, fit, warned
 
 tensorflow_only = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="The training step is TensorFlow's."

@@ -2,16 +2,16 @@
 
 import keras
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     documented_data,
     documented_model,
     falling_schedule,
     rising_schedule,
 )
-from numpy_trainings import compiled, fit
-from traces import Counts, Traced, compiled_only, many_steps
-
-import l2keras
+from tests.support.numpy_trainings import compiled, fit
+from tests.support.trace_counts import Counts, Traced, compiled_only, many_steps
 
 
 def traced_model(first, second):

@@ -3,7 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     assert_means,
     assert_splits,
     assert_weights,
@@ -19,11 +22,13 @@ from helpers import (
     simulated_losses,
     torch_compile_only,
 )
-from keras import ops
-from numpy_trainings import compiled, fit, scheduled_model, train_like_numpy
-from traces import compiled_only, many_steps, several_pieces
-
-import l2keras
+from tests.support.numpy_trainings import (
+    compiled,
+    fit,
+    scheduled_model,
+    train_like_numpy,
+)
+from tests.support.trace_counts import compiled_only, many_steps, several_pieces
 
 # Every way that Keras has to run a step.
 

@@ -5,7 +5,10 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_weights,
     documented_data,
@@ -15,9 +18,8 @@ from helpers import (
     rising_schedule,
     simulate,
 )
-from keras import ops
-from numpy_trainings import compiled, fit, scheduled_model
-from training_loops import (
+from tests.support.numpy_trainings import compiled, fit, scheduled_model
+from tests.support.training_loops import (
     batches,
     gradient_of,
     minimize,
@@ -25,8 +27,6 @@ from training_loops import (
     train_in_a_loop,
     train_on_batches,
 )
-
-import l2keras
 
 STILL = (
     "L2(l2=LinearSchedule(initial_value=0.0, end_value=0.05, steps=8, "

@@ -7,7 +7,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_means,
     assert_splits,
@@ -21,8 +24,7 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from keras import ops
-from logged_trainings import (
+from tests.support.logged_trainings import (
     VALIDATION,
     X,
     Y,
@@ -33,8 +35,6 @@ from logged_trainings import (
     scheduled_model,
     warned,
 )
-
-import l2keras
 
 
 @pytest.mark.parametrize("build", [constant_model, scheduled_model])

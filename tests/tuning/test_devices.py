@@ -1,9 +1,9 @@
 """A stack on JAX is sharded over all devices that there are."""
 
 import pytest
-from helpers import BACKEND, outputs
-from helpers import devices as host_devices
-from searches import start_program
+
+from tests.support import BACKEND, outputs, start_program
+from tests.support import devices as host_devices
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="The others use one device.")

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from searches import EXPECTED_WARNINGS, LABELS, ROWS, X
 
 from l2keras.tuning.folds import check_data, draw_folds
+from tests.support.searches import EXPECTED_WARNINGS, LABELS, ROWS, X
 
 model_selection = pytest.importorskip(
     "sklearn.model_selection", reason="scikit-learn is not installed"

@@ -9,8 +9,10 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, outputs
-from searches import (
+
+from l2keras.tuning import checkpoint
+from tests.support import BACKEND, outputs, start_program
+from tests.support.searches import (
     EXPECTED_WARNINGS,
     FOLDS,
     LABELS,
@@ -22,14 +24,11 @@ from searches import (
     interrupt,
     net,
     optimizers,
-    start_program,
     told_why,
     tune,
     with_dropout,
     with_momentum,
 )
-
-from l2keras.tuning import checkpoint
 
 pytestmark = EXPECTED_WARNINGS
 

@@ -5,8 +5,12 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
-from searches import (
+
+from l2keras import L2
+from l2keras.tuning.curves import LearningCurves
+from l2keras.tuning.replicas import Chunk, Means
+from tests.support import BACKEND
+from tests.support.searches import (
     CHEAP,
     EXPECTED_WARNINGS,
     FOLDS,
@@ -15,10 +19,6 @@ from searches import (
     told_why,
     tune,
 )
-
-from l2keras import L2
-from l2keras.tuning.curves import LearningCurves
-from l2keras.tuning.replicas import Chunk, Means
 
 pytestmark = EXPECTED_WARNINGS
 

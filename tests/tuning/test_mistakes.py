@@ -3,7 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from searches import (
+
+import l2keras
+from l2keras import L2
+from tests.support.searches import (
     CHEAP,
     EAGER,
     EXPECTED_WARNINGS,
@@ -18,9 +21,6 @@ from searches import (
     optimizers,
     tune,
 )
-
-import l2keras
-from l2keras import L2
 
 pytestmark = EXPECTED_WARNINGS
 

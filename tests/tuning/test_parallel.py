@@ -9,21 +9,20 @@ import warnings
 import joblib
 import numpy as np
 import pytest
-from helpers import outputs
-from searches import (
+
+from l2keras._keras import backends
+from l2keras.tuning import checkpoint
+from l2keras.tuning.processes import Workers
+from tests.support import outputs, start_program
+from tests.support.searches import (
     EXPECTED_WARNINGS,
     assert_same,
     by_fit,
     interrupt,
     net,
-    start_program,
     tune,
     with_momentum,
 )
-
-from l2keras._keras import backends
-from l2keras.tuning import checkpoint
-from l2keras.tuning.processes import Workers
 
 pytestmark = [
     *EXPECTED_WARNINGS,
@@ -153,12 +152,12 @@ def test_a_worker_that_dies_loses_nothing_that_was_done(tmp_path):
 
 def test_dask_loses_nothing_when_a_worker_dies(tmp_path):
     pytest.importorskip("distributed")
-    outputs([start_program("search_on_dask", tmp_path)], timeout=300)
+    outputs([start_program("search_on_dask", tmp_path)])
 
 
 def test_ray_keeps_what_was_done_when_a_worker_dies(tmp_path):
     pytest.importorskip("ray")
-    outputs([start_program("search_on_ray", tmp_path)], timeout=300)
+    outputs([start_program("search_on_ray", tmp_path)])
 
 
 def search_in_a_worker():

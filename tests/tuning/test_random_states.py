@@ -5,8 +5,11 @@ import random
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
-from searches import (
+
+from l2keras._keras import backends
+from l2keras._keras.random_states import random_states_kept
+from tests.support import BACKEND
+from tests.support.searches import (
     CHEAP,
     EXPECTED_WARNINGS,
     FOLDS,
@@ -16,9 +19,6 @@ from searches import (
     net,
     tune,
 )
-
-from l2keras._keras import backends
-from l2keras._keras.random_states import random_states_kept
 
 pytestmark = EXPECTED_WARNINGS
 

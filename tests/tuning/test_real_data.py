@@ -5,7 +5,9 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from searches import (
+
+from l2keras import L2
+from tests.support.searches import (
     EXPECTED_WARNINGS,
     layers,
     net,
@@ -13,8 +15,6 @@ from searches import (
     plain_fit,
     tune,
 )
-
-from l2keras import L2
 
 model_selection = pytest.importorskip(
     "sklearn.model_selection", reason="scikit-learn is not installed"

@@ -8,9 +8,9 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from searches import EXPECTED_WARNINGS, X
 
 import l2keras
+from tests.support.searches import EXPECTED_WARNINGS, X
 
 pytestmark = EXPECTED_WARNINGS
 

@@ -8,8 +8,11 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
-from searches import (
+
+import l2keras
+from l2keras import L2
+from tests.support import BACKEND
+from tests.support.searches import (
     CHEAP,
     EAGER,
     EXPECTED_WARNINGS,
@@ -41,9 +44,6 @@ from searches import (
     with_number,
     with_random_constant,
 )
-
-import l2keras
-from l2keras import L2
 
 model_selection = pytest.importorskip(
     "sklearn.model_selection", reason="scikit-learn is not installed"

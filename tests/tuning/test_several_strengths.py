@@ -5,11 +5,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from searches import EXPECTED_WARNINGS, interrupt
 
 import l2keras
 from l2keras import L2
 from l2keras.tuning import checkpoint, rounds
+from tests.support.searches import EXPECTED_WARNINGS, interrupt
 
 pytestmark = [
     *EXPECTED_WARNINGS,

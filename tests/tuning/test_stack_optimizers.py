@@ -9,11 +9,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
 from keras import ops
 
 import l2keras
 from l2keras import L2
+from tests.support import BACKEND
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The best strength"),
