@@ -27,7 +27,9 @@ EXAMPLE = re.compile(
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
-def test_a_guide_prints_what_it_says(path, tmp_path, monkeypatch, capsys):
+def test_each_guide_prints_the_documented_output(
+    path, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     # Folds as small as a guide's may have their best strength at an edge.
     warnings.filterwarnings("ignore", "The best strength")

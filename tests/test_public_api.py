@@ -55,7 +55,7 @@ def defined(name):
     }
 
 
-def test_the_public_list_names_what_there_is_once():
+def test_the_public_list_names_existing_objects_once():
     assert all(hasattr(l2keras, name) for name in l2keras.__all__)
     assert len(set(l2keras.__all__)) == len(l2keras.__all__)
     assert not any(name.startswith("_") for name in l2keras.__all__)
@@ -118,14 +118,14 @@ def test_there_is_a_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+", l2keras.__version__)
 
 
-def test_the_package_says_that_it_is_typed():
+def test_the_package_is_marked_as_typed():
     assert (PACKAGE / "py.typed").exists()
 
 
 # What importing costs ---------------------------------------------------------
 
 
-def test_importing_brings_in_only_what_keras_does():
+def test_importing_loads_no_framework_that_keras_has_not():
     # Keras itself brings in more than the backend where it is installed, so
     # what it has loaded is not looked at.
     program = f"""

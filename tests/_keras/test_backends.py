@@ -3,7 +3,7 @@
 from tests.support import run_program
 
 
-def test_a_backend_that_is_not_known_is_refused():
+def test_an_unknown_backend_is_refused():
     printed = run_program("import_on_unknown_backend")
     assert printed == (
         "l2keras knows Keras's backends tensorflow, jax and torch. Received: "

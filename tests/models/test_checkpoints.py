@@ -65,7 +65,7 @@ def test_checkpoints_have_the_step_at_which_they_were_made(position, tmp_path):
 
 
 @pytest.mark.parametrize("position", [0, 1], ids=["first", "last"])
-def test_a_backup_goes_on_where_it_was_made(position, tmp_path):
+def test_training_resumes_from_a_backup(position, tmp_path):
     class Breaks(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
@@ -87,7 +87,7 @@ def test_a_backup_goes_on_where_it_was_made(position, tmp_path):
         assert logs[key] == values[2:]
 
 
-def test_a_killed_training_ends_where_it_would_have(tmp_path):
+def test_a_killed_training_resumes_exactly(tmp_path):
     # After two epochs, and in the middle of the third.
     moments = {"2": tmp_path / "after", "2-1": tmp_path / "within"}
     killed = [

@@ -36,7 +36,7 @@ def elaborate():
     )
 
 
-def test_the_config_says_it_all():
+def test_the_optimizer_is_rebuilt_from_its_config():
     optimizer = elaborate()
     config = json.loads(json.dumps(optimizer.get_config()))
     again = DecoupledWeightDecay.from_config(config)
@@ -58,7 +58,7 @@ def test_the_config_says_it_all():
     assert other.get_config() == optimizer.get_config()
 
 
-def test_a_reloaded_model_trains_on_as_if_nothing_had_been(tmp_path):
+def test_a_reloaded_model_trains_as_if_never_saved(tmp_path):
     whole = fit(network(), elaborate(), epochs=4)
     half = fit(network(), elaborate(), epochs=2)
     half.save(tmp_path / "model.keras")
@@ -74,7 +74,7 @@ def test_a_reloaded_model_trains_on_as_if_nothing_had_been(tmp_path):
     assert distance(again, whole) == 0.0
 
 
-def test_what_is_saved_is_the_state_of_the_wrapped_optimizer(tmp_path):
+def test_saved_state_is_that_of_the_wrapped_optimizer(tmp_path):
     files = []
     for name, optimizer in (("ours", kernels_by_us()), ("plain", adamw())):
         model = fit(network(), optimizer, epochs=1)
@@ -97,7 +97,7 @@ def test_what_is_saved_is_the_state_of_the_wrapped_optimizer(tmp_path):
         wrapper.set_weights([])
 
 
-def test_a_backup_goes_on_where_it_was_made(tmp_path):
+def test_training_resumes_from_a_backup(tmp_path):
     class Breaks(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
@@ -121,7 +121,7 @@ PROGRAM = "resume_optimizers"
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_where_it_would_have(tmp_path):
+def test_a_killed_training_resumes_exactly(tmp_path):
     killed = start_program(PROGRAM, tmp_path / "backup", "dies")
     outputs([killed], returncode=-signal.SIGKILL)
     assert (tmp_path / "backup").exists()

@@ -37,7 +37,7 @@ def read_csv(path):
 
 
 @pytest.mark.parametrize("position", [0, 1], ids=["first", "last"])
-def test_keras_callbacks_see_the_split_wherever_the_logger_stands(
+def test_keras_callbacks_see_the_split_before_and_after_the_logger(
     position, tmp_path
 ):
     others = [
@@ -216,7 +216,7 @@ def test_each_term_of_a_sum_has_a_strength_of_its_own():
     }
 
 
-def test_only_what_pays_is_logged_by_weight():
+def test_only_trained_weights_with_a_penalty_are_logged_by_weight():
     frozen = keras.layers.Dense(
         64, name="frozen", kernel_regularizer=l2keras.L2(0.1)
     )
@@ -250,7 +250,7 @@ def test_only_what_pays_is_logged_by_weight():
     )
 
 
-def test_paths_have_no_model_name_in_them():
+def test_logged_paths_leave_out_the_name_of_the_model():
     inner = keras.Sequential(
         [
             keras.Input((10,)),
@@ -287,7 +287,7 @@ def test_paths_have_no_model_name_in_them():
 
 @pytest.mark.parametrize("name", ["penalties", "strengths"])
 @pytest.mark.parametrize("value", [1, None, "yes", np.True_], ids=repr)
-def test_options_are_booleans(name, value):
+def test_options_must_be_booleans(name, value):
     with pytest.raises(TypeError) as caught:
         l2keras.RegularizationLogger(**{name: value})
     assert str(caught.value) == (

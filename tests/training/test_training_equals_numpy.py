@@ -132,7 +132,7 @@ def test_training_equals_numpy_with_loss_scaling():
     train_like_numpy(compiled(scheduled_model(), optimizer))
 
 
-def test_schedules_stand_still_in_a_step_that_loss_scaling_skips():
+def test_schedules_pause_in_a_step_that_loss_scaling_skips():
     x, y = documented_data(samples=80)
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(0.1), initial_scale=64.0
@@ -281,7 +281,7 @@ def test_training_a_model_that_fit_builds():
     assert_means(logs, truth)
 
 
-def test_a_shared_layer_pays_once():
+def test_a_shared_layer_is_penalized_once():
     x, y = linear_data()
     first, second = keras.Input((4,)), keras.Input((4,))
     shared = keras.layers.Dense(

@@ -23,7 +23,7 @@ model_selection = pytest.importorskip(
 pytestmark = [*EXPECTED_WARNINGS, pytest.mark.slow]
 
 
-def test_path_and_choice_are_those_of_ridge_regression():
+def test_losses_and_choice_equal_ridge_regression():
     linear_model = pytest.importorskip("sklearn.linear_model")
     from sklearn.datasets import load_diabetes
 
@@ -78,7 +78,7 @@ def test_path_and_choice_are_those_of_ridge_regression():
 
 
 @pytest.mark.parametrize(("data", "every"), [("wine", 2), ("breast_cancer", 6)])
-def test_the_choice_is_that_of_a_loop_of_plain_fits(data, every):
+def test_the_choice_equals_a_loop_of_plain_fits(data, every):
     datasets = pytest.importorskip("sklearn.datasets")
     x, labels = getattr(datasets, f"load_{data}")(return_X_y=True)
     x = ((x - x.mean(axis=0)) / x.std(axis=0))[::every, :6]

@@ -171,7 +171,9 @@ def randomize(model):
     [pytest.param(*row, id=name) for name, row in PLACES.items()],
 )
 @each_strength
-def test_every_place_pays_what_it_pays_to_keras(make, shape, paying, strength):
+def test_every_regularizer_argument_has_the_penalty_of_keras(
+    make, shape, paying, strength
+):
     ours = place(make, build(L2, strength), shape)
     theirs = place(make, keras.regularizers.L2(STRENGTH), shape)
     again = type(ours).from_config(ours.get_config())
@@ -199,7 +201,7 @@ def share_of_a_sample(samples):
 @by_hand
 @each_regularizer
 @each_strength
-def test_activities_pay_in_a_compiled_step(make, truth, strength):
+def test_activity_regularizers_in_a_compiled_step(make, truth, strength):
     # In `fit`, TensorFlow does not know the size of the batch while tracing.
     model = keras.Sequential(
         [
@@ -217,7 +219,7 @@ def test_activities_pay_in_a_compiled_step(make, truth, strength):
     )
 
 
-def test_a_frozen_weight_pays_no_penalty():
+def test_a_frozen_weight_has_no_penalty():
     layer = layers.Dense(3, kernel_regularizer=L2(0.1))
     model = keras.Sequential([keras.Input((4,)), layer])
     assert len(model.losses) == 1
@@ -227,7 +229,7 @@ def test_a_frozen_weight_pays_no_penalty():
     assert len(model.losses) == 1
 
 
-def test_a_shared_layer_pays_once():
+def test_a_shared_layer_is_penalized_once():
     layer = layers.Dense(4, kernel_regularizer=L2(0.1))
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layer(layer(inputs)))
@@ -254,7 +256,7 @@ def test_a_model_trains(make, truth, strength):
 @pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
 @each_regularizer
 @each_strength
-def test_a_model_in_half_precision_has_the_loss_in_it(
+def test_the_penalty_of_a_half_precision_model_is_in_its_dtype(
     make, truth, strength, floatx
 ):
     keras.config.set_floatx(floatx)

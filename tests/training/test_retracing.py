@@ -66,7 +66,7 @@ def test_nothing_is_traced_after_the_first_step(mode):
 
 
 @compiled_only
-def test_what_was_compiled_serves_trainings_with_and_without_the_logger():
+def test_fits_with_and_without_the_logger_share_compiled_steps():
     x, y = documented_data(samples=64)
     model = compiled(traced_model(l2keras.L2(0.01), keras.regularizers.L2(0.1)))
     logger = l2keras.RegularizationLogger()
@@ -81,7 +81,7 @@ def test_what_was_compiled_serves_trainings_with_and_without_the_logger():
 
 
 @compiled_only
-def test_set_step_and_set_scale_trace_once_at_most():
+def test_set_step_and_set_scale_retrace_at_most_once():
     x, y = documented_data(samples=64)
     model = compiled(traced_model(l2keras.L2(rising_schedule()), None))
     l2keras.set_step(model, 0)

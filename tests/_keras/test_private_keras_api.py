@@ -37,7 +37,7 @@ X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
 # Layers -----------------------------------------------------------------------
 
 
-def test_a_state_is_carried_with_a_layer_and_is_no_weight():
+def test_a_state_is_carried_by_a_layer_without_being_a_weight():
     model = compiled_model()
     state = State(3.0, "float32", "state")
     assert layer_tree.carry(model.layers[0], state)
@@ -49,7 +49,7 @@ def test_a_state_is_carried_with_a_layer_and_is_no_weight():
     assert model.non_trainable_variables == []
 
 
-def test_a_state_holds_several_numbers():
+def test_a_state_may_hold_several_numbers():
     state = State((1, 2), "int", "pair")
     state.write(ops.array([3, 4]))
     assert state.read() == [3, 4]
@@ -79,7 +79,7 @@ def test_a_layer_knows_which_of_its_variables_are_trained():
 # Trainers ---------------------------------------------------------------------
 
 
-def test_a_metric_that_is_added_is_logged_and_taken_out_again():
+def test_an_added_metric_is_logged_until_it_is_removed():
     model = compiled_model()
     metric = keras.metrics.Mean(name="added")
     trainer_hooks.add_metrics(model, [metric])
@@ -97,7 +97,7 @@ def test_the_losses_of_compile_are_given_as_they_are_computed():
 
 
 @pytest.mark.parametrize("reads", [True, False])
-def test_whether_losses_were_read_is_known(reads):
+def test_reading_model_losses_is_noticed(reads):
     model = compiled_model()
     with trainer_hooks.losses_watched(model) as losses:
         if reads:
@@ -111,7 +111,7 @@ def test_the_names_of_compiled_metrics_are_known():
     assert "mae" in trainer_hooks.compiled_metric_names(compiled_model())
 
 
-def test_callbacks_of_the_methods_under_way_are_known():
+def test_callbacks_of_the_running_fit_are_known():
     model = compiled_model()
     found = []
 
@@ -168,7 +168,7 @@ def test_an_optimizer_makes_each_update_by_one_method():
 
 
 @pytest.mark.parametrize("accumulate", [None, 2])
-def test_where_an_optimizer_counts_is_known(accumulate):
+def test_the_step_counter_of_an_optimizer_is_known(accumulate):
     optimizer = keras.optimizers.SGD(
         0.1, gradient_accumulation_steps=accumulate
     )
@@ -219,14 +219,14 @@ def test_the_model_that_called_a_callback_is_known():
     assert call_stack.trained_by(Asks()) is None
 
 
-def test_a_thread_knows_what_it_runs():
+def test_the_running_thread_is_recognized():
     with ThreadPoolExecutor(1) as other:
         thread = threading.get_ident()
         assert backends.runs_in(thread)
         assert not other.submit(backends.runs_in, thread).result()
 
 
-def test_compiling_is_told_from_running(compiled):
+def test_tracing_is_distinguished_from_running(compiled):
     seen = []
 
     def function(x):
@@ -263,7 +263,7 @@ def test_masks_are_seen_in_a_graph():
     assert not graphs.is_masked(inputs)
 
 
-def test_a_method_is_told_from_one_of_keras():
+def test_an_overridden_method_is_distinguished_from_that_of_keras():
     class Own(keras.Model):
         def call(self, inputs):
             return inputs
@@ -282,7 +282,7 @@ def test_a_tensor_is_made_of_an_array():
 # Proximal steps ---------------------------------------------------------------
 
 
-def test_slots_are_found_by_the_weights_they_are_of():
+def test_optimizer_slots_are_found_by_weight():
     model = compiled_model(keras.optimizers.Nadam(beta_2=0.5))
     kernel, bias = model.trainable_variables
     model.optimizer.build([kernel, bias])
@@ -305,7 +305,7 @@ def test_the_schedule_of_a_learning_rate_is_found():
 @pytest.mark.skipif(
     not hasattr(keras.optimizers, "MultiOptimizer"), reason="Since Keras 3.15."
 )
-def test_a_variable_leads_to_the_optimizers_that_update_it():
+def test_optimizers_are_found_by_their_variables():
     model = compiled_model()
     kernel, bias = model.trainable_variables
     one, other = keras.optimizers.SGD(), keras.optimizers.Adam()
@@ -317,7 +317,7 @@ def test_a_variable_leads_to_the_optimizers_that_update_it():
         assert [id(each) for each in found] == [id(several), id(own)]
 
 
-def test_a_regularizer_is_handed_the_variable_or_its_value():
+def test_a_regularizer_receives_the_variable_or_its_value():
     found = []
 
     class Watching(keras.regularizers.Regularizer):

@@ -83,7 +83,7 @@ def test_the_choice_is_the_lowest_mean_over_the_folds(result):
 
 
 @each_result
-def test_the_path_has_each_strength_at_its_best_epoch(result):
+def test_the_path_has_the_loss_of_each_strength_at_its_best_epoch(result):
     loss, error = result.path()
     for index, row in enumerate(result.mean_loss):
         if np.isnan(row).all():
@@ -99,7 +99,7 @@ def test_the_path_has_each_strength_at_its_best_epoch(result):
 @pytest.mark.parametrize(
     "name", [field.name for field in dataclasses.fields(l2keras.TuningResult)]
 )
-def test_a_result_is_not_changed(name):
+def test_a_result_is_immutable(name):
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(made_up(), name, None)
 
@@ -179,7 +179,7 @@ def test_the_table_has_a_row_for_each_number(result, tmp_path):
 
 
 @each_result
-def test_the_figure_has_the_path_its_error_and_both_choices(result):
+def test_the_plot_has_the_path_its_error_and_both_choices(result):
     pytest.importorskip("matplotlib")
     ax = result.plot()
     assert (ax.get_xlabel(), ax.get_ylabel()) == (
@@ -235,7 +235,7 @@ NOISE = np.random.default_rng(0).normal(size=len(X))
         ([0.1], NOISE, None),  # Which is no grid.
     ],
 )
-def test_it_warns_where_the_best_is_at_the_edge(strengths, y, expected):
+def test_a_best_strength_at_the_edge_warns(strengths, y, expected):
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         result = l2keras.tune_strength(
@@ -295,7 +295,7 @@ def test_a_result_of_several_strengths_has_them_by_name(capsys, tmp_path):
         result.one_standard_error_strength  # noqa: B018
 
 
-def test_the_figure_of_several_strengths_has_points_for_each():
+def test_the_plot_of_several_strengths_has_points_for_each():
     pytest.importorskip("matplotlib")
     result = of_two_keys()
     ax = result.plot()
@@ -324,7 +324,7 @@ def test_a_metric_for_each_class_has_a_column_for_each(tmp_path, capsys):
     assert "val_f1" not in capsys.readouterr().out
 
 
-def test_there_is_nothing_to_choose_from_replicas_without_an_end():
+def test_a_result_without_finished_replicas_has_no_best_strength():
     loss = np.full((2, 3, 4), np.nan)
     result = l2keras.TuningResult(np.array([0.1, 1.0]), loss, loss, {}, [])
     for name in ("best_strength", "best_epoch", "one_standard_error_strength"):

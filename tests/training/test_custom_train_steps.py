@@ -157,7 +157,7 @@ def test_a_model_without_call_trains_as_without_callbacks(kind, compile_model):
 
 
 @tensorflow_only
-def test_ragged_input():
+def test_ragged_inputs_are_logged():
     import tensorflow as tf
 
     x = tf.ragged.constant([[[1.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]] * 4)
@@ -196,7 +196,7 @@ class OtherCall(keras.Model):
 
 
 @tensorflow_only
-def test_a_call_with_other_arguments():
+def test_a_call_with_extra_arguments_is_logged():
     class Trained(OtherCall):
         def train_step(self, data):
             x, y = data
@@ -227,7 +227,7 @@ def test_a_call_with_other_arguments():
 # The split of losses that are not what Keras's are ----------------------------
 
 
-def test_a_compute_loss_that_leaves_the_penalties_out():
+def test_a_compute_loss_without_the_penalties():
     class Distills(keras.Model):
         def compute_loss(
             self,
@@ -262,7 +262,7 @@ def test_a_compute_loss_that_leaves_the_penalties_out():
     assert warned(fit, model, *data, [logger])[1] == []
 
 
-def test_keras_distiller_adds_up():
+def test_the_split_of_a_distiller_warns_of_missing_penalties():
     distillation = pytest.importorskip("keras.distillation")
     teacher = compiled(
         keras.Sequential([keras.Input((10,)), penalized(3, "teacher")])
@@ -284,7 +284,7 @@ def test_keras_distiller_adds_up():
     assert "`regularization_loss` is 0" in messages[0]
 
 
-def test_a_mean_that_does_not_weight_the_batches():
+def test_an_unweighted_mean_of_batches_is_split_the_same_way():
     x, y = documented_data()  # The last batch is smaller.
     model = compiled(guide_model(l2keras.L2(0.05), l2keras.L2(0.02)))
     logs = fit(model, x, y, epochs=2, validation_data=(x, y))
@@ -298,7 +298,7 @@ def test_a_mean_that_does_not_weight_the_batches():
     assert abs(weighted["data_loss"][0] - logs["data_loss"][0]) > 1e-4
 
 
-def test_two_problems_are_two_warnings():
+def test_each_problem_of_a_model_has_its_own_warning():
     def count_nothing(self, *data):
         if BACKEND == "jax":
             return {"loss": data[0][3][0]}, data[0]
@@ -324,7 +324,7 @@ def test_two_problems_are_two_warnings():
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="The guide is JAX's.")
-def test_a_guide_that_looks_into_each_result():
+def test_a_train_step_that_reads_the_result_of_each_metric():
     def updated_metrics(self, variables, y, y_pred, loss):
         updated, logs = [], {}
         for metric in self.metrics:
@@ -357,7 +357,7 @@ def test_a_guide_that_looks_into_each_result():
     assert_splits(logs, rtol=1e-5)
 
 
-def test_a_loss_of_which_the_parts_are_others_is_told_once_for_each_model():
+def test_a_loss_that_differs_from_its_parts_warns_once_per_model():
     """The message has numbers in it, and is another at each epoch."""
 
     def another_loss(self, y, y_pred, loss):

@@ -1,7 +1,7 @@
-"""What holds for `compact` on random models of many kinds.
+"""Properties of `compact`, on random models of many kinds.
 
-`L2KERAS_EXAMPLES=500 pytest tests/compaction/test_compact_properties.py` tries
-more of them than there is time for each time.
+For more of them than each run has time for, set the environment variable
+`L2KERAS_EXAMPLES` to their number.
 """
 
 import os
@@ -62,7 +62,9 @@ def assert_never_larger(report):
     share=st.sampled_from([0.5, 0.3, 0.8, 0.95, 0.0]),
     drop_inputs=st.sampled_from([True, False]),
 )
-def test_random_models(make, data, seed, share, drop_inputs):
+def test_random_models_compute_the_same_after_compaction(
+    make, data, seed, share, drop_inputs
+):
     keras.utils.clear_session(free_memory=False)
     model = switch_off(make(data.draw), seed, share)
     x = examples(model, seed)

@@ -42,7 +42,7 @@ ROUNDING = {"rtol": 1e-5, "atol": 1e-6}
 
 
 @pytest.mark.slow
-def test_replicas_are_trained_by_fit_as_in_one_process():
+def test_workers_train_sequential_replicas_as_one_process_does():
     searcher = os.getpid()
     before = np.random.get_state()[1].copy()  # noqa: NPY002
 
@@ -62,7 +62,7 @@ def test_replicas_are_trained_by_fit_as_in_one_process():
     np.testing.assert_array_equal(now, before)
 
 
-def test_stacks_are_trained_as_in_one_process():
+def test_workers_train_stacks_as_one_process_does():
     one = tune(with_momentum, strengths=THREE, epochs=3, at_once=2)
     with joblib.parallel_config("loky", n_jobs=2):
         two = tune(with_momentum, strengths=THREE, epochs=3)
@@ -71,7 +71,9 @@ def test_stacks_are_trained_as_in_one_process():
 
 
 @pytest.mark.slow
-def test_what_is_done_is_kept_and_the_rest_is_trained(monkeypatch, tmp_path):
+def test_an_interrupted_parallel_search_resumes_from_its_backup(
+    monkeypatch, tmp_path
+):
     options = {"strengths": THREE, "epochs": 3}
     whole = tune(by_fit, **options)
     monkeypatch.setattr(checkpoint, "SECONDS", 0)
@@ -91,7 +93,7 @@ def test_what_is_done_is_kept_and_the_rest_is_trained(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_errors_of_build_model_come_through():
+def test_errors_of_build_model_are_raised():
     searcher = os.getpid()
 
     def build_model(strength):
@@ -105,7 +107,7 @@ def test_errors_of_build_model_come_through():
 
 
 @pytest.mark.slow
-def test_a_worker_that_trains_something_else_is_found_out():
+def test_a_worker_that_trains_another_model_is_an_error():
     searcher = os.getpid()
 
     def build_model(strength):
@@ -116,11 +118,11 @@ def test_a_worker_that_trains_something_else_is_found_out():
     assert "trains to something else" in str(error.value)
 
 
-def test_a_layer_of_the_script_itself_may_be_used(tmp_path):
+def test_a_layer_defined_in_the_script_can_be_used(tmp_path):
     outputs([start_program("search_with_own_layer")])
 
 
-def test_what_cannot_be_pickled_is_told():
+def test_an_unpicklable_build_model_is_explained():
     lock = threading.Lock()
 
     def build_model(strength):
@@ -133,7 +135,7 @@ def test_what_cannot_be_pickled_is_told():
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_loses_nothing_that_was_done(tmp_path):
+def test_finished_replicas_survive_a_killed_worker(tmp_path):
     searcher, options = os.getpid(), {"strengths": THREE}
 
     def build_model(strength):
@@ -150,12 +152,14 @@ def test_a_worker_that_dies_loses_nothing_that_was_done(tmp_path):
     assert_same(result, tune(by_fit, **options), **ROUNDING)
 
 
-def test_dask_loses_nothing_when_a_worker_dies(tmp_path):
+def test_a_search_on_dask_survives_a_killed_worker(tmp_path):
     pytest.importorskip("distributed")
     outputs([start_program("search_on_dask", tmp_path)])
 
 
-def test_ray_keeps_what_was_done_when_a_worker_dies(tmp_path):
+def test_a_search_on_ray_keeps_finished_replicas_when_a_worker_is_killed(
+    tmp_path,
+):
     pytest.importorskip("ray")
     outputs([start_program("search_on_ray", tmp_path)])
 
@@ -168,7 +172,7 @@ def search_in_a_worker():
 
 
 @pytest.mark.slow
-def test_inside_a_worker_of_joblib_the_search_trains_by_itself():
+def test_a_search_inside_a_joblib_worker_uses_one_process():
     ((result, messages),) = joblib.Parallel(n_jobs=2)(
         [joblib.delayed(search_in_a_worker)()]
     )
@@ -176,7 +180,7 @@ def test_inside_a_worker_of_joblib_the_search_trains_by_itself():
     assert any("trained by this process alone" in each for each in messages)
 
 
-def test_threads_train_nothing():
+def test_thread_backends_fall_back_to_one_process():
     with (
         joblib.parallel_config("threading", n_jobs=2),
         pytest.warns(UserWarning, match="by this process alone"),
@@ -188,7 +192,7 @@ def test_threads_train_nothing():
 @pytest.mark.parametrize(
     ("n_jobs", "error"), [(0, ValueError), (True, TypeError), (1.5, TypeError)]
 )
-def test_a_number_of_processes_is_one(n_jobs, error):
+def test_n_jobs_must_be_a_number_of_processes(n_jobs, error):
     with pytest.raises(error) as raised:
         tune(net(), n_jobs=n_jobs)
     assert str(raised.value) == (
@@ -197,7 +201,7 @@ def test_a_number_of_processes_is_one(n_jobs, error):
     )
 
 
-def test_joblib_is_needed_by_several_only(monkeypatch):
+def test_joblib_is_required_for_several_processes_only(monkeypatch):
     monkeypatch.setitem(sys.modules, "joblib", None)
     with pytest.raises(ImportError, match="pip install joblib"):
         Workers.of(2)

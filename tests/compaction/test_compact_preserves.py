@@ -106,7 +106,7 @@ def test_the_step_of_schedules_is_kept():
     assert before[-2].strengths["L1"] > 0
 
 
-def test_it_trains_saves_and_reloads(tmp_path):
+def test_a_compacted_model_trains_saves_and_reloads(tmp_path):
     model = settled()
     given = [np.array(each) for each in model.get_weights()]
     small, _ = l2keras.compact(model)
@@ -130,7 +130,7 @@ def test_it_trains_saves_and_reloads(tmp_path):
 @pytest.mark.skipif(
     BACKEND != "tensorflow", reason="Others need TensorFlow besides."
 )
-def test_it_is_exported(tmp_path):
+def test_a_compacted_model_can_be_exported(tmp_path):
     import tensorflow as tf
 
     small, _ = l2keras.compact(
@@ -144,7 +144,7 @@ def test_it_is_exported(tmp_path):
     )
 
 
-def test_what_was_adapted_is_kept():
+def test_adapted_statistics_are_kept():
     norm = layers.Normalization(name="norm")
     norm.adapt(np.random.default_rng(0).normal(3.0, 2.0, (50, 4)))
     model = sequential((4,), norm, layers.Dense(6), layers.Dense(3))
@@ -156,7 +156,7 @@ def test_what_was_adapted_is_kept():
     )
 
 
-def test_layers_of_other_people_are_kept():
+def test_custom_layers_are_kept():
     model = off(sequential((4,), layers.Dense(6, name="hidden"), Custom(3)))
     small, report = l2keras.compact(model)
     assert report.widths["hidden"] == (6, 6)
@@ -165,7 +165,7 @@ def test_layers_of_other_people_are_kept():
     assert small.layers[1] is not model.layers[1]
 
 
-def test_a_function_that_keras_cannot_find_is_kept():
+def test_an_unregistered_activation_function_is_kept():
     def softened(x):
         return keras.ops.tanh(x) * 2
 
@@ -191,7 +191,7 @@ class Trained(keras.Model):
         return super().train_step(*args)
 
 
-def test_classes_are_kept_where_they_are_functional():
+def test_the_class_of_a_functional_subclass_is_kept():
     inputs = keras.Input((4,))
     outputs = layers.Dense(3)(layers.Dense(6)(inputs))
     small, _ = l2keras.compact(Trained(inputs, outputs, name="mine"))
@@ -236,7 +236,7 @@ def test_the_nesting_of_inputs_and_outputs_is_kept():
 @pytest.mark.skipif(
     BACKEND == "jax", reason="To make the network, JAX compiles for 15 s."
 )
-def test_a_network_of_other_people_is_compacted():
+def test_mobilenet_is_compacted():
     model = keras.applications.MobileNetV2(
         (32, 32, 3), alpha=0.35, weights=None, classes=10
     )

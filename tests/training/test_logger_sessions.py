@@ -108,7 +108,7 @@ def test_evaluating_with_the_logger_in_each_epoch_compiles_once():
 
 @pytest.mark.parametrize("build", [unbuilt_model, scheduled_model])
 @pytest.mark.parametrize("scheduled", [False, True])
-def test_a_training_of_no_epochs_leaves_nothing(build, scheduled):
+def test_a_fit_of_no_epochs_leaves_the_model_unchanged(build, scheduled):
     model = build()
     callbacks = [l2keras.RegularizationLogger()]
     if scheduled:
@@ -150,7 +150,7 @@ def test_a_callback_that_raises_before_the_first_step(build, hook, then):
 # Evaluations and trainings from callbacks -------------------------------------
 
 
-def test_the_trainings_own_logger_evaluates_in_a_callback():
+def test_evaluating_in_a_callback_with_the_logger_of_the_fit():
     model = scheduled_model(metrics=["accuracy"])
     start = model.get_weights()
     logger = l2keras.RegularizationLogger()
@@ -182,7 +182,7 @@ def test_the_trainings_own_logger_evaluates_in_a_callback():
     assert len(model.evaluate(X, Y, verbose=0)) == 2
 
 
-def test_one_logger_that_trains_another_model_lets_go_of_both():
+def test_a_logger_used_for_an_inner_fit_releases_both_models():
     model, other = scheduled_model(), constant_model()
     logger = l2keras.RegularizationLogger()
     start = model.get_weights()
@@ -217,7 +217,7 @@ class BelowZeroInside(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def test_a_schedule_that_is_negative_only_inside_an_epoch_is_found():
+def test_a_schedule_that_is_negative_only_within_an_epoch_is_an_error():
     model = compiled(documented_model(l2keras.L2(BelowZeroInside()), None))
     with pytest.raises(ValueError, match=r"which returned .* at step 2"):
         fit(model, X, Y)
@@ -236,7 +236,7 @@ def test_an_epoch_that_loss_scaling_skips_does_not_warn():
     assert messages == []
 
 
-def test_a_loop_of_ones_own_with_callbacks_does_not_warn():
+def test_a_custom_loop_with_callbacks_does_not_warn():
     model = scheduled_model()
     logger = l2keras.RegularizationLogger()
     callbacks = keras.callbacks.CallbackList([logger], model=model)
@@ -267,7 +267,7 @@ def test_a_loop_of_ones_own_with_callbacks_does_not_warn():
         ),
     ],
 )
-def test_a_scale_is_shown(regularizer, text):
+def test_repr_shows_the_scale(regularizer, text):
     model = constant_model()
     l2keras.apply_regularizers(model, {"hidden/kernel": regularizer})
     plain = repr(model.layers[0].kernel_regularizer)

@@ -50,7 +50,7 @@ def mirrored():
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="It is TensorFlow's.")
 @pytest.mark.parametrize("name", MIRRORED)
-def test_what_keras_does_on_two_devices_stays_as_it_is(mirrored, name):
+def test_decay_on_mirrored_devices_equals_adamw(mirrored, name):
     found = mirrored[name]
 
     def apart(one, other):

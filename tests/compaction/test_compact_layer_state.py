@@ -22,7 +22,7 @@ STATEFUL = {
 
 
 @pytest.mark.parametrize("name", STATEFUL)
-def test_states_are_kept(name):
+def test_states_of_recurrent_layers_are_kept(name):
     inputs = keras.Input(batch_shape=(2, 5, 4))
     hidden = layers.Dense(6, name="hidden")
     layer = STATEFUL[name]()
@@ -158,7 +158,7 @@ def test_lora_in_an_attention_is_kept_with_its_regularizers():
     assert "L1" in before["b/query/lora_kernel_a"]
 
 
-def test_the_reason_does_not_depend_on_regularizers():
+def test_the_reason_for_skipping_lora_does_not_depend_on_regularizers():
     reasons = []
     for applied in (False, True):
         model = model_around(KERNELS["Dense"])

@@ -38,7 +38,7 @@ from tests.support.logged_trainings import (
 
 
 @pytest.mark.parametrize("build", [constant_model, scheduled_model])
-def test_what_is_not_logged_is_as_before(build):
+def test_everything_but_the_logs_is_unchanged_by_the_logger(build):
     model = build(metrics=["accuracy"])
     logger = l2keras.RegularizationLogger(penalties=True, strengths=True)
     fit(model, X, Y, [logger], **VALIDATION)
@@ -54,7 +54,7 @@ def test_what_is_not_logged_is_as_before(build):
 
 
 @pytest.mark.parametrize("build", [constant_model, scheduled_model])
-def test_compiling_anew_takes_the_logger_from_the_model(build):
+def test_compiling_again_removes_the_logger_from_the_model(build):
     model = build(metrics=["accuracy"])
     fit(model, X, Y, [])
     before = set(vars(model))
@@ -200,7 +200,7 @@ def breakable_model():
 
 
 @pytest.mark.parametrize("fail", FAILURES)
-def test_a_training_that_breaks_off_leaves_a_model_that_works(fail):
+def test_a_model_works_after_an_interrupted_fit(fail):
     model = breakable_model()
     logger = l2keras.RegularizationLogger()
     fail(model, logger)
@@ -223,7 +223,7 @@ def test_a_training_that_breaks_off_leaves_a_model_that_works(fail):
     assert len(model.evaluate(X, Y, verbose=0)) == 2
 
 
-def test_all_else_works_after_a_training_that_broke_off(tmp_path):
+def test_saving_and_evaluating_work_after_an_interrupted_fit(tmp_path):
     model = scheduled_model(metrics=["accuracy"])
     interrupt("on_train_batch_end")(model, l2keras.RegularizationLogger())
     assert len(model.evaluate(X, Y, verbose=0)) == 2
@@ -236,7 +236,7 @@ def test_all_else_works_after_a_training_that_broke_off(tmp_path):
 
 
 @pytest.mark.parametrize("other", [True, False], ids=["logger", "plain"])
-def test_a_training_after_one_that_broke_off(other):
+def test_a_logged_fit_after_an_interrupted_fit(other):
     model = scheduled_model(metrics=["accuracy"])
     interrupt("on_train_batch_end")(model, l2keras.RegularizationLogger())
     callbacks = [l2keras.RegularizationLogger()] if other else []
@@ -259,7 +259,7 @@ class BelowZeroLater(keras.optimizers.schedules.LearningRateSchedule):
         return "BelowZeroLater()"
 
 
-def test_a_schedule_that_falls_below_zero_is_found_when_an_epoch_ends():
+def test_a_negative_schedule_is_an_error_at_the_end_of_the_epoch():
     model = compiled(
         documented_model(l2keras.L2(BelowZeroLater()), None),
         metrics=["accuracy"],
@@ -276,7 +276,7 @@ def test_a_schedule_that_falls_below_zero_is_found_when_an_epoch_ends():
     assert_splits(fit(compiled(model), X, Y, [logger]))
 
 
-def test_compiling_after_a_training_that_broke_off_takes_effect():
+def test_compiling_after_an_interrupted_fit_takes_effect():
     model = constant_model()
     model.evaluate(X, Y, verbose=0)
     fit(model, X, Y, [])
@@ -294,7 +294,7 @@ def test_compiling_after_a_training_that_broke_off_takes_effect():
     assert_weights(model, start, atol=0)
 
 
-def test_compiling_after_a_training_takes_effect():
+def test_compiling_after_a_fit_takes_effect():
     model = constant_model()
     logger = l2keras.RegularizationLogger()
     fit(model, X, Y, [logger], validation_data=(X, Y))
@@ -307,7 +307,7 @@ def test_compiling_after_a_training_takes_effect():
     )
 
 
-def test_two_loggers_of_as_many_numbers_log_their_own():
+def test_loggers_with_equally_many_keys_log_their_own_values():
     # Both log four, which JAX tells apart by nothing but the function.
     logs = {}
     for options in ({"penalties": True}, {"strengths": True}):
@@ -329,7 +329,7 @@ def test_two_loggers_of_as_many_numbers_log_their_own():
 @pytest.mark.parametrize(
     "hook", ["on_train_batch_end", "on_epoch_end", "on_epoch_begin"]
 )
-def test_evaluation_in_a_callback_is_keras_own(hook):
+def test_evaluating_in_a_callback_without_a_logger_has_no_split(hook):
     class Looks(keras.callbacks.Callback):
         def __init__(self):
             super().__init__()

@@ -55,7 +55,7 @@ def movements(optimizer, regularizer, steps=6):
 
 
 @pytest.mark.parametrize("name", INNER)
-def test_a_steady_gradient_tells_the_length(name):
+def test_the_step_length_is_the_movement_under_a_constant_gradient(name):
     plain = movements(INNER[name](), None)
     both = movements(Proximal(INNER[name]()), L1(0.25))
     # The weights have the sign of their movement.
@@ -66,7 +66,7 @@ def test_a_steady_gradient_tells_the_length(name):
     )
 
 
-def test_gradients_that_are_gathered_are_one_step():
+def test_accumulated_gradients_are_one_proximal_step():
     def inner(**arguments):
         return sgd(0.1, momentum=0.9, **arguments)
 

@@ -72,7 +72,7 @@ def model_with_a_step(optimizer_of):
 
 
 @pytest.mark.parametrize("train", [fit, train_on_batches])
-def test_schedules_move_by_themselves(train):
+def test_schedules_advance_in_fit_without_a_warning(train):
     # No callback, and nothing else to remember.
     x, y = documented_data(samples=150)
     model = compiled(scheduled_model())
@@ -195,7 +195,7 @@ def test_a_loop_in_a_function_called_train_step_warns():
     assert warned(loop) == [STILL.format(STANDS_STILL)]
 
 
-def test_a_loop_after_a_fit_by_a_step_of_ones_own_warns():
+def test_a_loop_after_a_fit_with_a_custom_train_step_warns():
     x, y = documented_data()
     model = model_with_a_step(lambda model: model.optimizer)
     assert warned(fit, model, x, y, epochs=1, callbacks=[]) == []
@@ -219,7 +219,7 @@ def test_a_loop_with_the_models_optimizer_does_not_warn(fitted):
     assert warned(loop) == []
 
 
-def test_a_regularizer_that_no_model_asks_warns_once():
+def test_a_regularizer_called_outside_any_model_warns_once():
     regularizer = l2keras.L2(rising_schedule())
     kernel = keras.Variable(np.ones((2, 2), "float32"))
 
@@ -238,7 +238,7 @@ def test_a_loop_that_sets_the_step_does_not_warn(train):
     assert warned(train, scheduled_documented_model(), x, y, drive=True) == []
 
 
-def test_activities_and_sums_follow_their_schedules_by_themselves():
+def test_schedules_of_activity_regularizers_and_sums_advance():
     x, y = documented_data()
     layer = keras.layers.Dense(
         3,
@@ -257,7 +257,7 @@ def test_activities_and_sums_follow_their_schedules_by_themselves():
     assert steps == [int(ops.convert_to_numpy(step)), None, steps[0]]
 
 
-def test_looking_does_not_warn():
+def test_evaluating_and_predicting_do_not_warn():
     x, y = documented_data()
     model = scheduled_documented_model()
 

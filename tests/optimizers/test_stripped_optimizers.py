@@ -60,9 +60,7 @@ def trained(optimizer):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_stripped_model_trains_on_as_by_the_optimizer_that_was_wrapped(
-    name, tmp_path
-):
+def test_a_stripped_model_trains_with_the_wrapped_optimizer(name, tmp_path):
     wrapped, plain = OPTIMIZERS[name]
     model = trained(wrapped())
     l2keras.strip_regularizers(model)  # Warnings are errors.
@@ -90,7 +88,7 @@ def test_a_stripped_model_is_loaded_where_there_is_keras_alone(tmp_path):
     assert said.splitlines()[-1] == f"{model.optimizer.name} 8"
 
 
-def test_weights_inside_and_other_attributes_are_reached():
+def test_optimizers_of_inner_models_and_attributes_are_unwrapped():
     inner = network(L1(0.5), L1(0.5))
     inner.compile(Proximal(momentum()), "categorical_crossentropy")
     outer = keras.Sequential([keras.Input((10,)), inner])
@@ -101,7 +99,7 @@ def test_weights_inside_and_other_attributes_are_reached():
         assert type(each) is type(momentum())
 
 
-def test_decay_that_keras_words_lose_is_warned_of():
+def test_to_keras_warns_of_lost_weight_decay():
     model = network(L1(0.5))
     fit(model, Proximal(decay(momentum())))
     with pytest.warns(UserWarning, match="no weight decay by path") as warned:
@@ -118,7 +116,7 @@ def test_decay_that_keras_words_lose_is_warned_of():
     )
 
 
-def test_a_model_that_is_stripped_while_it_trains_trains_on():
+def test_a_model_stripped_during_fit_continues():
     class Strip(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 1:

@@ -364,7 +364,7 @@ def test_mistakes_are_explained(build_model, arguments, error, message):
     assert str(raised.value) == message
 
 
-def test_an_error_in_build_model_is_left_as_it_is():
+def test_an_error_in_build_model_is_raised_unchanged():
     def build_model(strength):
         raise RuntimeError("no such layer")
 
@@ -372,7 +372,7 @@ def test_an_error_in_build_model_is_left_as_it_is():
         tune(build_model)
 
 
-def test_a_huge_strength_is_not_judged_by_rounding():
+def test_validation_losses_are_exact_beside_a_huge_penalty():
     # The data loss beside a penalty of a million is lost in float32.
     result = l2keras.tune_strength(
         net(optimizer=lambda: optimizers.SGD(0.0)),
@@ -387,7 +387,7 @@ def test_a_huge_strength_is_not_judged_by_rounding():
     np.testing.assert_allclose(strong, weak, rtol=1e-6)
 
 
-def test_the_highest_seed_is_one():
+def test_the_highest_seed_is_accepted():
     result = tune(net(), seed=2**32 - 2, epochs=1, **CHEAP)
     assert np.isfinite(result.validation_loss).all()
 
@@ -406,7 +406,9 @@ def test_the_highest_seed_is_one():
         float,
     ],
 )
-def test_a_strength_whose_value_is_asked_for_is_a_number(operation):
+def test_build_model_that_reads_the_value_of_a_strength_gets_a_number(
+    operation,
+):
     def regularizer(strength):
         operation(strength)
         return L2(strength)
@@ -429,7 +431,7 @@ def test_numpy_numbers_multiply_a_strength():
     assert result.fallback_reason is None
 
 
-def test_a_strength_that_a_fit_ignores_is_found():
+def test_an_unused_strength_is_an_error():
     def build_model(strength):
         float(strength)
         model = net()(0.1)
@@ -442,7 +444,7 @@ def test_a_strength_that_a_fit_ignores_is_found():
         )
 
 
-def test_folds_are_not_a_string():
+def test_folds_must_not_be_a_string():
     with pytest.raises(TypeError) as error:
         l2keras.tune_strength(
             net(), X, LABELS, STRENGTHS, folds="5", epochs=1, verbose=0
@@ -469,7 +471,7 @@ def test_folds_are_not_a_string():
         ),
     ],
 )
-def test_switches_are_switches(options, kind, message):
+def test_shuffle_and_verbose_are_checked(options, kind, message):
     with pytest.raises(kind) as error:
         l2keras.tune_strength(
             net(), X, LABELS, STRENGTHS, **{"epochs": 1, **options}

@@ -43,7 +43,7 @@ def pickled(model):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
-def test_a_copy_goes_on_by_itself(copied):
+def test_a_copied_model_counts_its_own_steps(copied):
     model = scheduled_model()
     start = model.get_weights()
     fit(model)
@@ -56,7 +56,7 @@ def test_a_copy_goes_on_by_itself(copied):
     assert_evaluates_at(model, 8)
 
 
-def test_compiling_with_another_optimizer_begins_at_its_step():
+def test_compiling_with_another_optimizer_starts_at_its_step():
     model = scheduled_model()
     fit(model, 2)
     assert_evaluates_at(model, 8)
@@ -88,7 +88,7 @@ def test_backup_and_restore(tmp_path):
     assert_evaluates_at(again, 16)
 
 
-def test_weights_only_files(tmp_path):
+def test_loading_weights_keeps_the_step(tmp_path):
     model = scheduled_model()
     start = model.get_weights()
     path = tmp_path / "at.weights.h5"
@@ -123,7 +123,7 @@ def test_an_evaluation_follows_a_step_that_is_assigned():
 
 
 @pytest.mark.parametrize("steps", [2, 4])
-def test_accumulated_gradients(steps):
+def test_the_step_counts_updates_of_accumulated_gradients(steps):
     model = scheduled_model()
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
     model.compile(optimizer, "categorical_crossentropy")
@@ -135,7 +135,7 @@ def test_accumulated_gradients(steps):
     assert_evaluates_at(model, truth.step)
 
 
-def test_loss_scaling():
+def test_the_step_is_that_of_the_optimizer_inside_loss_scaling():
     model = scheduled_model()
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
     model.compile(optimizer, "categorical_crossentropy")
@@ -146,7 +146,7 @@ def test_loss_scaling():
 
 
 @many_steps
-def test_several_steps_per_execution():
+def test_the_step_advances_within_steps_per_execution():
     model = scheduled_model()
     model.compile(
         keras.optimizers.SGD(0.1),
@@ -185,7 +185,7 @@ def loop_step(model):
 
 
 @own_loops
-def test_a_loop_of_ones_own_with_a_compiled_model():
+def test_a_custom_loop_with_the_optimizer_of_the_model():
     model = scheduled_model()
     model.optimizer.build(model.trainable_variables)
     start = model.get_weights()
@@ -218,7 +218,7 @@ def active_model():
     return model
 
 
-def test_activities_follow_the_step_in_evaluation_and_do_not_touch_predict():
+def test_activity_regularizers_follow_the_step_in_evaluate_but_not_in_predict():
     x, y = linear_data()
     model = active_model()
     model.fit(x, y, batch_size=10, epochs=2, verbose=0)

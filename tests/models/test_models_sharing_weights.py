@@ -86,7 +86,7 @@ def scheduled(model):
         for given in ("inner", "outer", "beside")
     ],
 )
-def test_all_models_with_the_weight_go_on_with_what_it_pays_now(
+def test_a_change_reaches_every_model_with_the_weight(
     change, strength, activity, given, family
 ):
     change(family[given])
@@ -109,11 +109,11 @@ def test_all_models_with_the_weight_go_on_with_what_it_pays_now(
 
 
 @pytest.mark.parametrize("change", [applied, scaled, scheduled, stripped])
-def test_it_is_so_after_gc_freeze(change, family):
+def test_a_change_reaches_every_model_after_gc_freeze(change, family):
     gc.collect()
     gc.freeze()
     try:
-        test_all_models_with_the_weight_go_on_with_what_it_pays_now(
+        test_a_change_reaches_every_model_with_the_weight(
             change,
             {applied: 1.0, stripped: 0.0}.get(change, 1.0),
             0.0 if change is stripped else 0.125,
@@ -125,7 +125,7 @@ def test_it_is_so_after_gc_freeze(change, family):
 
 
 @pytest.mark.parametrize("given", ["inner", "outer", "beside"])
-def test_models_that_had_no_regularizer_of_l2keras_are_found(given):
+def test_applying_reaches_models_without_l2keras_regularizers(given):
     layer = dense("shared", kernel_regularizer=keras.regularizers.L2(0.25))
     inner = keras.Sequential([keras.Input((4,)), layer], name="inner")
     inputs = keras.Input((4,))
@@ -147,7 +147,7 @@ def test_models_that_had_no_regularizer_of_l2keras_are_found(given):
 
 
 @pytest.mark.parametrize("change", [applied, scaled, scheduled, stripped])
-def test_a_model_that_has_none_of_it_keeps_what_it_compiled(change, family):
+def test_an_unrelated_model_keeps_its_compiled_functions(change, family):
     apart = family["apart"]
     before = apart.train_function, apart.test_function
     assert before[0] is not None

@@ -53,7 +53,7 @@ def test_a_weight_that_two_layers_hold_is_found_in_both():
     assert names([first.bias]) == {"one"}
 
 
-def test_a_model_that_is_being_constructed_is_passed_over(models):
+def test_a_model_under_construction_is_skipped(models):
     layer = models["inner"].layers[0]
     seen = []
 

@@ -54,7 +54,7 @@ def saved(folder):
         return dict(file)
 
 
-def test_a_replica_that_diverges_does_not_spoil_the_others():
+def test_a_diverging_replica_leaves_the_others_unchanged():
     build_model = net(optimizer=lambda: optimizers.SGD(0.1))
     good = tune(build_model, strengths=[0.0, 0.01], epochs=3)
     with pytest.warns(UserWarning, match="is not finite") as warned:
@@ -99,7 +99,7 @@ each_plan = pytest.mark.parametrize(
 
 
 @each_plan
-def test_after_an_interruption_the_result_has_the_epochs_until_then(
+def test_an_interrupted_search_returns_the_finished_epochs(
     monkeypatch, build_model, at_once, why, number
 ):
     options = {"epochs": 3, "at_once": at_once}
@@ -126,7 +126,7 @@ def test_an_interruption_before_the_first_epoch_is_raised():
 
 
 @each_plan
-def test_an_interrupted_search_goes_on_from_its_backup(
+def test_an_interrupted_search_resumes_from_its_backup(
     monkeypatch, tmp_path, often, build_model, at_once, why, number
 ):
     options = {"epochs": 3, "at_once": at_once}
@@ -144,7 +144,7 @@ def test_an_interrupted_search_goes_on_from_its_backup(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Nothing to kill by")
-def test_a_killed_search_goes_on_from_its_backup(tmp_path):
+def test_a_killed_search_resumes_from_its_backup(tmp_path):
     process = start_program("killed_search", tmp_path)
     options = {"epochs": 3, "at_once": 2}
     reason = (
@@ -236,7 +236,7 @@ def array_file():
     ],
     ids=["truncated", "empty", "of another kind", "an array", "a folder"],
 )
-def test_a_file_that_cannot_be_read_is_named(
+def test_an_unreadable_backup_is_named(
     monkeypatch, tmp_path, often, damage, kind
 ):
     break_off(monkeypatch, 2, epochs=3, backup_dir=tmp_path)
@@ -252,7 +252,7 @@ def test_a_file_that_cannot_be_read_is_named(
 
 
 @pytest.mark.slow
-def test_replicas_that_are_done_stay_done_with_another_number(
+def test_finished_replicas_stay_finished_with_another_at_once(
     monkeypatch, tmp_path, often
 ):
     options = {"strengths": THREE, "epochs": 3}
@@ -281,7 +281,7 @@ def test_replicas_that_are_done_stay_done_with_another_number(
 
 
 @pytest.mark.parametrize("below", ["", "below", "below/that"])
-def test_a_file_in_place_of_the_folder_is_found_before_training(
+def test_a_file_in_place_of_the_backup_folder_is_refused_before_training(
     tmp_path, below
 ):
     file = tmp_path / "file"
@@ -296,7 +296,7 @@ def test_a_file_in_place_of_the_folder_is_found_before_training(
     )
 
 
-def test_a_full_disk_is_warned_of_and_the_search_goes_on(
+def test_a_full_disk_warns_and_the_search_continues(
     monkeypatch, tmp_path, often
 ):
     savez, calls = np.savez, []
@@ -370,7 +370,7 @@ def failing_in_training(monkeypatch, error, times):
     monkeypatch.setattr(keras.utils.Progbar, "update", fails)
 
 
-def test_without_memory_half_as_many_are_trained_at_once(monkeypatch):
+def test_out_of_memory_halves_the_number_trained_at_once(monkeypatch):
     options = {"strengths": THREE, "epochs": 2, "at_once": 6}
     whole = tune(net(), **options)
     failing_in_training(monkeypatch, error_of_memory(), times=1)

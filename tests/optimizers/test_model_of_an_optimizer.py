@@ -43,7 +43,7 @@ def test_in_a_loop_the_paths_are_those_of_the_outermost_model():
     }
 
 
-def test_the_model_that_is_compiled_goes_first():
+def test_paths_are_those_of_the_model_compiled_with_the_optimizer():
     inner, outer = nested()
     for optimizer, held in (
         (one := decay(), one),
@@ -60,7 +60,7 @@ def test_the_model_that_is_compiled_goes_first():
     assert outer.built
 
 
-def test_models_that_agree_are_no_trouble():
+def test_several_models_with_equal_paths_are_accepted():
     inputs = keras.Input((4,))
     hidden = keras.layers.Dense(3, name="a")(inputs)
     outputs = keras.layers.Dense(2, name="b")(hidden)
@@ -70,7 +70,7 @@ def test_models_that_agree_are_no_trouble():
     assert both.built
 
 
-def test_models_that_disagree_are_an_error():
+def test_several_models_with_different_paths_are_an_error():
     inner = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(3, name="a")], name="inner"
     )
@@ -114,7 +114,7 @@ def test_variables_of_no_model_are_an_error():
 @pytest.mark.skipif(
     not hasattr(keras.optimizers, "MultiOptimizer"), reason="Since Keras 3.15."
 )
-def test_it_can_be_one_of_several_optimizers():
+def test_decay_by_path_in_a_multi_optimizer():
     start = network().get_weights()
     model = network()
     hidden = decay()
@@ -222,9 +222,7 @@ def trained_by_its_own_step():
         trained_by_its_own_step,
     ],
 )
-def test_a_model_that_builds_its_optimizer_is_not_searched_for(
-    no_search, train
-):
+def test_a_model_that_builds_its_optimizer_needs_no_search(no_search, train):
     optimizer, model = train()
     assert set(optimizer.strengths()) == {
         path for path in optimizer.decayed(model) if path.endswith("kernel")
@@ -232,14 +230,14 @@ def test_a_model_that_builds_its_optimizer_is_not_searched_for(
     assert optimizer.strengths()
 
 
-def test_in_a_loop_of_ones_own_the_model_is_searched_for(no_search):
+def test_the_model_of_a_custom_loop_is_searched_for(no_search):
     model = network()
     model.compile(optimizer := decay())
     with pytest.raises(AssertionError, match="looked at"):
         optimizer.build(model.trainable_variables)
 
 
-def test_the_model_that_trains_goes_before_others_with_its_optimizer():
+def test_the_training_model_is_preferred_to_others_with_its_optimizer():
     inner, outer = nested()
     optimizer = decay()
     for model in (inner, outer):
@@ -249,7 +247,7 @@ def test_the_model_that_trains_goes_before_others_with_its_optimizer():
     assert set(optimizer.strengths()) == {"a/kernel"}
 
 
-def test_models_on_the_stack_come_from_the_innermost_call_on():
+def test_models_on_the_call_stack_are_listed_innermost_first():
     seen = []
 
     class Calling(keras.Model):

@@ -7,7 +7,7 @@ from tests.support import devices as host_devices
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="The others use one device.")
-def test_eight_devices_find_what_one_finds(tmp_path):
+def test_a_stack_on_eight_devices_equals_one_device(tmp_path):
     process = start_program(
         "search_on_devices_jax", tmp_path, XLA_FLAGS=host_devices(8)
     )

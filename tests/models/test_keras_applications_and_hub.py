@@ -28,7 +28,7 @@ L2 = l2keras.L2(0.01)
 @pytest.mark.parametrize(
     "name", ["MobileNetV3Small", "ResNet50", "EfficientNetB0", "ConvNeXtTiny"]
 )
-def test_models_of_keras_applications_take_the_default(name):
+def test_the_default_reaches_the_kernels_of_keras_applications(name):
     model = getattr(keras.applications, name)(
         weights=None, include_top=False, input_shape=(32, 32, 3)
     )
@@ -50,7 +50,7 @@ def test_models_of_keras_applications_take_the_default(name):
         assert state(again) == state(model)
 
 
-def test_the_default_of_weight_decay_reaches_what_that_of_penalties_does():
+def test_the_defaults_of_decay_and_penalties_reach_the_same_weights():
     model = Backbone()
     optimizer = l2keras.DecoupledWeightDecay(
         keras.optimizers.SGD(), default=0.1
@@ -149,7 +149,9 @@ each_of_hub = pytest.mark.parametrize("make", HUB)
 
 
 @each_of_hub
-def test_defaults_reach_the_kernels_of_hub_and_no_embeddings(make, keras_hub):
+def test_the_default_reaches_the_kernels_of_keras_hub_but_no_embeddings(
+    make, keras_hub
+):
     model = make(keras_hub)
     kernels, embeddings = HUB[make]
     decay = l2keras.DecoupledWeightDecay(keras.optimizers.SGD(), default=0.1)
@@ -165,7 +167,7 @@ def test_defaults_reach_the_kernels_of_hub_and_no_embeddings(make, keras_hub):
 
 
 @each_of_hub
-def test_regularizers_of_hub_outlive_files_and_clones(
+def test_regularizers_on_keras_hub_survive_saving_and_cloning(
     make, keras_hub, tmp_path
 ):
     model = make(keras_hub)
@@ -180,7 +182,9 @@ def test_regularizers_of_hub_outlive_files_and_clones(
 
 
 @each_of_hub
-def test_presets_of_hub_are_those_of_the_plain_model(make, keras_hub, tmp_path):
+def test_presets_of_keras_hub_equal_those_of_the_plain_model(
+    make, keras_hub, tmp_path
+):
     model = make(keras_hub)
     l2keras.apply_regularizers(model, default=L2)
     with pytest.warns(UserWarning, match="preset of KerasHub cannot hold"):
@@ -196,7 +200,7 @@ def test_presets_of_hub_are_those_of_the_plain_model(make, keras_hub, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["task", "backbone"])
-def test_a_task_of_hub_is_saved_as_a_preset_too(given, keras_hub, tmp_path):
+def test_a_task_of_keras_hub_is_saved_as_a_preset(given, keras_hub, tmp_path):
     backbone = bert(keras_hub)
     if given == "backbone":
         l2keras.apply_regularizers(backbone, default=L2)
@@ -227,7 +231,7 @@ def test_a_task_of_hub_is_saved_as_a_preset_too(given, keras_hub, tmp_path):
 @pytest.mark.filterwarnings("ignore:.compile... was not called as part of")
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 @pytest.mark.parametrize("again", [False, True], ids=["before", "after"])
-def test_a_classifier_of_hub_is_reloaded_with_its_regularizers(
+def test_a_classifier_of_keras_hub_is_reloaded_with_its_regularizers(
     again, keras_hub, tmp_path
 ):
     model = keras_hub.models.BertTextClassifier(

@@ -137,7 +137,7 @@ def in_numpy(steps=4, rate=0.1):
     return judge, maker
 
 
-def test_the_part_of_a_proximal_takes_steps_and_the_other_has_its_gradient():
+def test_only_the_part_trained_by_proximal_takes_proximal_steps():
     gan = Gan()
     gan.compile(sgd(0.1), proximal_sgd(rate=0.1))
     gan.train_for()
@@ -147,7 +147,7 @@ def test_the_part_of_a_proximal_takes_steps_and_the_other_has_its_gradient():
     assert (kernels(gan)[0] != 0).all()
 
 
-def test_the_optimizer_of_the_whole_may_be_that_of_a_part():
+def test_a_part_may_be_trained_by_the_compiled_optimizer():
     gan = Gan(names=("d_optimizer", "optimizer"))
     gan.compile(sgd(0.1), proximal_sgd(rate=0.1))
     gan.train_for()
@@ -157,7 +157,7 @@ def test_the_optimizer_of_the_whole_may_be_that_of_a_part():
     assert (kernels(gan)[0] != 0).all()
 
 
-def test_both_parts_may_have_one():
+def test_both_parts_may_be_trained_by_proximal():
     gan = Gan()
     for part in gan.layers:
         part.layers[0].kernel.regularizer = L1(10.0)
@@ -172,7 +172,7 @@ def test_both_parts_may_have_one():
     [{"compiled": False}, {"names": ("d_optimizer", None)}],
     ids=["no part is compiled", "no attribute"],
 )
-def test_without_a_sign_whose_the_optimizer_is_it_is_refused(arguments):
+def test_a_proximal_of_an_unknown_part_is_refused(arguments):
     if BACKEND == "jax" and "names" in arguments:
         pytest.skip("No step of the whole is at work in the loop.")
     gan = Gan(**arguments)
@@ -183,7 +183,7 @@ def test_without_a_sign_whose_the_optimizer_is_it_is_refused(arguments):
     np.testing.assert_array_equal(before[2], gan.get_weights()[2])
 
 
-def test_a_part_that_was_trained_before_has_its_gradient_back():
+def test_a_part_trained_by_proximal_before_has_its_gradient_back():
     gan = Gan()
     gan.maker.compile(proximal_sgd(rate=1.0), "mse")
     gan.maker.fit(Z, np.zeros_like(X), epochs=20, verbose=0)

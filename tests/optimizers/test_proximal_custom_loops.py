@@ -89,14 +89,14 @@ def torch_loop(model, before):
 LOOPS = {"tensorflow": tensorflow_loop, "jax": jax_loop, "torch": torch_loop}
 
 
-def test_a_loop_of_ones_own_takes_steps():
+def test_a_custom_loop_takes_proximal_steps():
     model = linear(L1(0.05))
     model.compile(proximal_sgd(momentum=0.8))
     LOOPS[BACKEND](model, before=lambda step: None)
     assert_kernel(model, simulate(momentum=0.8, epochs=1)[0])
 
 
-def test_strengths_that_change_in_a_loop_reach_the_steps():
+def test_strengths_changed_in_a_custom_loop_reach_the_proximal_steps():
     model = linear(L1(LinearSchedule(0.0, 0.2, steps=4)))
     model.compile(proximal_sgd())
     l2keras.set_scale(model, {"dense/kernel": 1.0})
@@ -113,7 +113,7 @@ def test_strengths_that_change_in_a_loop_reach_the_steps():
     assert_kernel(model, simulate(strengths.__getitem__, epochs=1)[0])
 
 
-def test_a_step_without_keras_is_that_of_the_formula():
+def test_applying_the_optimizer_alone_equals_the_formula():
     model = linear(GroupLasso(1.3, axis=0))
     model.compile(proximal_sgd(rate=0.5))
     (variable,) = model.trainable_variables
@@ -143,7 +143,7 @@ def scheduled():
     return L1(LinearSchedule(0.0, 0.1, steps=10)) + GroupLasso(0.02, axis=0)
 
 
-def test_the_config_says_it_all():
+def test_the_optimizer_is_rebuilt_from_its_config():
     optimizer = elaborate().inner_optimizer
     config = json.loads(json.dumps(optimizer.get_config()))
     again = Proximal.from_config(config)
@@ -154,7 +154,7 @@ def test_the_config_says_it_all():
     assert keras.optimizers.deserialize(serialized).name == "mine"
 
 
-def test_a_reloaded_model_trains_on_as_if_nothing_had_been(tmp_path):
+def test_a_reloaded_model_trains_as_if_never_saved(tmp_path):
     whole, half = linear(scheduled()), linear(scheduled())
     fit(whole, elaborate(), epochs=4)
     fit(half, elaborate(), epochs=2)
@@ -167,7 +167,7 @@ def test_a_reloaded_model_trains_on_as_if_nothing_had_been(tmp_path):
     np.testing.assert_array_equal(kernel(half), kernel(whole))
 
 
-def test_a_backup_goes_on_where_it_was_made(tmp_path):
+def test_training_resumes_from_a_backup(tmp_path):
     class Breaks(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:

@@ -2,7 +2,7 @@
 
 Whose step it is: where models share layers, hold one another, or have several
 optimizers. What becomes of it when models are copied, saved, and compiled anew
-is in `test_steps_kept.py`.
+is in `test_schedule_step_kept.py`.
 """
 
 import json
@@ -65,7 +65,7 @@ def test_models_that_share_layers_read_their_own_steps():
             assert_evaluates_at(each, step)
 
 
-def test_a_model_in_a_model_reads_the_step_of_the_one_that_is_trained():
+def test_an_inner_model_reads_the_step_of_the_outer_one_that_trains():
     inner = scheduled_model()
     outer = keras.Sequential([keras.Input((10,)), inner])
     outer.compile(keras.optimizers.SGD(0.05), "categorical_crossentropy")
@@ -238,7 +238,9 @@ def dense(schedule):
 @pytest.mark.skipif(BACKEND == "jax", reason="It has one optimizer's values.")
 @pytest.mark.parametrize("make_layer", [sequential, dense])
 @pytest.mark.parametrize("built", [True, False])
-def test_a_model_of_several_optimizers_reads_its_own(make_layer, built):
+def test_schedules_of_a_model_with_two_optimizers_read_model_optimizer(
+    make_layer, built
+):
     model = TwoOptimizers(make_layer)
     model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.2))
     model.optimizer = model.g_optimizer
@@ -274,7 +276,7 @@ def test_a_model_of_several_optimizers_reads_its_own(make_layer, built):
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="It has one optimizer's values.")
-def test_a_model_of_other_optimizers_is_told_the_step():
+def test_set_step_serves_a_model_without_a_compiled_optimizer():
     class Tells(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             l2keras.set_step(self.model, self.model.g_optimizer.iterations)
@@ -306,7 +308,7 @@ def test_a_model_of_other_optimizers_is_told_the_step():
 
 
 @pytest.mark.parametrize("activity", [False, True])
-def test_a_teacher_that_is_asked_in_a_fit_is_at_its_own_step(activity):
+def test_a_teacher_called_within_fit_reads_its_own_step(activity):
     arguments = {"kernel_initializer": "ones"}
     kind = "activity_regularizer" if activity else "kernel_regularizer"
     arguments[kind] = l2keras.L2(rising_schedule())
@@ -350,7 +352,7 @@ def test_a_teacher_that_is_asked_in_a_fit_is_at_its_own_step(activity):
 # Kinds of models and of training ----------------------------------------------
 
 
-def test_a_subclassed_model_that_is_not_built():
+def test_a_subclassed_model_built_by_fit_reads_its_step():
     layers = scheduled_model().layers
 
     class Unbuilt(keras.Model):
@@ -374,7 +376,7 @@ def test_a_subclassed_model_that_is_not_built():
     assert_weights(model, simulated(start, epochs=2, begin=4).weights)
 
 
-def test_scikit_learns_wrapper():
+def test_models_in_the_scikit_learn_wrapper_of_keras():
     # Of which Keras 3.10 forgets to import the part that it uses.
     pytest.importorskip("sklearn.utils.multiclass")
     wrapper = keras.wrappers.SKLearnClassifier(
