@@ -27,9 +27,11 @@ if keras.backend.backend() == "torch":
     # made a training step take eight times as long.
     torch.set_num_threads(1)
 
-# What tests run in processes of their own, and which doctest would import, and
-# so run.
-collect_ignore_glob = ["*/programs/*", "mock_device/*"]
+# Doctest would import these, and so run the programs among them.
+collect_ignore_glob = ["support/*", "mock_device/*"]
+
+# Their assertions show values, as those of the tests do.
+pytest.register_assert_rewrite("tests.support")
 
 
 def pytest_collection_finish():

@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 import l2keras
+from tests.support.package_sources import PACKAGE, ROOMS
 
 DOCS = pathlib.Path(l2keras.__file__).parents[1] / "docs"
 GUIDES = [
@@ -27,7 +28,9 @@ EXAMPLE = re.compile(
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
-def test_a_guide_prints_what_it_says(path, tmp_path, monkeypatch, capsys):
+def test_each_guide_prints_the_documented_output(
+    path, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     # Folds as small as a guide's may have their best strength at an edge.
     warnings.filterwarnings("ignore", "The best strength")
@@ -70,10 +73,10 @@ def test_links_lead_to_files_of_the_repository(path):
         assert (path.parent / link).exists(), link
 
 
-def test_the_picture_of_the_house_has_every_room():
-    package = DOCS.parent / "l2keras"
-    rooms = {path.name for path in package.iterdir() if path.is_dir()}
-    rooms.discard("__pycache__")
-    for file in ("architecture.md", "house.svg"):
-        text = (DOCS / file).read_text()
-        assert {room for room in rooms if f"{room}/" not in text} == set()
+def test_the_picture_and_the_table_have_every_room():
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    from_the_top = [room for room in reversed(ROOMS) if room in rooms]
+    table = (DOCS / "architecture.md").read_text()
+    picture = (DOCS / "house.svg").read_text()
+    assert re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE) == from_the_top
+    assert re.findall(r">(\w+)/<", picture) == from_the_top

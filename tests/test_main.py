@@ -127,7 +127,7 @@ def test_bad_options_are_refused(argument, value, message, capsys):
     ("option", "hint"),
     [("--epocs", " (did you mean --epochs?)"), ("--zzz", "")],
 )
-def test_an_option_that_is_not_known_is_named(option, hint, capsys):
+def test_an_unknown_option_is_named(option, hint, capsys):
     with pytest.raises(SystemExit) as stop:
         main([option, "3"])
     assert stop.value.code == 2
@@ -220,7 +220,7 @@ def test_a_damaged_file_cannot_be_inspected(saved, capsys):
 
 
 @pytest.mark.slow
-def test_a_reader_may_leave(saved):
+def test_a_closed_pipe_leaves_no_traceback(saved):
     reader, writer = os.pipe()
     os.close(reader)  # As `head` does when it has seen enough.
     process = subprocess.Popen(

@@ -31,7 +31,7 @@ def top_edge(area):
     return [corners[corners[:, 0] == x, 1].max() for x in (1, 2, 3)]
 
 
-def test_areas_add_up_to_the_loss():
+def test_the_areas_of_the_split_add_up_to_the_loss():
     ax = l2keras.plot_loss_split(HISTORY)
     data, regularization = ax.collections
     np.testing.assert_allclose(top_edge(data), HISTORY["data_loss"])
@@ -166,12 +166,12 @@ def test_another_validation_freq_than_that_of_fit_is_refused(freq, number):
         ([2, 0], ValueError, "validation_freq[1]=0"),
     ],
 )
-def test_a_validation_freq_that_fit_would_not_take(freq, error, received):
+def test_an_invalid_validation_freq_is_refused(freq, error, received):
     with pytest.raises(error, match=re.escape(f"Received: {received}")):
         l2keras.plot_loss_split(HISTORY, validation_freq=freq)
 
 
-def test_no_validation_losses_are_no_line():
+def test_without_validation_losses_no_line_is_drawn():
     assert not l2keras.plot_loss_split(losses(3, val_data_loss=[])).lines
 
 
@@ -184,14 +184,14 @@ def test_points_are_drawn_where_not_every_epoch_was_validated():
     assert markers == ["None", "o"]
 
 
-def test_one_epoch_is_seen():
+def test_a_history_of_one_epoch_is_visible():
     ax = l2keras.plot_loss_split(losses(1, val_data_loss=[1.5]))
     data, _ = ax.collections
     assert np.ptp(data.get_paths()[0].vertices, axis=0).tolist() == [1.0, 2.0]
     assert drawn_epochs(ax) == ax.get_xticks().tolist() == [1]
 
 
-def test_a_history_of_several_fits_counts_on():
+def test_the_history_of_several_fits_is_drawn_in_sequence():
     history = keras.callbacks.History()
     history.history = losses(4)
     history.epoch = [0, 1]  # Those of the last fit: all that Keras keeps.
@@ -207,7 +207,7 @@ def test_a_history_without_epochs_is_refused():
 
 
 @pytest.mark.parametrize("strengths", [[0.01, 0.1, 1.0], [0.0, 0.1, 1.0]])
-def test_a_choice_at_the_edge_is_seen(strengths):
+def test_a_choice_at_the_edge_is_visible(strengths):
     loss = np.array([[[0.2], [0.4]], [[0.3], [0.5]], [[0.8], [0.9]]])
     result = l2keras.TuningResult(np.array(strengths), loss, loss, {}, [])
     assert result.best_strength == strengths[0]

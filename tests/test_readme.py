@@ -22,7 +22,9 @@ def blocks(language):
     )
 
 
-def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
+def test_the_example_prints_the_documented_output(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     example, built, sparse, tuned = blocks("python")
     names = {}
@@ -59,7 +61,7 @@ def test_example_prints_what_it_says(tmp_path, monkeypatch, capsys):
     assert names["result"].fallback_reason is None
 
 
-def test_links_lead_somewhere():
+def test_links_lead_to_existing_files():
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README.read_text())
     assert links
     for link in links:

@@ -29,14 +29,14 @@ def test_l2_by_hand():
     assert l2_regularization(BIAS, 1.0) == 10.0
 
 
-def test_the_strength_defaults_to_one_hundredth():
+def test_the_default_strength_is_one_hundredth():
     assert l1_regularization(BIAS) == pytest.approx(0.04)
     assert l2_regularization(BIAS) == pytest.approx(0.1)
     assert group_lasso(BIAS) == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("penalty", [l1_regularization, l2_regularization])
-def test_several_arrays_pay_the_sum(penalty):
+def test_the_penalty_of_several_arrays_is_their_sum(penalty):
     both = penalty(KERNEL, 0.3) + penalty(BIAS, 0.3)
     assert penalty([KERNEL, BIAS], 0.3) == pytest.approx(both)
     assert penalty((KERNEL, BIAS), 0.3) == pytest.approx(both)
@@ -70,7 +70,7 @@ def test_group_lasso_scaled_by_size_by_hand():
     assert group_lasso(weights, 1.0, [0, 1, 2], True) == pytest.approx(72.0)
 
 
-def test_zero_weights_and_zero_strength_pay_nothing():
+def test_zero_weights_and_zero_strengths_have_no_penalty():
     for penalty in (l1_regularization, l2_regularization, group_lasso):
         assert penalty(np.zeros((3, 4)), 0.5) == 0.0
         assert penalty(KERNEL, 0.0) == 0.0

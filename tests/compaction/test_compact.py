@@ -5,12 +5,12 @@ import re
 import keras
 import numpy as np
 import pytest
-from architectures import computed, examples
-from helpers import BACKEND
 from keras import layers, ops
-from zoo import Custom, sequential
 
 import l2keras
+from tests.support import BACKEND
+from tests.support.built_models import Custom, sequential
+from tests.support.random_architectures import computed, examples
 
 
 def off(layer, units, bias=0.5, axis=-1):
@@ -497,7 +497,7 @@ if BACKEND == "tensorflow":  # Which computes them on GPUs only.
     ("make", "widths"),
     [pytest.param(*row, id=name) for name, row in WIDTHS.items()],
 )
-def test_what_goes(make, widths):
+def test_zero_units_are_removed(make, widths):
     model = make()
     small, report = l2keras.compact(model)
     left = {path: after for path, (_, after) in report.widths.items()}
@@ -610,7 +610,7 @@ LEFT_ALONE = {
 
 
 @pytest.mark.parametrize("is_called", [True, False])
-def test_a_layer_shared_with_one_inside_another_is_told_of(is_called):
+def test_a_layer_shared_with_a_wrapper_is_an_error(is_called):
     inner = layers.Dense(6, name="inner")
     inputs = keras.Input((3, 4))
     other = inner if is_called else layers.TimeDistributed(inner, name="one")
@@ -631,7 +631,7 @@ def without_number(path):
     ("make", "reasons"),
     [pytest.param(*row, id=name) for name, row in LEFT_ALONE.items()],
 )
-def test_what_is_left_alone_and_why(make, reasons):
+def test_skipped_layers_are_reported_with_a_reason(make, reasons):
     _, report = l2keras.compact(make())
     found = {
         without_number(path): reason
@@ -655,7 +655,7 @@ def zero_of_constants():
     return model
 
 
-def test_a_unit_that_stays_for_no_use_is_not_read():
+def test_a_unit_kept_as_a_placeholder_is_not_read():
     model = zero_of_constants()
     small, report = l2keras.compact(model)
     assert report.widths["b"] == (5, 1)
@@ -665,7 +665,7 @@ def test_a_unit_that_stays_for_no_use_is_not_read():
     )
 
 
-def test_the_loss_of_activities_is_what_it_was():
+def test_activity_losses_are_unchanged():
     inputs = keras.Input((4,))
     a = layers.Dense(6, activation="relu", activity_regularizer="l1", name="a")
     b = layers.Dense(5, activity_regularizer=l2keras.L2(0.5), name="b")
@@ -685,7 +685,7 @@ def test_the_loss_of_activities_is_what_it_was():
     np.testing.assert_allclose(paid[1], paid[0], rtol=1e-5)
 
 
-def test_a_layer_that_is_not_known_is_left_alone_in_time():
+def test_an_unknown_layer_inside_time_distributed_is_skipped():
     model = stays(
         layers.TimeDistributed(layers.LayerNormalization(), name="b"),
         shape=(3, 4),
@@ -709,7 +709,7 @@ def reads_few():
     return model
 
 
-def test_inputs_that_nothing_reads_are_told():
+def test_unread_inputs_are_reported():
     model = reads_few()
     name = input_name(model)
     small, report = l2keras.compact(model)
@@ -718,7 +718,7 @@ def test_inputs_that_nothing_reads_are_told():
     assert small.input_shape == (None, 5)
 
 
-def test_inputs_that_nothing_reads_can_be_dropped():
+def test_unread_inputs_can_be_dropped():
     model = reads_few()
     name = input_name(model)
     small, report = l2keras.compact(model, drop_inputs=True)
@@ -756,7 +756,7 @@ def adapted(layer):
 
 
 @pytest.mark.parametrize("name", NORMALIZED)
-def test_inputs_are_not_read_behind_what_normalizes_them(name):
+def test_unread_inputs_are_found_behind_normalization(name):
     inputs = keras.Input((5,), name="features")
     a = layers.Dense(6, name="a")
     x = NORMALIZED[name]()(inputs)
@@ -778,7 +778,7 @@ def test_inputs_are_not_read_behind_what_normalizes_them(name):
     )
 
 
-def test_a_second_look_finds_all_inputs_that_nothing_reads():
+def test_unread_inputs_are_found_after_other_layers_are_compacted():
     model = reshaped_to_one()
     a = model.layers[0]
     kernel, bias = a.get_weights()
@@ -797,7 +797,7 @@ def test_a_second_look_finds_all_inputs_that_nothing_reads():
 @pytest.mark.skipif(
     BACKEND == "tensorflow", reason="It computes channels first on GPUs only."
 )
-def test_channels_first_are_those_of_inputs_too():
+def test_channels_first_inputs_can_be_dropped():
     model = channels_first()
     kernel, bias = model.layers[0].get_weights()
     kernel[:, :, 1] = 0.0
@@ -814,7 +814,7 @@ def test_channels_first_are_those_of_inputs_too():
 @pytest.mark.skipif(
     BACKEND == "tensorflow", reason="It computes channels first on GPUs only."
 )
-def test_channels_first_of_layers_that_are_not_known():
+def test_channels_first_before_an_unknown_layer():
     inputs = keras.Input((2, 7, 7))
     a = layers.Conv2D(6, 3, data_format="channels_first", name="a")
     x = a(inputs)
@@ -842,7 +842,7 @@ def nearly_off():
     return model
 
 
-def test_a_threshold_says_what_the_outputs_lose():
+def test_a_threshold_reports_the_change_of_the_outputs():
     model = nearly_off()
     assert l2keras.compact(model)[1].widths["a"] == (6, 6)
     assert l2keras.compact(model)[1].change is None
@@ -857,7 +857,7 @@ def test_a_threshold_says_what_the_outputs_lose():
     assert "Outputs changed by" in str(report)
 
 
-def test_a_threshold_is_for_all_kernels_of_a_layer():
+def test_a_threshold_applies_to_all_kernels_of_a_layer():
     model = both_ways()
     weights = model.layers[1].get_weights()
     weights[0][1:4] = weights[3][1:4] = 1e-4
@@ -866,7 +866,7 @@ def test_a_threshold_is_for_all_kernels_of_a_layer():
     assert report.widths["a"] == (6, 3)
 
 
-def test_a_threshold_says_where_that_is_not_known():
+def test_a_threshold_reports_an_unknown_change_of_the_outputs():
     model = sequential(
         (None, 4), layers.Dense(6), layers.GRU(3), layers.Dense(2)
     )

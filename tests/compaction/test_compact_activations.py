@@ -37,12 +37,12 @@ def is_apart(function):
 
 
 @pytest.mark.parametrize("name", public_activations())
-def test_activations_are_known_if_they_work_on_each_element_alone(name):
+def test_elementwise_activations_are_recognized(name):
     function = getattr(keras.activations, name)
     assert elementwise.is_activation(function) == is_apart(function)
 
 
-def test_a_function_with_the_name_of_an_activation_is_not_taken_for_it():
+def test_a_function_named_like_an_activation_is_not_recognized():
     def relu(x):
         return ops.cumsum(x)
 
@@ -71,7 +71,7 @@ def operation_of(function):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_that_are_known_work_on_each_element_alone(name):
+def test_recognized_operations_are_elementwise(name):
     function = OPERATIONS[name]
     assert elementwise.is_operation(operation_of(function))
     assert is_apart(function)
@@ -80,13 +80,13 @@ def test_operations_that_are_known_work_on_each_element_alone(name):
 @pytest.mark.parametrize(
     "function", [ops.softmax, ops.cumsum, ops.flip, ops.sort, ops.matmul]
 )
-def test_operations_that_mix_are_not_known(function):
+def test_operations_across_elements_are_not_recognized(function):
     if function is ops.matmul:
         function = lambda x: ops.matmul(x, np.eye(len(X)))  # noqa: E731
     assert not elementwise.is_operation(operation_of(function))
 
 
-def test_constants_are_computed_and_what_is_not_known_stays_so():
+def test_constants_are_folded_and_unknowns_stay_unknown():
     values = elementwise.computed(
         ops.exp, [np.array([0.0, np.nan, 1.0])], "float32"
     )
@@ -97,7 +97,9 @@ def test_constants_are_computed_and_what_is_not_known_stays_so():
     ("dtype", "largest"),
     [("float16", 11.0), ("bfloat16", 88.0), ("float32", 88.0)],
 )
-def test_what_overflows_in_the_type_of_a_layer_is_not_finite(dtype, largest):
+def test_a_constant_that_overflows_the_dtype_of_a_layer_is_not_finite(
+    dtype, largest
+):
     layer = layers.Dense(1, activation="exponential", dtype=dtype)
     values = elementwise.activated(layer, np.array([largest, largest + 1.5]))
     assert np.isfinite(values).tolist() == [True, False]

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from architectures import computed, examples
 from keras import layers, ops
 
 import l2keras
+from tests.support.random_architectures import computed, examples
 
 
 def assert_same_outputs(model, small):
@@ -62,7 +62,7 @@ ARGUMENTS = {
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("switch_off", [zero_output, zero_values])
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_heads_go(name, switch_off, use_bias):
+def test_zero_heads_are_removed(name, switch_off, use_bias):
     layer = attention(use_bias=use_bias)
     model = model_of(layer, **ARGUMENTS[name])
     switch_off(layer, [0, 2, 3])
@@ -74,7 +74,7 @@ def test_heads_go(name, switch_off, use_bias):
 
 
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_groups_of_heads_go_as_a_whole(use_bias):
+def test_zero_groups_of_heads_are_removed(use_bias):
     layer = attention(layers.GroupQueryAttention, 2, 6, 3, use_bias=use_bias)
     model = model_of(layer)
     zero_output(layer, [0, 1, 2])  # The first of three, and half of the next.
@@ -86,7 +86,7 @@ def test_groups_of_heads_go_as_a_whole(use_bias):
     assert_same_outputs(model, small)
 
 
-def test_one_head_stays():
+def test_one_head_is_kept_when_all_are_zero():
     layer = attention()
     model = model_of(layer)
     zero_output(layer, [0, 1, 2, 3])
@@ -95,7 +95,7 @@ def test_one_head_stays():
     assert_same_outputs(model, small)
 
 
-def test_a_head_whose_values_are_a_bias_stays():
+def test_a_head_whose_values_are_a_bias_is_kept():
     layer = attention()
     model = model_of(layer)
     zero(layer, "value/kernel", [1], 1)
@@ -104,7 +104,7 @@ def test_a_head_whose_values_are_a_bias_stays():
     assert_same_outputs(model, small)
 
 
-def test_an_attention_that_is_called_twice():
+def test_zero_heads_of_an_attention_called_twice_are_removed():
     layer = attention()
     model = model_of(layer, given=lambda x: (layer(x, x), x))
     zero_output(layer, [1])
@@ -121,7 +121,7 @@ LEFT_ALONE = {
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)
-def test_what_has_to_do_with_heads_is_left_alone(name):
+def test_an_attention_whose_heads_are_visible_is_skipped(name):
     layer = attention()
     inputs = keras.Input((5, 6))
     model = keras.Model(inputs, layer(inputs, inputs, **LEFT_ALONE[name]))
@@ -130,7 +130,7 @@ def test_what_has_to_do_with_heads_is_left_alone(name):
     assert "attention" not in report.widths
 
 
-def test_heads_go_that_group_lasso_was_put_on_by_path():
+def test_heads_zeroed_by_group_lasso_applied_by_path_are_removed():
     layer = attention()
     model = model_of(layer)
     l2keras.apply_regularizers(
@@ -153,7 +153,7 @@ def test_heads_go_that_group_lasso_was_put_on_by_path():
 
 
 @pytest.mark.slow
-def test_heads_that_proximal_steps_switch_off_go():
+def test_heads_zeroed_by_proximal_steps_are_removed():
     layer = attention()
     model = model_of(layer)
     lasso = l2keras.GroupLasso(6.0, axis=0)
@@ -170,7 +170,7 @@ def test_heads_that_proximal_steps_switch_off_go():
 
 
 @pytest.mark.parametrize("epsilon", [1e-6, 0.5])
-def test_zeros_go_before_a_root_mean_square(epsilon):
+def test_zero_units_before_rms_normalization_are_removed(epsilon):
     a = layers.Dense(6, use_bias=False, name="a")
     norm = layers.RMSNormalization(epsilon=epsilon, name="norm")
     inputs = keras.Input((4,))
@@ -189,7 +189,7 @@ def test_zeros_go_before_a_root_mean_square(epsilon):
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.0])
-def test_what_a_root_mean_square_averages_stays(scale):
+def test_constants_before_rms_normalization_are_kept(scale):
     a = layers.Dense(6, name="a")
     norm = layers.RMSNormalization(name="norm")
     inputs = keras.Input((4,))
@@ -205,7 +205,7 @@ def test_what_a_root_mean_square_averages_stays(scale):
     assert_same_outputs(model, small)
 
 
-def test_a_unit_that_stays_for_no_use_is_not_averaged():
+def test_a_placeholder_unit_is_not_averaged_by_rms_normalization():
     a = layers.Dense(6, name="a")
     b = layers.Dense(5, activation="relu", name="b")
     inputs = keras.Input((4,))

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from zoo import sequential, subclassed
 
 import l2keras
+from tests.support.built_models import sequential, subclassed
 
 
 @pytest.mark.parametrize("function", [l2keras.compact, l2keras.sparsity])
@@ -22,7 +22,7 @@ def test_a_model_must_be_a_model(function):
         function(layers.Dense(3))
 
 
-def test_the_graph_must_be_known():
+def test_a_subclassed_model_is_refused():
     model = subclassed()
     with pytest.raises(ValueError, match="Only a sequential") as raised:
         l2keras.compact(model)
@@ -38,7 +38,7 @@ class Called(keras.Model):
         return super().call(inputs) + 1
 
 
-def test_a_graph_must_be_what_runs():
+def test_a_functional_model_with_its_own_call_is_refused():
     inputs = keras.Input((4,))
     with pytest.raises(ValueError, match="of class `Called`"):
         l2keras.compact(Called(inputs, layers.Dense(3)(inputs)))
@@ -50,7 +50,7 @@ def small():
 
 @pytest.mark.parametrize("function", [l2keras.compact, l2keras.sparsity])
 @pytest.mark.parametrize("value", [-1.0, np.nan, "0.1"])
-def test_a_threshold_must_be_a_size(function, value):
+def test_a_threshold_must_be_a_finite_number(function, value):
     with pytest.raises((TypeError, ValueError)) as raised:
         function(small(), threshold=value)
     assert str(raised.value).startswith(
@@ -59,7 +59,7 @@ def test_a_threshold_must_be_a_size(function, value):
     )
 
 
-def test_inputs_are_dropped_or_not():
+def test_drop_inputs_must_be_a_boolean():
     with pytest.raises(TypeError) as raised:
         l2keras.compact(small(), drop_inputs=1)
     assert str(raised.value) == (
@@ -79,7 +79,7 @@ class Forgetful(layers.Layer):
         return {"name": self.name}
 
 
-def test_layers_must_be_such_that_they_can_be_made_again():
+def test_a_layer_whose_config_forgets_arguments_is_refused():
     with pytest.raises(ValueError, match="Layer 'mine' of type `Forgetful`"):
         l2keras.compact(sequential((4,), Forgetful(3), layers.Dense(3)))
 
@@ -92,7 +92,7 @@ class Failing(layers.Layer):
         return {"units": self.unknown}
 
 
-def test_a_config_that_fails_is_told_by_layer():
+def test_a_failing_get_config_is_reported_with_its_layer():
     model = sequential((4,), Failing(name="mine"), layers.Dense(3))
     with pytest.raises(ValueError, match="Layer 'mine'") as raised:
         l2keras.compact(model)
@@ -124,7 +124,7 @@ class Wide(Named):
         return inputs @ self.mix
 
 
-def test_weights_that_a_config_does_not_say_are_told():
+def test_weights_missing_from_a_config_are_reported():
     model = sequential((4,), Wide(5, name="mine"))
     with pytest.raises(ValueError, match="Layer 'mine'") as raised:
         l2keras.compact(model)
@@ -148,7 +148,7 @@ class Deep(Named):
         return inputs
 
 
-def test_layers_that_a_config_does_not_say_are_told():
+def test_layers_missing_from_a_config_are_reported():
     model = sequential((4,), Deep(2, name="mine"))
     with pytest.raises(ValueError, match="the same layers in it") as raised:
         l2keras.compact(model)
@@ -168,7 +168,7 @@ class OfFour(Named):
         return inputs
 
 
-def test_a_layer_that_cannot_be_called_anew_is_told():
+def test_a_layer_that_cannot_be_called_again_is_reported():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, OfFour(4, name="mine")(inputs))
     with pytest.raises(ValueError, match=r"Layer 'mine' .* IndexError"):

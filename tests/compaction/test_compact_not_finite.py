@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from architectures import computed
 from keras import layers
-from zoo import sequential
 
 import l2keras
+from tests.support.built_models import sequential
+from tests.support.random_architectures import computed
 
 X = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
 
@@ -64,7 +64,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_not_finite_stays_so(name):
+def test_outputs_that_are_not_finite_are_kept(name):
     model = model_of(**CASES[name])
     (before,) = computed(model, X)
     assert not np.isfinite(before).any()
@@ -72,7 +72,7 @@ def test_what_is_not_finite_stays_so(name):
     np.testing.assert_array_equal(computed(small, X)[0], before)
 
 
-def test_a_bias_of_minus_infinity_switches_a_unit_off():
+def test_a_unit_with_a_bias_of_minus_infinity_is_removed():
     model = model_of(bias=-np.inf)
     (before,) = computed(model, X)
     assert np.isfinite(before).all()
@@ -81,7 +81,7 @@ def test_a_bias_of_minus_infinity_switches_a_unit_off():
     assert report.skipped == {"hidden": "its bias is not finite everywhere"}
 
 
-def test_a_constant_that_fits_its_type_is_still_taken_away():
+def test_a_large_constant_that_fits_its_dtype_is_folded():
     model = model_of("exponential", "mixed_float16", kernel=0.0, bias=10.0)
     small, report = l2keras.compact(model)
     assert report.widths["hidden"] == (6, 5)
@@ -89,7 +89,7 @@ def test_a_constant_that_fits_its_type_is_still_taken_away():
     np.testing.assert_allclose(after, before, rtol=1e-2)
 
 
-def test_what_overflows_on_the_way_is_told():
+def test_a_constant_that_overflows_in_an_activation_is_reported():
     inputs = keras.Input((4,))
     hidden = layers.Dense(6, name="hidden")
     x = keras.ops.exp(hidden(inputs))

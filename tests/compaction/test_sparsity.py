@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from zoo import Custom, sequential, subclassed
 
 import l2keras
+from tests.support.built_models import Custom, sequential, subclassed
 
 
 def printed(model, **arguments):
@@ -38,7 +38,7 @@ def model_with_zeros():
     return model
 
 
-def test_the_table():
+def test_the_table_has_zeros_groups_and_compacted_shapes():
     *table, unread = printed(model_with_zeros())
     assert re.fullmatch(r"- Nothing reads of 'input_layer\w*': 1", unread)
     assert table == [
@@ -63,7 +63,7 @@ def test_small_weights_may_count_as_zero():
     assert "Parameters: 107 -> 87 (1.23x)" in lines
 
 
-def test_what_is_not_known_of_other_models():
+def test_savings_of_a_subclassed_model_are_unknown():
     text = " ".join(printed(subclassed()))
     assert "hidden/kernel" in text
     assert (
@@ -73,14 +73,14 @@ def test_what_is_not_known_of_other_models():
     assert "Parameters" not in text
 
 
-def test_it_prints_by_itself(capsys):
+def test_sparsity_prints_to_standard_output(capsys):
     model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
     l2keras.sparsity(model)
     assert capsys.readouterr().out.startswith("Sparsity of ")
     np.testing.assert_array_equal(model.layers[0].get_weights()[1], [0.0])
 
 
-def test_what_compact_refuses_is_told():
+def test_a_refusal_of_compact_is_shown():
     tied = layers.Dense(4, name="tied")
     inputs = keras.Input((3, 4))
     x = layers.TimeDistributed(tied, name="outer")(inputs)
@@ -105,7 +105,7 @@ class Forgetful(layers.Layer):
         return {"name": self.name}
 
 
-def test_what_cannot_be_made_anew_is_not_promised():
+def test_no_savings_are_shown_where_compact_refuses():
     model = sequential((4,), layers.Dense(3), Forgetful(3), layers.Dense(2))
     with pytest.raises(ValueError, match="mine") as raised:
         l2keras.compact(model)
@@ -115,7 +115,7 @@ def test_what_cannot_be_made_anew_is_not_promised():
     assert f"`compact` would save is not known: {first}" in text
 
 
-def test_it_draws_no_random_numbers():
+def test_sparsity_draws_no_random_numbers():
     model = sequential((4,), Custom(3), layers.Dropout(0.5), layers.Dense(2))
     keras.utils.set_random_seed(3)
     kernel = layers.Dense(3).kernel_initializer((2, 3))
@@ -127,7 +127,7 @@ def test_it_draws_no_random_numbers():
     )
 
 
-def test_it_promises_what_compact_does():
+def test_sparsity_predicts_the_sizes_of_compact():
     model = model_with_zeros()
     off = np.array(keras.ops.convert_to_numpy(model.layers[2].kernel))
     off[:, :3] = 0.0

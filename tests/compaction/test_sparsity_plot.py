@@ -52,7 +52,7 @@ def small_model():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1e-3])
-def test_sizes_of_groups(threshold):
+def test_the_plot_has_the_norms_of_groups(threshold):
     ax = l2keras.plot_sparsity(small_model(), threshold)
     found = drawn(ax)
     nearly = [1e-5, 1e-4]
@@ -81,20 +81,20 @@ def test_sizes_of_groups(threshold):
         layers.SeparableConv1D(5, 2, depth_multiplier=2),
     ],
 )
-def test_filters_for_each_channel_are_groups(layer):
+def test_depthwise_filters_are_groups(layer):
     model = keras.Sequential([keras.Input((4, 3)), layer])
     first, *_ = drawn(l2keras.plot_sparsity(model))
     assert first.endswith("kernel: 0 of 6 off")
 
 
-def test_a_model_without_kernels():
+def test_a_model_without_kernels_has_an_empty_plot():
     model = keras.Sequential([keras.Input((2,)), layers.BatchNormalization()])
     ax = l2keras.plot_sparsity(model)
     assert drawn(ax) == {}
     ax.figure.canvas.draw()
 
 
-def test_a_model_that_is_all_zero_and_given_axes():
+def test_an_all_zero_model_is_drawn_on_given_axes():
     model = keras.Sequential(
         [keras.Input((2,)), layers.Dense(1, kernel_initializer="zeros")]
     )
@@ -105,7 +105,7 @@ def test_a_model_that_is_all_zero_and_given_axes():
     ax.figure.canvas.draw()
 
 
-def test_mistakes():
+def test_invalid_models_and_thresholds_are_refused():
     with pytest.raises(TypeError, match="model"):
         l2keras.plot_sparsity("model")
     with pytest.raises(ValueError, match="built"):
@@ -115,7 +115,7 @@ def test_mistakes():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_weights_of_other_types(dtype):
+def test_half_precision_weights_are_drawn(dtype):
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2, dtype=dtype)])
     model.layers[0].kernel.assign(np.array([[1.0, 0.0], [1.0, 0.0]]))
     (line,) = drawn(l2keras.plot_sparsity(model)).values()
@@ -123,7 +123,7 @@ def test_weights_of_other_types(dtype):
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_groups_that_are_not_finite_are_told_and_not_drawn(value):
+def test_groups_that_are_not_finite_are_counted_and_not_drawn(value):
     model = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
     model.layers[0].kernel.assign(np.array([[1, 0, value], [1, 0, 2]]))
     ax = l2keras.plot_sparsity(model)

@@ -3,17 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from helpers import falling_schedule, rising_schedule, takes_functions
 from keras import ops
-from zoo import (
+
+import l2keras
+from tests.support import falling_schedule, rising_schedule, takes_functions
+from tests.support.built_models import (
     assert_pays,
     attention,
-    by_clone,
-    by_deepcopy,
-    by_h5_file,
-    by_json,
-    by_keras_file,
-    by_pickle,
     cubic,
     described,
     each_its_own,
@@ -30,14 +26,20 @@ from zoo import (
     variable,
     without_numbers,
 )
-
-import l2keras
+from tests.support.model_copies import (
+    by_clone,
+    by_deepcopy,
+    by_h5_file,
+    by_json,
+    by_keras_file,
+    by_pickle,
+)
 
 # The contract -----------------------------------------------------------------
 
 
 @each_row
-def test_the_default_reaches_the_kernels_and_is_paid(make, reached):
+def test_the_default_penalizes_kernels(make, reached):
     model = make()
     assert losses(model) == []
     done = l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
@@ -71,7 +73,7 @@ def test_the_model_computes_and_is_named_as_before(make, reached):
 
 @pytest.mark.parametrize("alike", [True, False], ids=["alike", "each its own"])
 @each_model
-def test_regularizers_outlive_saving(make, alike, tmp_path):
+def test_regularizers_are_saved_with_the_model(make, alike, tmp_path):
     model = make()
     if alike:
         l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
@@ -91,7 +93,9 @@ def test_regularizers_outlive_saving(make, alike, tmp_path):
 
 @pytest.mark.parametrize("again_by", [by_h5_file, by_pickle, by_deepcopy])
 @pytest.mark.parametrize("make", [attention, transfer, functional])
-def test_regularizers_outlive_other_ways_to_save(make, again_by, tmp_path):
+def test_regularizers_survive_every_way_to_copy_a_model(
+    make, again_by, tmp_path
+):
     model = make()
     rules = {".*(head|one|key)/kernel": l2keras.L1(0.5) + l2keras.L2(0.25)}
     l2keras.apply_regularizers(model, rules)
@@ -149,7 +153,7 @@ def test_regularizers_outlive_other_ways_to_save(make, again_by, tmp_path):
         ),
     ],
 )
-def test_rules_say_which_weight_has_which(rules, default, expected, tmp_path):
+def test_rules_assign_regularizers_by_path(rules, default, expected, tmp_path):
     model = two_layers()
     done = l2keras.apply_regularizers(model, rules, default)
     assert described(model) == expected
@@ -168,7 +172,7 @@ def test_rules_say_which_weight_has_which(rules, default, expected, tmp_path):
         ),
     ],
 )
-def test_none_takes_a_regularizer_off(rules, left, tmp_path):
+def test_none_removes_a_regularizer(rules, left, tmp_path):
     model = two_layers(kernel_regularizer=l2keras.L2(0.25))
     done = l2keras.apply_regularizers(model, rules)
     assert set(done.values()) == {None}
@@ -178,7 +182,7 @@ def test_none_takes_a_regularizer_off(rules, left, tmp_path):
         assert described(again) == left
 
 
-def test_what_was_done_prints_one_weight_in_a_line():
+def test_the_returned_dictionary_prints_a_line_per_weight():
     function = "cubic" if takes_functions() else "Keras L2(l2=0.01)"
     done = l2keras.apply_regularizers(
         two_layers(),
@@ -234,7 +238,9 @@ def test_each_weight_has_a_copy_of_its_own(tmp_path):
         ),
     ],
 )
-def test_whatever_keras_takes_can_be_applied(regularizer, truth, tmp_path):
+def test_every_regularizer_that_keras_accepts_can_be_applied(
+    regularizer, truth, tmp_path
+):
     model = two_layers()
     l2keras.apply_regularizers(model, {"hidden/kernel": regularizer})
     kernel = model.get_weights()[0].astype("float64")
@@ -248,7 +254,7 @@ def test_whatever_keras_takes_can_be_applied(regularizer, truth, tmp_path):
 
 
 @pytest.mark.parametrize("embeddings", [False, True])
-def test_embeddings_take_the_default_if_they_are_told_to(embeddings):
+def test_the_default_reaches_embeddings_if_asked(embeddings):
     model = embedded()
     done = l2keras.apply_regularizers(
         model, default=l2keras.L2(0.25), default_embeddings=embeddings
@@ -259,7 +265,7 @@ def test_embeddings_take_the_default_if_they_are_told_to(embeddings):
     assert state(by_json(model, None)) == state(model)
 
 
-def test_frozen_layers_pay_from_when_they_are_thawed(tmp_path):
+def test_frozen_layers_are_penalized_once_unfrozen(tmp_path):
     model = two_layers()
     model.get_layer("hidden").trainable = False
     done = l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
@@ -271,7 +277,7 @@ def test_frozen_layers_pay_from_when_they_are_thawed(tmp_path):
         each.get_layer("hidden").trainable = False
 
 
-def test_applying_and_stripping_leave_no_variables_behind():
+def test_applying_and_stripping_add_no_variables():
     model = two_layers()
     weights = len(model.variables)
     for _ in range(2):

@@ -5,7 +5,9 @@ import functools
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_weights,
     documented_data,
@@ -17,9 +19,8 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from zoo import attention, by_keras_file, losses
-
-import l2keras
+from tests.support.built_models import attention, losses
+from tests.support.model_copies import by_keras_file
 
 X, Y = documented_data()  # Five batches of 16.
 
@@ -100,7 +101,7 @@ def assert_trained(model, logs, weights, first, second):
 
 @each_moment
 @pytest.mark.parametrize("given", ["outer", "inner"])
-def test_a_model_in_training_goes_on_with_the_penalty(given, when, logger):
+def test_applying_during_fit_takes_effect(given, when, logger):
     model = outer_model()
     weights = model.get_weights()
 
@@ -124,7 +125,7 @@ def test_a_model_in_training_goes_on_with_the_penalty(given, when, logger):
 
 
 @each_moment
-def test_a_model_in_training_goes_on_without_the_penalty(when, logger):
+def test_stripping_during_fit_takes_effect(when, logger):
     model = outer_model()
     weights = model.get_weights()
     l2keras.apply_regularizers(model, default=l2keras.L2(0.05))
@@ -174,7 +175,7 @@ def test_schedules_applied_in_a_callback_move(logger, scheduled_before):
     assert_trained(model, logs, weights, strength, strength)
 
 
-def test_factors_of_lora_in_a_layer_that_does_not_save_them(tmp_path):
+def test_lora_factors_that_keras_merges_into_the_kernel(tmp_path):
     # Keras merges them into the kernel, in the file.
     model = attention()
     model.get_layer("mha").query_dense.enable_lora(2)
@@ -186,7 +187,7 @@ def test_factors_of_lora_in_a_layer_that_does_not_save_them(tmp_path):
     ]
 
 
-def test_schedules_that_are_replaced_go_on_from_the_same_step():
+def test_a_replaced_schedule_continues_from_the_same_step():
     model = outer_model()
     weights = model.get_weights()
     rules = {"inner/hidden/kernel": l2keras.L2(falling_schedule())}
@@ -213,7 +214,7 @@ def test_schedules_that_are_replaced_go_on_from_the_same_step():
     )
 
 
-def test_schedules_of_a_model_that_had_none_move():
+def test_a_schedule_applied_to_a_model_without_one_advances():
     model = outer_model()
     weights = model.get_weights()
     logs = twice(
@@ -232,7 +233,7 @@ def test_schedules_of_a_model_that_had_none_move():
 
 
 @pytest.mark.parametrize("logger", [None, "first", "last"])
-def test_validation_goes_on_with_the_penalty(logger):
+def test_applying_during_fit_takes_effect_in_validation(logger):
     # The weights stay 1, so that data loss and penalties are known.
     dense = keras.layers.Dense(
         1, kernel_initializer="ones", kernel_regularizer=l2keras.L2(1.0)
@@ -276,7 +277,7 @@ def test_validation_goes_on_with_the_penalty(logger):
 )
 @pytest.mark.parametrize("is_partial", [False, True])
 @pytest.mark.parametrize("logger", [False, True])
-def test_steps_that_a_person_put_on_a_model_go_on_with_the_penalty(
+def test_assigned_train_and_test_steps_see_the_applied_penalty(
     logger, is_partial
 ):
     model = keras.Sequential(

@@ -2,11 +2,11 @@
 
 import keras
 import pytest
-from helpers import rising_schedule
 from keras import ops
-from zoo import described, two_layers
 
 import l2keras
+from tests.support import rising_schedule
+from tests.support.built_models import described, two_layers
 
 
 def unbuilt():

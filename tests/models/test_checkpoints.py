@@ -5,11 +5,25 @@ import signal
 import keras
 import numpy as np
 import pytest
-from helpers import falling, number, outputs, rising, simulated_losses
-from scheduled import X, Y, assert_same_weights, evaluate, fit, scheduled_model
-from zoo import run_program, start_program
 
 import l2keras
+from tests.support import (
+    falling,
+    number,
+    outputs,
+    rising,
+    run_program,
+    simulated_losses,
+    start_program,
+)
+from tests.support.scheduled_trainings import (
+    X,
+    Y,
+    assert_same_weights,
+    evaluate,
+    fit,
+    scheduled_model,
+)
 
 
 def assert_checkpoint(path, step):
@@ -51,7 +65,7 @@ def test_checkpoints_have_the_step_at_which_they_were_made(position, tmp_path):
 
 
 @pytest.mark.parametrize("position", [0, 1], ids=["first", "last"])
-def test_a_backup_goes_on_where_it_was_made(position, tmp_path):
+def test_training_resumes_from_a_backup(position, tmp_path):
     class Breaks(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
@@ -73,14 +87,14 @@ def test_a_backup_goes_on_where_it_was_made(position, tmp_path):
         assert logs[key] == values[2:]
 
 
-def test_a_killed_training_ends_where_it_would_have(tmp_path):
+def test_a_killed_training_resumes_exactly(tmp_path):
     # After two epochs, and in the middle of the third.
     moments = {"2": tmp_path / "after", "2-1": tmp_path / "within"}
     killed = [
-        start_program("training", "killed", folder, moment)
+        start_program("resume_penalties", "killed", folder, moment)
         for moment, folder in moments.items()
     ]
     outputs(killed, returncode=-signal.SIGKILL)
     assert all(folder.exists() for folder in moments.values())
-    out = run_program("training", "resumed", *moments.values())
+    out = run_program("resume_penalties", "resumed", *moments.values())
     assert [float(each) for each in out.split()[-4:]] == [0.0] * 4

@@ -2,12 +2,18 @@
 
 import keras
 import pytest
-from audited import dense, sequential, summary, trained, two
-from helpers import rising_schedule, run_python
 from keras import ops
 
 import l2keras
 from l2keras.__main__ import main
+from tests.support import rising_schedule, run_python
+from tests.support.audited_models import (
+    dense,
+    sequential,
+    summary,
+    trained,
+    two,
+)
 
 
 def inspect(file, capsys, *arguments):
@@ -31,13 +37,13 @@ def test_a_saved_model_is_inspected(tmp_path, capsys, monkeypatch):
     assert "- No penalty, unlike other kernels: output/kernel" in out
 
 
-def test_a_file_that_is_missing_is_said_to_be(tmp_path, capsys):
+def test_a_missing_file_is_reported(tmp_path, capsys):
     file = tmp_path / "missing.keras"
     assert inspect(file, capsys) == (2, f"There is no file {file}\n")
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model", "folder.keras"])
-def test_what_is_no_keras_file_is_refused(name, tmp_path, capsys):
+def test_other_kinds_of_files_are_refused(name, tmp_path, capsys):
     (tmp_path / "model.h5").write_bytes(b"")
     (tmp_path / "model").write_bytes(b"")
     (tmp_path / "folder.keras").mkdir()
@@ -77,7 +83,7 @@ def test_code_in_a_file_is_not_run(tmp_path, capsys):
     assert (tmp_path / "trace").exists()
 
 
-def test_a_layer_that_is_not_known_here_cannot_be_loaded(tmp_path, capsys):
+def test_an_unregistered_layer_cannot_be_loaded(tmp_path, capsys):
     class Unknown(keras.layers.Dense):
         pass
 
@@ -89,9 +95,7 @@ def test_a_layer_that_is_not_known_here_cannot_be_loaded(tmp_path, capsys):
     assert line.startswith(f"{file} cannot be inspected: ")
 
 
-def test_layers_of_a_module_that_is_imported_are_known(
-    tmp_path, capsys, monkeypatch
-):
+def test_import_registers_the_layers_of_a_module(tmp_path, capsys, monkeypatch):
     (tmp_path / "layers_of_mine.py").write_text(
         "import keras\n\n\n"
         "@keras.saving.register_keras_serializable(package='mine')\n"
@@ -159,7 +163,7 @@ def test_a_regularizer_that_cannot_be_computed_is_named(
     )
 
 
-def test_a_loss_that_is_not_known_here_takes_nothing_away(tmp_path, capsys):
+def test_an_unknown_loss_is_loaded_without_its_optimizer(tmp_path, capsys):
     def own_loss(truth, prediction):
         return ops.mean(ops.square(truth - prediction))
 

@@ -3,19 +3,19 @@
 import keras
 import numpy as np
 import pytest
-from audited import dense, exclude, sequential
-from helpers import (
+from keras import ops
+
+import l2keras
+from l2keras import reference
+from tests.support import (
     falling,
     falling_schedule,
     rising,
     rising_schedule,
     takes_functions,
 )
-from keras import ops
-from zoo import cubic
-
-import l2keras
-from l2keras import reference
+from tests.support.audited_models import dense, exclude, sequential
+from tests.support.built_models import cubic
 
 register = keras.saving.register_keras_serializable(
     package="l2keras_tests_penalties"
@@ -111,7 +111,7 @@ def every_kind():
     return model
 
 
-def test_penalties_are_what_numpy_computes():
+def test_penalties_equal_numpy():
     model = every_kind()
     records = {each.path: each for each in l2keras.penalties(model)}
     assert list(records) == [
@@ -164,7 +164,7 @@ class Columns(l2keras.Regularizer):
         return ops.sum(ops.square(weights), axis=0)
 
 
-def test_a_penalty_of_several_numbers_is_added_up_as_by_keras():
+def test_a_penalty_of_several_numbers_is_summed_as_in_keras():
     model = sequential(
         dense("plain", Vector()), dense("sum", l2keras.L2(0.5) + Vector())
     )
@@ -200,7 +200,7 @@ def test_a_regularizer_that_cannot_be_computed_is_named(function):
     )
 
 
-def test_nothing_is_shared_where_nothing_is_paid():
+def test_shares_are_zero_without_penalties():
     records = l2keras.penalties(sequential(dense("hidden")))
     assert [each.share for each in records] == [0.0, 0.0]
 
@@ -245,7 +245,7 @@ def test_weight_decay_is_that_of_the_optimizer(make, expected):
     assert found == expected
 
 
-def test_weight_decay_is_what_the_optimizer_takes_off():
+def test_weight_decay_equals_the_shrinkage_of_one_update():
     model = sequential(dense("hidden", l2keras.L2(0.25)))
     rate = 0.5
     model.compile(keras.optimizers.SGD(rate, weight_decay=0.25), "mse")
@@ -260,7 +260,7 @@ def test_weight_decay_is_what_the_optimizer_takes_off():
 
 
 @pytest.mark.parametrize("function", [l2keras.penalties, l2keras.summary])
-def test_what_is_no_model_or_not_built_is_refused(function):
+def test_penalties_requires_a_built_model(function):
     with pytest.raises(TypeError) as error:
         function(keras.layers.Dense)
     assert str(error.value) == (

@@ -6,25 +6,23 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from helpers import assert_weights, rising_schedule
-from zoo import (
+
+import l2keras
+from l2keras.regularizers import describing
+from tests.support import assert_weights, rising_schedule
+from tests.support.built_models import (
     Backbone,
     Custom,
     Lazy,
     attention,
     bidirectional,
-    by_clone,
-    by_json,
-    by_keras_file,
     described,
     lora,
     losses,
     sequential,
     subclassed,
 )
-
-import l2keras
-from l2keras.regularizers import describing
+from tests.support.model_copies import by_clone, by_json, by_keras_file
 
 
 def with_rms():
@@ -108,7 +106,7 @@ def test_regularizers_are_saved_where_the_layer_has_no_argument(
 
 
 @each_set_apart
-def test_weight_files_and_the_plain_model_understand_each_other(
+def test_weight_files_are_exchanged_with_the_plain_model(
     make, rules, layer, tmp_path
 ):
     if make is lora:
@@ -122,7 +120,7 @@ def test_weight_files_and_the_plain_model_understand_each_other(
         assert_weights(one, other.get_weights(), atol=1e-6)
 
 
-def test_a_layer_that_is_not_registered_can_be_cloned_and_named_on_loading(
+def test_an_unregistered_layer_is_cloned_and_loaded_by_custom_objects(
     tmp_path,
 ):
     class Unknown(Custom):
@@ -144,7 +142,7 @@ def lazy():
 
 
 @pytest.mark.parametrize("make", [attention, subclassed, lazy])
-def test_a_loaded_model_trains_on_as_the_one_that_was_saved(make, tmp_path):
+def test_a_loaded_model_trains_as_the_saved_one(make, tmp_path):
     model = make()
     l2keras.apply_regularizers(
         model,
@@ -178,7 +176,7 @@ def test_a_loaded_model_trains_on_as_the_one_that_was_saved(make, tmp_path):
     assert_weights(again, model.get_weights(), atol=0)
 
 
-def test_a_clone_of_what_was_loaded_has_them_too(tmp_path):
+def test_a_clone_of_a_loaded_model_has_its_regularizers(tmp_path):
     # Keras clones the layers one by one, and saves the whole.
     model = Backbone()
     l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
@@ -191,7 +189,7 @@ def test_a_clone_of_what_was_loaded_has_them_too(tmp_path):
     assert described(by_clone(loaded, None)) == {}
 
 
-def test_a_preset_is_that_of_the_plain_model_and_says_so(tmp_path):
+def test_a_preset_is_saved_without_regularizers_and_warns(tmp_path):
     model = Backbone(name="small")
     l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
     before = described(model)
@@ -226,12 +224,12 @@ def test_a_config_of_the_first_version_is_loaded():
     )
     layer = keras.saving.deserialize_keras_object(
         {
-            "module": "zoo",
+            "module": "tests.support.built_models",
             "class_name": "Custom",
             "registered_name": "l2keras>RegularizedLayer",
             "config": {
                 "layer": {
-                    "module": "zoo",
+                    "module": "tests.support.built_models",
                     "class_name": "Custom",
                     "config": {
                         "name": "custom",
@@ -255,7 +253,7 @@ def test_a_config_of_the_first_version_is_loaded():
     assert losses(by_clone(model, None)) == losses(model)
 
 
-def test_what_a_loader_adds_to_a_config_is_for_the_layer():
+def test_arguments_added_by_a_loader_reach_the_layer():
     # As KerasHub hands on a `dtype`, or `trainable`, of its user.
     model = sequential((4,), Custom(3, name="custom"))
     l2keras.apply_regularizers(model, {"custom/mix": l2keras.L2(0.25)})
@@ -296,7 +294,7 @@ class Unsaved(keras.Model):
         raise KeyError("no such unit")
 
 
-def test_a_model_whose_config_fails_is_regularized_and_named(tmp_path):
+def test_a_failing_get_config_is_named_when_saving(tmp_path):
     inner = Unsaved(name="mine")
     model = sequential((4,), inner, keras.layers.Dense(2, name="head"))
     done = l2keras.apply_regularizers(

@@ -10,16 +10,25 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-import zoo
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     documented_model,
     falling,
     falling_schedule,
+    model_copies,
     number,
     rising_schedule,
+    run_program,
 )
-from scheduled import (
+from tests.support.model_copies import (
+    by_deepcopy,
+    by_h5_file,
+    by_keras_file,
+    by_pickle,
+)
+from tests.support.scheduled_trainings import (
     X,
     assert_same_weights,
     compiled,
@@ -29,9 +38,6 @@ from scheduled import (
     scheduled_model,
     trained_model,
 )
-from zoo import by_deepcopy, by_h5_file, by_keras_file, by_pickle, run_program
-
-import l2keras
 
 
 def at_the_step_of(model, again):
@@ -42,18 +48,18 @@ def at_the_step_of(model, again):
 
 
 def by_json(model, folder):
-    return at_the_step_of(model, zoo.by_json(model, folder))
+    return at_the_step_of(model, model_copies.by_json(model, folder))
 
 
 def by_clone(model, folder):
-    return at_the_step_of(model, zoo.by_clone(model, folder))
+    return at_the_step_of(model, model_copies.by_clone(model, folder))
 
 
 @pytest.mark.parametrize(
     "again_by",
     [by_keras_file, by_h5_file, by_json, by_clone, by_pickle, by_deepcopy],
 )
-def test_a_model_had_twice_evaluates_the_same(again_by, tmp_path):
+def test_a_copy_evaluates_as_its_original(again_by, tmp_path):
     model = trained_model()
     again = again_by(model, tmp_path)
     assert again is not model
@@ -69,7 +75,7 @@ def test_a_model_had_twice_evaluates_the_same(again_by, tmp_path):
 
 
 @pytest.mark.parametrize("again_by", [by_keras_file, by_pickle, by_deepcopy])
-def test_training_on_equals_never_having_saved(again_by, tmp_path):
+def test_training_continues_as_if_never_saved(again_by, tmp_path):
     model = trained_model()
     again = again_by(model, tmp_path)
     logs = [fit(each, epochs=2) for each in (model, again)]
@@ -78,7 +84,7 @@ def test_training_on_equals_never_having_saved(again_by, tmp_path):
     assert number(again.optimizer.iterations) == 12
 
 
-def test_a_model_saved_twice_goes_on_all_the_same(tmp_path):
+def test_a_model_saved_twice_continues_the_same(tmp_path):
     model = trained_model()
     again = by_keras_file(by_keras_file(model, tmp_path), tmp_path)
     fit(model)
@@ -86,7 +92,7 @@ def test_a_model_saved_twice_goes_on_all_the_same(tmp_path):
     assert_same_weights(model, again)
 
 
-def test_a_subclassed_model_goes_on_too(tmp_path):
+def test_a_subclassed_model_continues_after_loading(tmp_path):
     @keras.saving.register_keras_serializable(package="l2keras_tests")
     class Own(keras.Model):
         def __init__(self, **arguments):
@@ -115,7 +121,7 @@ def test_a_subclassed_model_goes_on_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_new_process_needs_only_the_import(tmp_path):
+def test_a_new_process_loads_a_model_after_importing_l2keras(tmp_path):
     schedule = l2keras.JoinedSchedule(
         [l2keras.CosineSchedule(0.0, 0.1, steps=3), rising_schedule()], [3]
     )
@@ -128,7 +134,7 @@ def test_a_new_process_needs_only_the_import(tmp_path):
     fit(model)
     l2keras.set_scale(model, {"hidden/.*": 0.5})
     model.save(tmp_path / "model.keras")
-    out = run_program("reloading", tmp_path / "model.keras")
+    out = run_program("evaluate_reloaded_model", tmp_path / "model.keras")
     assert float(out.split()[-1]) == evaluate(model)
 
 
@@ -144,7 +150,7 @@ def config_of(path, layer):
     raise KeyError(layer)
 
 
-def test_a_constant_regularizer_is_saved_as_keras_own(tmp_path):
+def test_a_constant_regularizer_has_the_config_of_keras(tmp_path):
     path = tmp_path / "model.keras"
     model = compiled(
         documented_model(l2keras.L2(0.05), l2keras.L1L2(l1=0.01, l2=0.02))
@@ -293,7 +299,7 @@ def nested_model():
     return compiled(keras.Model(inputs, outputs, name="outer"))
 
 
-def test_paths_outlive_saving(tmp_path):
+def test_paths_are_the_same_after_loading(tmp_path):
     # `variable.path` does not: Keras drops the inner model's name on reload.
     model, logs = nested_model(), []
     fit(model)

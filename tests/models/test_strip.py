@@ -5,26 +5,24 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers import rising_schedule
-from zoo import (
+
+import l2keras
+from l2keras.regularizers import describing
+from tests.support import rising_schedule, run_program
+from tests.support.built_models import (
     Backbone,
     assert_pays,
     attention,
-    by_clone,
-    by_keras_file,
     described,
     each_its_own,
     each_model,
     l2,
     losses,
-    run_program,
     sequential,
     two_layers,
     variable,
 )
-
-import l2keras
-from l2keras.regularizers import describing
+from tests.support.model_copies import by_clone, by_keras_file
 
 SCHEDULE = l2keras.LinearSchedule(0.0, 0.05, steps=8)
 
@@ -90,7 +88,7 @@ def test_a_stripped_model_is_loaded_where_there_is_keras_alone(tmp_path):
         files.append(tmp_path / f"{name}.keras")
         expected.append(loss)
         model.save(files[-1])
-    out = run_program("serving", *files)
+    out = run_program("evaluate_without_l2keras", *files)
     assert [float(line) for line in out.splitlines()[-3:]] == expected
 
 
@@ -127,7 +125,7 @@ SCALED = l2keras.L2.from_config({"l2": 0.5, "scale": 0.25})
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_what_keras_can_say_is_left_in_keras_words(
+def test_to_keras_replaces_regularizers_that_keras_has(
     regularizer, expected, tmp_path
 ):
     model = two_layers(kernel_regularizer=regularizer)
@@ -153,7 +151,7 @@ def test_what_keras_can_say_is_left_in_keras_words(
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_what_keras_cannot_say_is_taken_off_with_a_warning(regularizer):
+def test_to_keras_removes_other_regularizers_with_a_warning(regularizer):
     model = sequential(
         (4,),
         keras.layers.Dense(3, name="hidden", kernel_regularizer=regularizer),
@@ -172,7 +170,7 @@ def test_what_keras_cannot_say_is_taken_off_with_a_warning(regularizer):
     assert not uses_l2keras(model)
 
 
-def test_it_warns_where_the_layer_has_no_argument_for_keras_words():
+def test_to_keras_warns_where_a_layer_has_no_regularizer_argument():
     model = attention()
     l2keras.apply_regularizers(model, {"mha/query/kernel": l2keras.L2(0.25)})
     with pytest.warns(UserWarning, match="no argument") as warned:
@@ -186,7 +184,7 @@ def test_it_warns_where_the_layer_has_no_argument_for_keras_words():
     assert_pays(model, l2(model, {"mha/query/kernel": 0.25}))
 
 
-def test_it_warns_of_each_weight_once_that_two_layers_had_saved():
+def test_to_keras_warns_once_per_weight_shared_by_layers():
     # The whole for files, and the layers for clones.
     model = Backbone()
     done = l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
@@ -199,7 +197,7 @@ def test_it_warns_of_each_weight_once_that_two_layers_had_saved():
 
 
 @pytest.mark.parametrize("to_keras", [False, True])
-def test_what_is_keras_own_stays(to_keras, tmp_path):
+def test_regularizers_of_keras_are_kept(to_keras, tmp_path):
     model = sequential(
         (4,),
         keras.layers.Dense(
@@ -220,7 +218,7 @@ def test_what_is_keras_own_stays(to_keras, tmp_path):
 
 
 @pytest.mark.parametrize("to_keras", [False, True])
-def test_regularizers_of_activities_go_too(to_keras):
+def test_activity_regularizers_are_removed(to_keras):
     model = sequential(
         (4,),
         keras.layers.Dense(
@@ -239,7 +237,7 @@ def test_regularizers_of_activities_go_too(to_keras):
     assert not uses_l2keras(model)
 
 
-def test_a_schedule_of_the_optimizer_is_warned_of():
+def test_a_learning_rate_schedule_of_l2keras_warns():
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(2)], name="small"
     )
@@ -254,7 +252,7 @@ def test_a_schedule_of_the_optimizer_is_warned_of():
 
 
 @pytest.mark.parametrize("model", ["model", None, keras.layers.Dense])
-def test_only_models_are_stripped(model):
+def test_strip_requires_a_model(model):
     with pytest.raises(TypeError) as error:
         l2keras.strip_regularizers(model)
     assert str(error.value) == (

@@ -5,11 +5,19 @@ import re
 import keras
 import numpy as np
 import pytest
-from audited import compiled, dense, exclude, sequential, summary, trained, two
-from helpers import rising_schedule
-from zoo import attention
 
 import l2keras
+from tests.support import rising_schedule
+from tests.support.audited_models import (
+    compiled,
+    dense,
+    exclude,
+    sequential,
+    summary,
+    trained,
+    two,
+)
+from tests.support.built_models import attention
 
 
 def findings(model):
@@ -165,11 +173,11 @@ def applied(model, *arguments, **keywords):
     ("make", "expected"),
     [pytest.param(*row, id=name) for name, row in FINDINGS.items()],
 )
-def test_each_finding_appears_exactly_when_it_should(make, expected):
+def test_each_finding_appears_only_for_its_models(make, expected):
     assert findings(make()) == expected
 
 
-def test_the_table_has_kernels_and_whatever_is_regularized():
+def test_the_table_has_kernels_and_regularized_weights():
     model = compiled(
         sequential(
             dense("hidden", l2keras.L1L2(l1=0.5, l2=RISING), units=500),
@@ -246,7 +254,7 @@ def test_it_prints_to_the_standard_output_and_returns_nothing(capsys):
 
 
 @pytest.mark.parametrize("line_length", [80, 120])
-def test_no_line_is_longer_than_it_may_be(line_length):
+def test_no_line_exceeds_line_length(line_length):
     model = two(l2keras.L1(0.25) + l2keras.GroupLasso(RISING), L2)
     model.layers[0].kernel_regularizer = None
     text = summary(model, line_length)

@@ -6,7 +6,7 @@ import pytest
 import l2keras
 
 
-def test_conversions_by_hand():
+def test_conversions_equal_figures_by_hand():
     assert l2keras.l2_from_weight_decay(0.02) == 0.01
     assert l2keras.weight_decay_from_l2(0.01, "adam") == 0.02
     assert l2keras.weight_decay_from_timescale(5_000, 0.001) == 0.2
@@ -16,7 +16,7 @@ def test_conversions_by_hand():
         assert l2keras.weight_decay_from_l2(l2) == decay
 
 
-def test_a_timescale_is_that_of_forgetting():
+def test_a_timescale_is_that_of_exponential_forgetting():
     # With no gradient a weight falls to 1/e of itself in so many steps.
     decay = l2keras.weight_decay_from_timescale(1_000, learning_rate=0.01)
     assert (1 - 0.01 * decay) ** 1_000 == pytest.approx(np.exp(-1), rel=1e-3)
@@ -60,7 +60,7 @@ def l2_of(decay, name):
 @pytest.mark.parametrize(
     "convert", [l2keras.l2_from_weight_decay, l2keras.weight_decay_from_l2]
 )
-def test_there_is_no_l2_for_adamw(convert):
+def test_adamw_has_no_equivalent_l2(convert):
     with pytest.raises(ValueError, match="adamw") as caught:
         convert(0.1, "adamw")
     assert str(caught.value) == (
@@ -115,7 +115,7 @@ def test_there_is_no_l2_for_adamw(convert):
         ),
     ],
 )
-def test_conversions_of_bad_input(call, error, message):
+def test_invalid_arguments_are_explained(call, error, message):
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message

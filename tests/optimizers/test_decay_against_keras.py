@@ -3,7 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import (
+from keras import ops
+
+from l2keras import DecoupledWeightDecay
+from tests.support import assert_weights, number, runs_several_steps
+from tests.support.weight_decay_cases import (
     DECAY,
     X,
     adamw,
@@ -15,10 +19,6 @@ from decay_cases import (
     kernels_by_us,
     network,
 )
-from helpers import assert_weights, number, runs_several_steps
-from keras import ops
-
-from l2keras import DecoupledWeightDecay
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from l2keras import DecoupledWeightDecay
     ],
     ids=["everything", "kernels", "one layer"],
 )
-def test_it_equals_the_adamw_of_keras(excluded, arguments):
+def test_decay_equals_the_adamw_of_keras(excluded, arguments):
     ours, theirs = network(), network()
     before = theirs.get_weights()
     peer = adamw(weight_decay=DECAY)
@@ -66,7 +66,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_it_decays_when_keras_does(name):
+def test_decay_equals_keras_in_every_setting_of_the_optimizer(name):
     arguments, compiling = SETTINGS[name]
     if "steps_per_execution" in compiling and not runs_several_steps():
         pytest.skip("Keras has none on PyTorch.")
@@ -76,7 +76,7 @@ def test_it_decays_when_keras_does(name):
     assert distance(ours, theirs) <= 1e-6
 
 
-def test_the_learning_rate_is_that_of_the_wrapped_optimizer():
+def test_decay_follows_the_learning_rate_of_the_wrapped_optimizer():
     optimizer = kernels_by_us()
     model = fit(network(), optimizer, epochs=1)
     before = model.get_weights()
@@ -89,7 +89,7 @@ def test_the_learning_rate_is_that_of_the_wrapped_optimizer():
 
 
 @pytest.mark.parametrize("scaled", ["by hand", "by Keras"])
-def test_it_works_inside_a_loss_scale_optimizer(scaled):
+def test_decay_inside_a_loss_scale_optimizer(scaled):
     ours, theirs = network(), network()
     for model, make in ((theirs, kernels_by_keras), (ours, kernels_by_us)):
         # The scale is Keras's business: it sets that of the inner one to None.
@@ -119,7 +119,7 @@ def test_a_step_that_is_skipped_decays_nothing():
 
 
 @pytest.mark.parametrize("name", ["Nadam", "Lion"])
-def test_it_wraps_any_optimizer(name):
+def test_every_keras_optimizer_can_be_wrapped(name):
     make = getattr(keras.optimizers, name)
     ours, theirs = network(), network()
     peer = make(0.01, weight_decay=DECAY)

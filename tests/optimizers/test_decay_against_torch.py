@@ -3,7 +3,18 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import (
+
+import l2keras
+from l2keras import DecoupledWeightDecay, reference
+from tests.support import (
+    BACKEND,
+    assert_weights,
+    number,
+    rising,
+    rising_schedule,
+    simulate,
+)
+from tests.support.weight_decay_cases import (
     EPSILON,
     X,
     Y,
@@ -13,17 +24,6 @@ from decay_cases import (
     keras_sgd,
     network,
 )
-from helpers import (
-    BACKEND,
-    assert_weights,
-    number,
-    rising,
-    rising_schedule,
-    simulate,
-)
-
-import l2keras
-from l2keras import DecoupledWeightDecay, reference
 
 torch_backend_only = pytest.mark.skipif(
     BACKEND != "torch", reason="Keras models are PyTorch modules there only."
@@ -150,7 +150,7 @@ def test_the_first_steps_of_the_documented_network_equal_torch(name):
     assert_weights(model, torch_training(start, theirs(), steps=4), atol=1e-5)
 
 
-def test_the_three_ways_agree():
+def test_keras_numpy_and_torch_weight_decay_agree():
     pytest.importorskip("torch")
     strength = 0.05
     model = network(keras.regularizers.L2(strength), l2keras.L2(strength))
@@ -185,7 +185,7 @@ def kernels_only(optimizer, decay):
     )
 
 
-def test_the_documented_loop_penalizes_twice():
+def test_a_torch_loop_with_decay_and_penalty_penalizes_twice():
     # It has `weight_decay=0.01`, and adds 0.01 * sum w**2 to the loss as well.
     pytest.importorskip("torch")
     start = network().get_weights()
@@ -224,7 +224,7 @@ def plain_loop(model, penalty, steps=8):
 
 
 @torch_backend_only
-def test_the_losses_of_a_model_go_into_a_plain_torch_loop():
+def test_the_losses_of_a_model_train_in_a_plain_torch_loop():
     model = network(l2keras.L2(0.05), l2keras.L2(0.05))
     by_hand = network()
 
@@ -238,7 +238,7 @@ def test_the_losses_of_a_model_go_into_a_plain_torch_loop():
 
 
 @torch_backend_only
-def test_set_step_drives_the_schedules_of_a_plain_torch_loop():
+def test_set_step_moves_the_schedules_of_a_plain_torch_loop():
     model = network(l2keras.L2(rising_schedule()), l2keras.L2(0.0))
     by_hand, without = network(), network()
 

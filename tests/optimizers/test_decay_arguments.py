@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import decay, fit, keras_sgd, network
 
 from l2keras import DecoupledWeightDecay
+from tests.support.weight_decay_cases import decay, fit, keras_sgd, network
 
 
 def wrap(*arguments, **keywords):
@@ -122,7 +122,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input(name):
+def test_invalid_arguments_are_explained(name):
     call, error, message = BAD[name]
     with pytest.raises(error) as caught:
         call()
@@ -134,7 +134,7 @@ def test_a_schedule_that_cannot_be_saved_is_an_error():
         DecoupledWeightDecay(keras_sgd(), {"a": lambda step: 0.1})
 
 
-def test_muon_decays_in_two_ways():
+def test_both_decays_of_muon_are_refused():
     muon = getattr(keras.optimizers, "Muon", None)
     if muon is None or "adam_weight_decay" not in vars(muon()):
         pytest.skip("This Keras has no such Muon.")
@@ -145,7 +145,7 @@ def test_muon_decays_in_two_ways():
         DecoupledWeightDecay(half, default=0.1)
 
 
-def test_a_decay_that_the_wrapped_optimizer_is_given_later_is_an_error():
+def test_a_decay_set_later_on_the_wrapped_optimizer_is_an_error():
     optimizer = decay()
     optimizer.inner_optimizer.weight_decay = 0.1
     with pytest.raises(ValueError, match="must not decay weights itself"):

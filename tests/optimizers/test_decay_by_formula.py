@@ -3,7 +3,18 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import (
+from keras import ops
+
+from l2keras import DecoupledWeightDecay
+from tests.support import (
+    BACKEND,
+    assert_weights,
+    linear_data,
+    number,
+    rising,
+    rising_schedule,
+)
+from tests.support.weight_decay_cases import (
     X,
     Y,
     adamw,
@@ -15,17 +26,6 @@ from decay_cases import (
     single,
     zeros_for,
 )
-from helpers import (
-    BACKEND,
-    assert_weights,
-    linear_data,
-    number,
-    rising,
-    rising_schedule,
-)
-from keras import ops
-
-from l2keras import DecoupledWeightDecay
 
 
 def learning_rate(step):
@@ -73,7 +73,7 @@ FACTORS = {
 
 
 @pytest.mark.parametrize("name", FACTORS)
-def test_each_update_multiplies_the_weights(name):
+def test_each_update_multiplies_the_weights_by_one_minus_rate_times_decay(name):
     make, factor = FACTORS[name]
     model = single()
     start = model.get_weights()[0].astype("float64")
@@ -141,7 +141,7 @@ def test_linear_regression_equals_numpy(cautious, coupled):
         ),
     ],
 )
-def test_weights_of_other_types_decay(dtype):
+def test_half_precision_weights_decay(dtype):
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     for cautious in (False, True):
@@ -228,7 +228,7 @@ def own_loop(model, optimizer, steps=4):
 
 
 @pytest.mark.parametrize("cautious", [False, True])
-def test_a_loop_of_ones_own_equals_fit(cautious):
+def test_a_custom_loop_equals_fit(cautious):
     def optimizer():
         return DecoupledWeightDecay(
             adamw(), default=rising_schedule(), cautious=cautious

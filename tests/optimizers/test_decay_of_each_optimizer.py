@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import single, zeros_for
-from helpers import BACKEND
 from keras import ops
 
 from l2keras import DecoupledWeightDecay
+from tests.support import BACKEND
+from tests.support.weight_decay_cases import single, zeros_for
 
 
 class Averaging(keras.optimizers.Optimizer):
@@ -82,7 +82,7 @@ def test_each_optimizer_decays_by_the_formula_or_is_refused(name):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
-def test_an_optimizer_may_be_made_in_the_scope_of_a_strategy():
+def test_an_optimizer_made_in_the_scope_of_a_strategy():
     import tensorflow as tf
 
     class Fresh(keras.optimizers.SGD):

@@ -3,12 +3,14 @@
 import json
 import signal
 import zipfile
-from pathlib import Path
 
 import h5py
 import keras
 import pytest
-from decay_cases import (
+
+from l2keras import DecoupledWeightDecay
+from tests.support import outputs, rising_schedule, run_program, start_program
+from tests.support.weight_decay_cases import (
     adamw,
     distance,
     fit,
@@ -16,14 +18,6 @@ from decay_cases import (
     kernels_by_us,
     network,
 )
-from helpers import (
-    outputs,
-    rising_schedule,
-    run_python,
-    start_python,
-)
-
-from l2keras import DecoupledWeightDecay
 
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")
@@ -42,7 +36,7 @@ def elaborate():
     )
 
 
-def test_the_config_says_it_all():
+def test_the_optimizer_is_rebuilt_from_its_config():
     optimizer = elaborate()
     config = json.loads(json.dumps(optimizer.get_config()))
     again = DecoupledWeightDecay.from_config(config)
@@ -64,7 +58,7 @@ def test_the_config_says_it_all():
     assert other.get_config() == optimizer.get_config()
 
 
-def test_a_reloaded_model_trains_on_as_if_nothing_had_been(tmp_path):
+def test_a_reloaded_model_trains_as_if_never_saved(tmp_path):
     whole = fit(network(), elaborate(), epochs=4)
     half = fit(network(), elaborate(), epochs=2)
     half.save(tmp_path / "model.keras")
@@ -80,7 +74,7 @@ def test_a_reloaded_model_trains_on_as_if_nothing_had_been(tmp_path):
     assert distance(again, whole) == 0.0
 
 
-def test_what_is_saved_is_the_state_of_the_wrapped_optimizer(tmp_path):
+def test_saved_state_is_that_of_the_wrapped_optimizer(tmp_path):
     files = []
     for name, optimizer in (("ours", kernels_by_us()), ("plain", adamw())):
         model = fit(network(), optimizer, epochs=1)
@@ -103,7 +97,7 @@ def test_what_is_saved_is_the_state_of_the_wrapped_optimizer(tmp_path):
         wrapper.set_weights([])
 
 
-def test_a_backup_goes_on_where_it_was_made(tmp_path):
+def test_training_resumes_from_a_backup(tmp_path):
     class Breaks(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
@@ -123,15 +117,15 @@ def test_a_backup_goes_on_where_it_was_made(tmp_path):
     assert distance(again, fit_on(compiled(), 4)) == 0.0
 
 
-PROGRAM = Path(__file__).parent / "programs" / "killed_training.py"
+PROGRAM = "resume_optimizers"
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_where_it_would_have(tmp_path):
-    killed = start_python(PROGRAM, tmp_path / "backup", "dies")
+def test_a_killed_training_resumes_exactly(tmp_path):
+    killed = start_program(PROGRAM, tmp_path / "backup", "dies")
     outputs([killed], returncode=-signal.SIGKILL)
     assert (tmp_path / "backup").exists()
-    out = run_python(PROGRAM, tmp_path / "backup")
+    out = run_program(PROGRAM, tmp_path / "backup")
     whole, again = json.loads(out.splitlines()[-1])
     assert again == whole
     assert 0.0 in whole[0][0]  # By proximal steps.

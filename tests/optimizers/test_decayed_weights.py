@@ -3,11 +3,16 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import adamw, fit, keras_sgd, network
-from helpers import documented_data, documented_model, rising, rising_schedule
 
 import l2keras
 from l2keras import DecoupledWeightDecay
+from tests.support import (
+    documented_data,
+    documented_model,
+    rising,
+    rising_schedule,
+)
+from tests.support.weight_decay_cases import adamw, fit, keras_sgd, network
 
 
 def mixed_model():
@@ -29,7 +34,7 @@ def mixed_model():
     return keras.Model(inputs, outputs, name="outer")
 
 
-def test_the_default_goes_to_kernels_only():
+def test_the_default_decays_kernels_only():
     model = mixed_model()
     optimizer = DecoupledWeightDecay(keras_sgd(), default=0.5)
     kernels = {
@@ -44,7 +49,7 @@ def test_the_default_goes_to_kernels_only():
     assert set(applied) == kernels
 
 
-def test_rules_go_before_the_default_and_paths_before_patterns():
+def test_paths_precede_patterns_and_patterns_the_default():
     schedule = rising_schedule()
     optimizer = DecoupledWeightDecay(
         keras_sgd(),
@@ -138,7 +143,7 @@ RULES_THAT_DO_NOT_FIT = {
 
 
 @pytest.mark.parametrize("name", RULES_THAT_DO_NOT_FIT)
-def test_rules_that_do_not_fit_the_model(name):
+def test_rules_that_match_no_weight_are_refused(name):
     rules, message = RULES_THAT_DO_NOT_FIT[name]
     model = documented_model(
         None, None, between=[keras.layers.BatchNormalization(name="batch")]
@@ -170,7 +175,7 @@ def test_rules_for_the_weights_of_another_optimizer_are_an_error():
 # What is seen of it ---------------------------------------------------------
 
 
-def test_the_audit_and_the_logger_tell_of_the_decay():
+def test_penalties_and_the_logger_show_the_decay():
     model = documented_model(l2keras.L2(0.01), None)
     decay = l2keras.LinearSchedule(0.0, 0.1, steps=10)
     model.compile(

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from decay_cases import X, Y, fit, fit_on, network
-from helpers import assert_weights
 
 import l2keras
 from l2keras import L1, DecoupledWeightDecay, Proximal
+from tests.support import assert_weights
+from tests.support.weight_decay_cases import X, Y, fit, fit_on, network
 
 optimizers = keras.optimizers
 
@@ -68,7 +68,7 @@ DECAYS = {
 
 @pytest.mark.parametrize("name", DECAYS)
 @pytest.mark.parametrize("built", [False, True])
-def test_the_decay_of_each_part_is_shown(name, built):
+def test_penalties_shows_the_decay_of_each_optimizer(name, built):
     optimizer, expected = DECAYS[name]
     model = network(L1(0.1), L1(0.1))
     model.compile(optimizer(), "categorical_crossentropy")
@@ -83,7 +83,7 @@ def test_the_decay_of_each_part_is_shown(name, built):
     assert ("Weight decay of the optimizer" in text[0]) == any(expected)
 
 
-def test_the_decay_of_parts_is_logged():
+def test_the_decay_of_each_optimizer_is_logged():
     model = network()
     optimizer = several(
         decaying(default=0.5),
@@ -100,7 +100,7 @@ def test_the_decay_of_parts_is_logged():
     )
 
 
-def test_each_weight_may_have_an_optimizer_that_is_made_when_asked():
+def test_a_function_may_make_the_optimizer_of_each_weight():
     model = network(L1(10.0), L1(10.0))
 
     def optimizer_for(variable):
@@ -130,7 +130,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_reloaded_model_trains_on_as_if_nothing_had_been(tmp_path, name):
+def test_a_reloaded_model_trains_as_if_never_saved(tmp_path, name):
     default, output = PARTS[name]
     model = network(L1(0.05), L1(0.05))
     fit(model, several(default(), output=output()))

@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, number
 from keras import ops
-from proximal_cases import (
+
+import l2keras
+from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule, Proximal
+from tests.support import BACKEND, number
+from tests.support.proximal_cases import (
     BATCH,
     KERNEL,
     X,
@@ -19,9 +22,6 @@ from proximal_cases import (
     simulate,
     soft_threshold,
 )
-
-import l2keras
-from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule, Proximal
 
 # What is left of a schedule at each step, in NumPy too.
 RISING = LinearSchedule(0.0, 0.1, steps=6)
@@ -114,7 +114,7 @@ def test_training_equals_numpy(name):
 # Strengths that are set from outside ------------------------------------------
 
 
-def test_a_scale_that_a_callback_sets_reaches_the_steps():
+def test_a_scale_set_by_a_callback_reaches_the_proximal_steps():
     model = linear(L1(0.1))
     scheduler = l2keras.PenaltyScheduler({"dense/kernel": lambda e: e / 2})
     fit(model, proximal_sgd(), epochs=3, callbacks=[scheduler])
@@ -122,7 +122,7 @@ def test_a_scale_that_a_callback_sets_reaches_the_steps():
     assert_kernel(model, first)
 
 
-def test_a_scale_and_a_step_that_are_set_by_hand_reach_the_steps():
+def test_set_scale_and_set_step_reach_the_proximal_steps():
     model = linear(L1(LinearSchedule(0.0, 1.0, steps=10)))
     model.compile(proximal_sgd(), "mse")
     l2keras.set_scale(model, {"dense/kernel": 0.5})
@@ -137,7 +137,7 @@ def test_a_scale_and_a_step_that_are_set_by_hand_reach_the_steps():
     assert_kernel(model, w)
 
 
-def test_a_regularizer_that_is_put_on_a_trained_model_takes_steps():
+def test_a_regularizer_applied_to_a_trained_model_takes_proximal_steps():
     model = linear(L1(0.05))
     fit(model, proximal_sgd(), epochs=1)
     l2keras.apply_regularizers(model, {"dense/kernel": L1(0.2)})
@@ -149,7 +149,7 @@ def test_a_regularizer_that_is_put_on_a_trained_model_takes_steps():
 # The gradient of everything else ----------------------------------------------
 
 
-def test_compiled_with_another_optimizer_the_gradient_is_back():
+def test_compiling_without_proximal_restores_the_gradient():
     model, plain = linear(L1(0.05)), linear(L1(0.05))
     fit(model, proximal_sgd())
     assert (kernel(model) == 0).any()
@@ -163,7 +163,7 @@ def test_compiled_with_another_optimizer_the_gradient_is_back():
         assert (kernel(model) == 0).any() == (optimizer is proximal_sgd)
 
 
-def test_penalties_that_nobody_steps_for_keep_their_gradient():
+def test_penalties_without_a_proximal_step_keep_their_gradient():
     def trained(optimizer, **arguments):
         model = linear(L1(0.0), activity_regularizer=L1(0.2), **arguments)
         fit(model, optimizer)
@@ -212,7 +212,7 @@ def slopes(function, variable):
 @pytest.mark.skipif(
     not hasattr(keras.optimizers, "MultiOptimizer"), reason="Since Keras 3.15."
 )
-def test_one_of_several_optimizers_steps_for_its_own_weights():
+def test_proximal_in_a_multi_optimizer_steps_for_its_own_weights():
     def trained(first, second):
         """Trains two regressions on the same inputs, apart."""
         keras.utils.set_random_seed(0)
@@ -248,14 +248,14 @@ def test_one_of_several_optimizers_steps_for_its_own_weights():
 @pytest.mark.parametrize(
     "policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"]
 )
-def test_other_precisions_have_zeros_too(policy):
+def test_half_precision_models_have_exact_zeros(policy):
     model = linear(L1(0.05) + GroupLasso(0.01, axis=0), dtype=policy)
     fit(model, Proximal(keras.optimizers.Adam(0.05)), epochs=3)
     assert 0 < np.mean(kernel(model) == 0) < 1
     assert np.isfinite(kernel(model)).all()
 
 
-def test_weights_in_a_model_inside_a_model_and_shared_ones():
+def test_nested_and_shared_weights_take_proximal_steps():
     shared = keras.layers.Dense(
         10, use_bias=False, kernel_regularizer=L1(0.5), name="shared"
     )

@@ -5,10 +5,10 @@ import functools
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import ops
 
 from l2keras import L1, L1L2, GroupLasso, Proximal
+from tests.support import number
 
 datasets = pytest.importorskip("sklearn.datasets")
 linear_model = pytest.importorskip("sklearn.linear_model")
@@ -118,7 +118,7 @@ def model_of_all():
 
 @pytest.mark.filterwarnings("ignore:Objective did not converge")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_training_ends_where_the_solvers_do(optimizer):
+def test_training_converges_to_the_solutions_of_scikit_learn(optimizer):
     model = model_of_all()
     losses, weights = zip(*(row[1] for row in PROBLEMS.values()), strict=True)
     model.compile(
@@ -160,7 +160,7 @@ def test_training_ends_where_the_solvers_do(optimizer):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
 @pytest.mark.parametrize("centered", [False, True])
-def test_rmsprop_ends_there_however_it_is_made(momentum, centered):
+def test_every_variant_of_rmsprop_converges_to_the_solution(momentum, centered):
     # Where it is centered, the lengths grow as the training comes to rest.
     steps = 1000
     x, y, expected = solved("MultiTaskLasso")

@@ -3,7 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from proximal_cases import (
+
+import l2keras
+from l2keras import L1, L2, GroupLasso, Proximal
+from tests.support.proximal_cases import (
     KERNEL,
     X,
     Y,
@@ -13,9 +16,6 @@ from proximal_cases import (
     proximal_sgd,
     sgd,
 )
-
-import l2keras
-from l2keras import L1, L2, GroupLasso, Proximal
 
 optimizers = keras.optimizers
 
@@ -79,7 +79,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_optimizers_are_refused(name):
+def test_unsupported_optimizers_are_refused(name):
     call, error, message = BAD[name]
     with pytest.raises(error) as caught:
         call()
@@ -109,7 +109,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_models_without_a_step_are_refused_and_stay_as_they_were(name):
+def test_models_without_a_proximal_penalty_are_refused_and_unchanged(name):
     regularizer, message = MODELS[name]
     model = linear(regularizer)
     with pytest.raises(ValueError) as caught:  # noqa: PT011
@@ -122,7 +122,7 @@ def test_models_without_a_step_are_refused_and_stay_as_they_were(name):
     assert (kernel(model) == 0).any()
 
 
-def test_a_model_must_be_compiled_with_it():
+def test_a_model_must_be_compiled_with_proximal():
     model = linear(L1(0.1))
     model.compile(sgd(), "mse")
     with pytest.raises(ValueError, match="must be compiled with") as caught:
@@ -156,7 +156,7 @@ def test_each_weight_with_a_problem_is_named():
     ]
 
 
-def test_a_regularizer_of_keras_that_is_put_on_later_is_refused():
+def test_a_regularizer_of_keras_applied_later_is_refused():
     model = linear(L1(0.5))
     fit(model, proximal_sgd())
     l2keras.apply_regularizers(
@@ -166,14 +166,14 @@ def test_a_regularizer_of_keras_that_is_put_on_later_is_refused():
         fit(model)
 
 
-def test_nothing_of_keras_is_changed():
+def test_keras_regularizers_are_not_patched():
     classes = keras.regularizers.L1, keras.regularizers.L1L2
     before = [vars(each).copy() for each in classes]
     fit(linear(L1(0.5)), proximal_sgd())
     assert [vars(each).copy() for each in classes] == before
 
 
-def test_what_is_set_later_is_looked_at_too():
+def test_moving_averages_enabled_later_are_refused():
     model = linear(L1(0.1))
     optimizer = proximal_sgd()
     optimizer.use_ema = True
@@ -209,7 +209,7 @@ def normalized(regularizer=None, gamma=None, activation=None, between=()):
     )
 
 
-def test_a_kernel_before_a_batch_normalization_is_warned_of():
+def test_a_sparse_kernel_before_a_batch_normalization_warns():
     for activation in (None, "relu"):
         model = normalized(L1(1.0), activation=activation)
         with pytest.warns(UserWarning, match="takes back") as warned:
@@ -238,18 +238,18 @@ def test_a_kernel_before_a_batch_normalization_is_warned_of():
     ],
     ids=["smooth", "switched off", "activation", "layer between"],
 )
-def test_other_kernels_are_not(model):
+def test_kernels_not_followed_by_a_batch_normalization_do_not_warn(model):
     fit(model(), proximal_sgd(), epochs=1)  # Warnings are errors.
 
 
-def test_the_cure_works():
+def test_penalizing_gamma_as_the_warning_advises_gives_zeros():
     model = normalized(gamma=L1(2.0))
     fit(model, proximal_sgd(), epochs=2)
     gamma = keras.ops.convert_to_numpy(model.get_layer("normal").gamma)
     assert (gamma == 0).any()
 
 
-def test_steps_too_short_for_any_zero_are_warned_of_once():
+def test_steps_too_short_for_any_zero_warn_once():
     model = linear(GroupLasso(1e-3))
     schedule = optimizers.schedules.ExponentialDecay(0.2, 4, 0.5)
     model.compile(proximal_sgd(rate=schedule), "mse")
@@ -271,7 +271,7 @@ def test_steps_too_short_for_any_zero_are_warned_of_once():
     fit(model, epochs=1)
 
 
-def test_a_training_that_fails_is_not_warned_of():
+def test_a_training_that_fails_does_not_warn():
     class Breaks(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             raise KeyboardInterrupt
@@ -282,13 +282,13 @@ def test_a_training_that_fails_is_not_warned_of():
         model.fit(X, Y, verbose=0, callbacks=[Breaks()])
 
 
-def test_a_training_that_diverges_is_not_warned_of():
+def test_a_training_that_diverges_does_not_warn():
     model = linear(GroupLasso(1e-3))
     fit(model, proximal_sgd(rate=1e6), epochs=10)  # Warnings are errors.
     assert not np.isfinite(kernel(model)).any()
 
 
-def test_strengths_of_zero_are_neither_refused_nor_warned_of():
+def test_strengths_of_zero_are_accepted_without_a_warning():
     model, plain = linear(L1(0.0)), linear(None)
     fit(model, proximal_sgd())
     fit(plain, sgd())

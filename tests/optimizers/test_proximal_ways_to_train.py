@@ -3,10 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from guide_models import by_guide
-from helpers import runs_several_steps, torch_compile_only
 from keras import ops
-from proximal_cases import (
+
+import l2keras
+from l2keras import L1, Proximal
+from tests.support import runs_several_steps, torch_compile_only
+from tests.support.custom_train_steps import by_guide
+from tests.support.proximal_cases import (
     BATCH,
     INPUTS,
     OUTPUTS,
@@ -20,11 +23,8 @@ from proximal_cases import (
     simulate,
 )
 
-import l2keras
-from l2keras import L1, Proximal
 
-
-def test_a_train_step_of_ones_own_takes_steps():
+def test_a_custom_train_step_takes_proximal_steps():
     model = by_guide(linear(L1(0.05)))
     history = fit(model, proximal_sgd(momentum=0.8))
     expected, losses = simulate(momentum=0.8)
@@ -58,7 +58,7 @@ def assert_proximal(**arguments):
     [{"run_eagerly": True}, {"steps_per_execution": 3}],
     ids=["eagerly", "several steps at once"],
 )
-def test_how_steps_are_executed_makes_no_difference(arguments):
+def test_training_equals_numpy_however_steps_are_executed(arguments):
     if "steps_per_execution" in arguments and not runs_several_steps():
         pytest.skip("Keras has none on PyTorch.")
     assert_proximal(**arguments)
@@ -66,11 +66,11 @@ def test_how_steps_are_executed_makes_no_difference(arguments):
 
 @torch_compile_only
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-def test_steps_are_the_same_with_torch_compile():
+def test_training_equals_numpy_with_torch_compile():
     assert_proximal(jit_compile=True)
 
 
-def test_batch_by_batch_is_as_fit():
+def test_train_on_batch_equals_fit():
     model = linear(L1(0.05))
     model.compile(proximal_sgd(momentum=0.8), "mse")
     for _ in range(2):
@@ -80,7 +80,7 @@ def test_batch_by_batch_is_as_fit():
     assert_kernel(model, simulate(momentum=0.8)[0])
 
 
-def test_a_frozen_weight_takes_no_step_until_it_is_trained():
+def test_a_frozen_weight_takes_no_proximal_step():
     hidden = keras.layers.Dense(10, kernel_regularizer=L1(0.2), name="hidden")
     model = keras.Sequential(
         [
@@ -141,7 +141,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_layer_has_zeros_and_its_penalty_counts_once(name):
+def test_every_kind_of_layer_has_exact_zeros_and_is_penalized_once(name):
     layer, x = LAYERS[name]
     keras.utils.set_random_seed(0)
     model = keras.Sequential(

@@ -5,7 +5,20 @@ import json
 import keras
 import numpy as np
 import pytest
-from decay_cases import (
+from keras import ops
+
+import l2keras
+from l2keras.optimizers import wrapper
+from l2keras.optimizers.wrapper import OptimizerWrapper
+from tests.support import BACKEND, assert_weights, number
+from tests.support.soft_threshold import (
+    DECAY,
+    NESTED,
+    STRENGTH,
+    SoftThreshold,
+    threshold,
+)
+from tests.support.weight_decay_cases import (
     X,
     Y,
     distance,
@@ -16,13 +29,6 @@ from decay_cases import (
     single,
     zeros_for,
 )
-from helpers import BACKEND, assert_weights, number
-from keras import ops
-from soft_threshold import DECAY, NESTED, STRENGTH, SoftThreshold, threshold
-
-import l2keras
-from l2keras.optimizers import wrapper
-from l2keras.optimizers.wrapper import OptimizerWrapper
 
 both_orders = pytest.mark.parametrize("order", NESTED)
 
@@ -47,7 +53,7 @@ def by_hand(start, rates):
 
 
 @both_orders
-def test_the_learning_rate_of_each_update_reaches_both(order):
+def test_both_wrappers_see_the_scheduled_learning_rate(order):
     model = single()
     start = model.get_weights()[0]
     schedule = keras.optimizers.schedules.ExponentialDecay(0.2, 1, 0.9)
@@ -89,7 +95,7 @@ class ThresholdByHand(keras.callbacks.Callback):
 
 @both_orders
 @pytest.mark.parametrize("clipping", [{}, {"clipnorm": 0.1}])
-def test_the_state_after_the_update_is_there(order, clipping):
+def test_a_wrapper_reads_the_state_after_the_update(order, clipping):
     theirs = network()
     peer = keras.optimizers.AdamW(0.01, weight_decay=DECAY, **clipping)
     peer.exclude_from_weight_decay(var_names=["bias"])
@@ -114,7 +120,7 @@ class Averages(keras.callbacks.Callback):
 
 
 @both_orders
-def test_moving_averages_are_of_what_both_made(order):
+def test_moving_averages_include_both_wrappers(order):
     averages = Averages()
     plain = network()
     plain.compile(NESTED[order](adam()), "categorical_crossentropy")
@@ -127,7 +133,7 @@ def test_moving_averages_are_of_what_both_made(order):
 
 
 @both_orders
-def test_both_work_inside_a_loss_scale_optimizer(order):
+def test_nested_wrappers_inside_a_loss_scale_optimizer(order):
     plain = fit(network(), NESTED[order](adam()))
     scaled = fit(
         network(), keras.optimizers.LossScaleOptimizer(NESTED[order](adam()))
@@ -147,9 +153,7 @@ def test_both_work_inside_a_loss_scale_optimizer(order):
 
 @both_orders
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_reloaded_model_trains_on_as_if_nothing_had_been(
-    tmp_path, order, scaled
-):
+def test_a_reloaded_model_trains_as_if_never_saved(tmp_path, order, scaled):
     def optimizer():
         made = NESTED[order](adam())
         return keras.optimizers.LossScaleOptimizer(made) if scaled else made
@@ -171,7 +175,7 @@ def test_a_reloaded_model_trains_on_as_if_nothing_had_been(
 
 
 @both_orders
-def test_a_backup_goes_on_where_it_was_made(tmp_path, order):
+def test_training_resumes_from_a_backup(tmp_path, order):
     class Breaks(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
@@ -192,7 +196,7 @@ def test_a_backup_goes_on_where_it_was_made(tmp_path, order):
 
 
 @both_orders
-def test_the_config_holds_all_of_the_chain(order):
+def test_the_config_holds_every_nested_optimizer(order):
     optimizer = NESTED[order](adam(use_ema=True))
     config = json.loads(json.dumps(optimizer.get_config()))
     again = type(optimizer).from_config(config)
@@ -206,7 +210,7 @@ class Unregistered(keras.optimizers.SGD):
     """Somebody's own optimizer, which Keras does not know by its name."""
 
 
-def test_custom_objects_reach_what_is_wrapped():
+def test_custom_objects_reach_the_wrapped_optimizer():
     config = threshold(Unregistered(0.5)).get_config()
     with pytest.raises(TypeError, match="Could not locate class"):
         SoftThreshold.from_config(config)
@@ -221,7 +225,7 @@ def test_custom_objects_reach_what_is_wrapped():
 
 
 @both_orders
-def test_the_audit_and_the_logger_find_the_decay_in_a_chain(order):
+def test_penalties_and_the_logger_find_a_nested_decay(order):
     model = network()
     fit(model, keras.optimizers.LossScaleOptimizer(NESTED[order](adam())))
     seen = {each.path: each.weight_decay for each in l2keras.penalties(model)}
@@ -232,7 +236,7 @@ def test_the_audit_and_the_logger_find_the_decay_in_a_chain(order):
     assert history["weight_decay/hidden/kernel"] == [DECAY]
 
 
-def test_the_audit_finds_the_decay_of_keras_below_wrappers():
+def test_penalties_finds_the_decay_of_a_wrapped_keras_optimizer():
     model = network()
     inner = keras.optimizers.AdamW(0.01, weight_decay=0.25)
     optimizer = keras.optimizers.LossScaleOptimizer(threshold(inner))
@@ -260,7 +264,7 @@ SETTINGS = {
 }
 
 
-def test_settings_are_those_of_the_innermost():
+def test_settings_are_those_of_the_innermost_optimizer():
     inner = adam(**SETTINGS)
     optimizer = SoftThreshold(threshold(inner), 0.2)
     for name, value in SETTINGS.items():
@@ -280,7 +284,7 @@ def test_settings_are_those_of_the_innermost():
 
 @both_orders
 @pytest.mark.parametrize("scaled", [False, True])
-def test_averaged_weights_are_swapped_by_keras(order, scaled):
+def test_keras_swaps_the_averaged_weights(order, scaled):
     optimizer = NESTED[order](adam(use_ema=True, ema_momentum=0.5))
     if scaled:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -319,7 +323,7 @@ class ForgetsSigns(keras.optimizers.Optimizer):
 
 
 @both_orders
-def test_an_optimizer_of_ones_own_is_wrapped_as_any(order):
+def test_a_custom_optimizer_can_be_wrapped(order):
     model = single()
     start = model.get_weights()[0]
     optimizer = NESTED[order](ForgetsSigns(0.1))
@@ -328,7 +332,7 @@ def test_an_optimizer_of_ones_own_is_wrapped_as_any(order):
     np.testing.assert_allclose(model.get_weights()[0], expected, atol=1e-6)
 
 
-def test_what_is_built_is_not_built_again():
+def test_a_built_optimizer_is_not_built_again():
     model = single()
     inner = ForgetsSigns(0.1)
     inner.build(model.trainable_variables)
@@ -342,7 +346,7 @@ def test_what_is_built_is_not_built_again():
     assert len(inner.variables) == variables
 
 
-def test_a_wrapper_that_is_not_built_does_not_pass_gradients_on():
+def test_an_unbuilt_wrapper_refuses_gradients():
     model, inner = single(), keras_sgd()
     weights = model.trainable_variables
     inner.build(weights)
@@ -363,7 +367,7 @@ def test_a_wrapper_that_is_not_built_does_not_pass_gradients_on():
             )
 
 
-def test_no_gradients_build_nothing():
+def test_an_update_without_gradients_builds_nothing():
     optimizer = l2keras.DecoupledWeightDecay(keras_sgd(), default=DECAY)
     optimizer.apply([], [])
     assert not optimizer.built
@@ -394,7 +398,7 @@ class Lookahead(keras.optimizers.Optimizer):
         return self.fast.stateless_apply(*arguments)
 
 
-def test_an_optimizer_that_goes_past_the_update_is_an_error():
+def test_an_optimizer_that_bypasses_update_step_is_an_error():
     optimizer = l2keras.DecoupledWeightDecay(
         Lookahead(keras_sgd()), default=DECAY
     )
@@ -469,14 +473,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input(name):
+def test_invalid_arguments_are_explained(name):
     call, error, message = BAD[name]
     with pytest.raises(error) as caught:
         call()
     assert str(caught.value) == message
 
 
-def test_the_wrapper_alone_changes_nothing():
+def test_the_bare_wrapper_trains_as_the_wrapped_optimizer():
     plain = fit(network(), adam())
     wrapped = fit(network(), OptimizerWrapper(adam()))
     assert distance(plain, wrapped) == 0.0

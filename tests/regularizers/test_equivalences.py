@@ -5,15 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import ops
-from regularizer_rows import (
-    SHAPES,
-    STRENGTH,
-    each_regularizer,
-    some_weights,
-    through_json,
-)
 
 import l2keras
 from l2keras import (
@@ -25,6 +17,14 @@ from l2keras import (
     LinearSchedule,
     Sum,
     reference,
+)
+from tests.support import number
+from tests.support.regularizer_rows import (
+    SHAPES,
+    STRENGTH,
+    each_regularizer,
+    some_weights,
+    through_json,
 )
 
 # Keras's own classes ----------------------------------------------------------
@@ -70,7 +70,7 @@ def test_keras_reads_the_config_and_the_other_way_round(
         assert again.get_config() == pytest.approx(config, rel=1e-7)
 
 
-def test_the_config_of_a_constant_strength_is_what_keras_writes():
+def test_the_config_of_a_constant_strength_equals_that_of_keras():
     assert L1(0.25).get_config() == keras.regularizers.L1(0.25).get_config()
     assert L2(0.01).get_config() == keras.regularizers.L2(0.01).get_config()
     assert L2(0.01).get_config() == {"l2": 0.01}
@@ -82,7 +82,7 @@ def test_the_config_of_a_constant_strength_is_what_keras_writes():
 
 
 @pytest.mark.parametrize(("ours", "theirs", "arguments"), TWINS)
-def test_keras_functions_take_ours(ours, theirs, arguments):
+def test_keras_get_and_serialize_accept_ours(ours, theirs, arguments):
     regularizer = ours(*arguments)
     assert keras.regularizers.get(regularizer) is regularizer
     config = keras.regularizers.serialize(regularizer)
@@ -118,7 +118,7 @@ def test_l1l2_with_one_zero_is_the_other():
     assert_equivalent(L1L2(0.0, 0.3), L2(0.3))
 
 
-def test_l1l2_of_nothing_is_nothing():
+def test_l1l2_of_zero_strengths_is_zero():
     assert number(L1L2()(ops.ones((3,)))) == 0.0
 
 
@@ -194,7 +194,7 @@ def test_a_sum_is_the_sum_of_its_parts():
         )
 
 
-def test_parts_of_a_sum_can_be_keras_own():
+def test_a_sum_may_have_regularizers_of_keras():
     ours, theirs = L1(0.1), keras.regularizers.L2(0.2)
     weights = some_weights(3, 4)
     expected = reference.l1_regularization(weights, 0.1)
@@ -213,13 +213,13 @@ def test_parts_of_a_sum_can_be_keras_own():
             )
 
 
-def test_a_part_of_keras_own_is_summed_in_float32_too():
+def test_a_keras_regularizer_in_a_sum_is_computed_in_float32():
     weights = ops.full((1024, 1024), 0.3, dtype="float16")
     together = keras.regularizers.L2(0.01) + L1(0.0)
     np.testing.assert_allclose(number(together(weights)), 944.02, atol=0.01)
 
 
-def test_adding_leaves_both_sides_as_they_were():
+def test_adding_leaves_both_operands_unchanged():
     first, second = Sum([L1(0.1)]), Sum([L2(0.2)])
     parts = [*first.regularizers, *second.regularizers]
     assert (first + second).regularizers == parts
@@ -232,7 +232,7 @@ def test_a_constant_schedule_is_a_number(make, truth):
     assert_equivalent(make(constant), make(STRENGTH))
 
 
-def test_strength_is_what_was_given():
+def test_strength_is_the_given_argument():
     schedule = LinearSchedule(0.0, 1.0, steps=10)
     assert L1(0.5).strength == L1(0.5).l1 == 0.5
     assert L2(0.5).strength == L2(0.5).l2 == 0.5

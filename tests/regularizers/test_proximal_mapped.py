@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
 from keras import ops
-from test_proximal_operators import OPERATORS, drawn
 
 from l2keras.regularizers.proximal_terms import proximal_terms, stepped
+from tests.support import BACKEND
+from tests.support.proximal_operators import OPERATORS, drawn
 
 REPLICAS = 5
 
@@ -39,7 +39,7 @@ def mapped(function, *stacks):
 @pytest.mark.parametrize("length", ["of all", "of each weight"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("name", OPERATORS)
-def test_mapped_over_models_a_step_is_that_of_each(name, dtype, length):
+def test_a_vectorized_proximal_step_equals_single_steps(name, dtype, length):
     regularizer, _ = OPERATORS[name]
     weights, lengths = zip(
         *(drawn(0.3, seed) for seed in range(REPLICAS)), strict=True

@@ -6,12 +6,13 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from regularizer_rows import small_model
 
 import l2keras
 from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule, Regularizer, Sum
 from l2keras.regularizers.proximal_terms import proximal_terms, stepped
 from l2keras.strengths import step as steps
+from tests.support.proximal_operators import OPERATORS, drawn
+from tests.support.regularizer_rows import small_model
 
 
 def after_step(regularizer, weights, length):
@@ -27,43 +28,7 @@ def after_step(regularizer, weights, length):
     return ops.convert_to_numpy(found).astype("float64")
 
 
-# A row: how to make the regularizer, and its penalty in NumPy.
-OPERATORS = {
-    "L1": (L1(1.0), lambda u: np.abs(u).sum()),
-    # The smooth part has no step.
-    "L1L2": (L1L2(0.5, 3.0), lambda u: 0.5 * np.abs(u).sum()),
-    "units": (
-        GroupLasso(2.0),
-        lambda u: 2.0 * np.sqrt((u**2).sum((0, 1))).sum(),
-    ),
-    "inputs": (
-        GroupLasso(8.0, axis=1),
-        lambda u: 8.0 * np.sqrt((u**2).sum((0, 2))).sum(),
-    ),
-    "pairs of axes": (
-        GroupLasso(1.0, axis=[0, -1]),
-        lambda u: np.sqrt((u**2).sum(1)).sum(),
-    ),
-    "elements": (
-        GroupLasso(1.0, axis=[0, 1, 2]),
-        lambda u: np.abs(u).sum(),
-    ),
-    "by size": (
-        GroupLasso(0.5, scale_by_size=True),
-        lambda u: 0.5 * 12**0.5 * np.sqrt((u**2).sum((0, 1))).sum(),
-    ),
-    "the same groups twice": (
-        GroupLasso(1.5) + L2(1.0) + GroupLasso(0.5, axis=[2]),
-        lambda u: 2.0 * np.sqrt((u**2).sum((0, 1))).sum(),
-    ),
-    "L1 and groups": (
-        GroupLasso(1.0) + L1(0.25) + L1L2(0.25),
-        lambda u: np.sqrt((u**2).sum((0, 1))).sum() + 0.5 * np.abs(u).sum(),
-    ),
-}
-
-
-def test_every_class_with_a_step_is_there():
+def test_every_regularizer_with_a_proximal_step_has_a_row():
     tried = {
         type(term.regularizer)
         for regularizer, _ in OPERATORS.values()
@@ -75,25 +40,11 @@ def test_every_class_with_a_step_is_there():
             assert value in tried or not value._has_proximal
 
 
-def drawn(spread, seed=0):
-    """Returns weights in groups of several sizes, and their thresholds."""
-    rng = np.random.default_rng(seed)
-    weights = rng.normal(size=(3, 4, 20))
-    for shape in ((1, 4, 1), (1, 1, 20)):
-        weights *= 10 ** rng.uniform(-2, 0.5, size=shape)
-    t = 0.4
-    if spread:
-        t = (t * 10 ** (spread * rng.normal(size=weights.shape))).astype("f4")
-    return weights.astype("float32"), t
-
-
 @pytest.mark.parametrize("spread", [0, 0.3, 1.0])
 @pytest.mark.parametrize(
     ("regularizer", "penalty"), OPERATORS.values(), ids=OPERATORS
 )
-def test_a_step_ends_where_nothing_is_to_be_gained(
-    regularizer, penalty, spread
-):
+def test_a_proximal_step_minimizes_its_objective(regularizer, penalty, spread):
     weights, t = drawn(spread)
     after = after_step(regularizer, weights, t)
     # Thresholds so far apart leave a large group some weight.
@@ -133,7 +84,7 @@ def by_bisection(weights, t):
 @pytest.mark.parametrize(
     ("spread", "atol"), [(0.1, 1e-6), (0.5, 1e-6), (1.0, 1e-5), (2.0, 1e-3)]
 )
-def test_the_norm_of_a_group_is_found(spread, atol):
+def test_the_norm_of_a_group_after_a_step_solves_its_equation(spread, atol):
     for seed in range(20):
         weights, t = drawn(spread, seed)
         after = after_step(GroupLasso(1.0), weights, t)
@@ -145,7 +96,9 @@ def test_the_norm_of_a_group_is_found(spread, atol):
 
 @pytest.mark.parametrize("threshold", ["number", "tensor", "tensors"])
 @pytest.mark.parametrize("regularizer", [L1(1.0), GroupLasso(1.0)], ids=repr)
-def test_no_threshold_moves_nothing_and_a_large_one_all(regularizer, threshold):
+def test_zero_thresholds_change_nothing_and_large_ones_zero_everything(
+    regularizer, threshold
+):
     weights, _ = drawn(0)
     weights[0, 0, 0] = 0.0
     weights[..., 1] = 0.0
@@ -165,7 +118,7 @@ def test_no_threshold_moves_nothing_and_a_large_one_all(regularizer, threshold):
 
 @pytest.mark.parametrize("threshold", ["number", "tensors"])
 @pytest.mark.parametrize("regularizer", [L1(1.0), GroupLasso(1.0)], ids=repr)
-def test_what_is_not_a_number_does_not_become_zero(regularizer, threshold):
+def test_nan_does_not_become_zero(regularizer, threshold):
     weights = np.array([[3.0, np.nan, 0.1], [4.0, 1.0, 0.1]], "float32")
     t = 0.5 if threshold == "number" else np.full((2, 3), 0.5, "float32")
     after = after_step(regularizer, weights, t)
@@ -174,7 +127,7 @@ def test_what_is_not_a_number_does_not_become_zero(regularizer, threshold):
     np.testing.assert_array_equal(after[:, 2], 0.0)
 
 
-def test_groups_of_an_axis_that_is_not_there_are_refused():
+def test_groups_of_a_missing_axis_are_refused():
     with pytest.raises(ValueError, match="needs weights that have axis 2"):
         GroupLasso(axis=2).proximal(ops.ones((3, 4)), 0.1)
 
@@ -245,11 +198,13 @@ class OwnL1(keras.regularizers.L1):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_step_belongs_to_the_penalty_it_was_written_with(regularizer, number):
+def test_a_subclass_that_changes_the_penalty_loses_its_proximal_step(
+    regularizer, number
+):
     assert len(proximal_terms(regularizer, (3, 4))) == number
 
 
-def test_a_penalty_without_a_step_says_so():
+def test_a_penalty_without_a_proximal_step_raises():
     assert not L2().has_proximal
     with pytest.raises(NotImplementedError) as caught:
         L2().proximal(ops.ones((2, 2)), 0.1)
@@ -306,13 +261,15 @@ REFUSED = {
 @pytest.mark.parametrize(
     ("regularizer", "message"), REFUSED.values(), ids=REFUSED
 )
-def test_regularizers_without_a_known_step_are_refused(regularizer, message):
+def test_regularizers_without_a_known_proximal_step_are_refused(
+    regularizer, message
+):
     with pytest.raises(ValueError, match="proximal step") as caught:
         proximal_terms(regularizer, (3, 4))
     assert str(caught.value) == message
 
 
-def test_the_strength_of_a_step_has_all_scales_and_schedules():
+def test_the_strength_of_a_proximal_step_includes_scales_and_schedules():
     both = Sum([L1(LinearSchedule(0.0, 1.0, steps=10)), L2(0.5), L1(0.3)])
     both.set_scale(0.5)
     (term,) = proximal_terms(both, (3, 4))

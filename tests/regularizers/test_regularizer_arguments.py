@@ -66,7 +66,7 @@ def test_from_config_leaves_the_config_as_it_was():
 @pytest.mark.parametrize(
     "axis", [None, True, 1.0, "0", [], [0, None], [True], np.array([0, 1])]
 )
-def test_an_axis_is_an_integer_or_several(axis):
+def test_an_axis_must_be_an_integer_or_several(axis):
     with pytest.raises(TypeError) as error:
         GroupLasso(axis=axis)
     assert str(error.value) == (
@@ -75,7 +75,7 @@ def test_an_axis_is_an_integer_or_several(axis):
     )
 
 
-def test_scale_by_size_is_a_boolean():
+def test_scale_by_size_must_be_a_boolean():
     with pytest.raises(TypeError) as error:
         GroupLasso(scale_by_size=1)
     assert str(error.value) == (
@@ -86,7 +86,7 @@ def test_scale_by_size_is_a_boolean():
 @pytest.mark.parametrize(
     ("axis", "shape"), [(2, (3, 4)), (-3, (3, 4)), ([0, 2], (3, 4)), (-1, ())]
 )
-def test_weights_have_the_axis(axis, shape):
+def test_weights_without_the_axis_are_refused(axis, shape):
     with pytest.raises(ValueError, match="needs weights") as error:
         GroupLasso(0.5, axis=axis)(ops.ones(shape))
     assert str(error.value) == (
@@ -95,7 +95,7 @@ def test_weights_have_the_axis(axis, shape):
     )
 
 
-def test_a_sum_has_parts():
+def test_a_sum_needs_regularizers():
     with pytest.raises(ValueError, match="at least one") as error:
         Sum([])
     assert str(error.value) == (
@@ -104,7 +104,7 @@ def test_a_sum_has_parts():
     )
 
 
-def test_the_parts_of_a_sum_are_a_list():
+def test_the_regularizers_of_a_sum_must_be_a_list():
     part = L2(0.1)
     with pytest.raises(TypeError) as error:
         Sum(part)
@@ -115,7 +115,7 @@ def test_the_parts_of_a_sum_are_a_list():
 
 
 @pytest.mark.parametrize("part", [0.1, None, "l2", L2, keras.regularizers.L2])
-def test_the_parts_of_a_sum_are_regularizers(part):
+def test_a_sum_of_other_objects_is_refused(part):
     with pytest.raises(TypeError) as error:
         Sum([L1(0.1), part])
     assert str(error.value) == (
@@ -125,7 +125,7 @@ def test_the_parts_of_a_sum_are_regularizers(part):
 
 
 @pytest.mark.parametrize("other", [0.1, None, "l2", L2])
-def test_only_regularizers_are_added(other):
+def test_adding_another_object_is_refused(other):
     with pytest.raises(TypeError, match=r"unsupported operand type.* for \+"):
         L1(0.1) + other
     with pytest.raises(TypeError, match=r"unsupported operand|concatenate"):

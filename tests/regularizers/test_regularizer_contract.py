@@ -5,9 +5,12 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, number
 from keras import ops
-from regularizer_rows import (
+
+import l2keras
+from l2keras import L2, Regularizer
+from tests.support import BACKEND, number
+from tests.support.regularizer_rows import (
     ROWS,
     SHAPES,
     STRENGTH,
@@ -17,9 +20,6 @@ from regularizer_rows import (
     each_strength,
     some_weights,
 )
-
-import l2keras
-from l2keras import L2, Regularizer
 
 
 def gradient(function, array):

@@ -5,9 +5,12 @@ import copy
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import layers, ops
-from regularizer_rows import (
+
+import l2keras
+from l2keras import L1, L2, LinearSchedule
+from tests.support import number
+from tests.support.regularizer_rows import (
     COPIES,
     STRENGTH,
     build,
@@ -17,9 +20,6 @@ from regularizer_rows import (
     small_model,
     some_weights,
 )
-
-import l2keras
-from l2keras import L1, L2, LinearSchedule
 
 
 @each_regularizer
@@ -39,7 +39,7 @@ def test_a_copy_is_the_same(make, truth, strength, duplicate):
 
 
 @pytest.mark.parametrize("duplicate", COPIES, ids=lambda f: f.__name__)
-def test_the_step_of_a_copy_is_its_own(duplicate):
+def test_a_copy_does_not_share_the_step(duplicate):
     kernel = ops.ones((2,))
     layer = keras.layers.Dense(
         1,
@@ -55,7 +55,7 @@ def test_the_step_of_a_copy_is_its_own(duplicate):
 
 
 @pytest.mark.parametrize("duplicate", COPIES, ids=lambda f: f.__name__)
-def test_a_copy_has_the_scale(duplicate):
+def test_a_copy_keeps_the_scale(duplicate):
     layer = keras.layers.Dense(1, name="head", kernel_regularizer=L2(0.5))
     model = keras.Sequential([keras.Input((2,)), layer])
     l2keras.set_scale(model, {"head/kernel": 0.25})

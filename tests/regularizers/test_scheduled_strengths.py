@@ -5,12 +5,12 @@ import math
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, number
 from keras import layers, ops
-from regularizer_rows import COPIES, losses, small_model
 
 import l2keras
 from l2keras import L1L2, L2, LinearSchedule
+from tests.support import BACKEND, number
+from tests.support.regularizer_rows import COPIES, losses, small_model
 
 schedules = keras.optimizers.schedules
 
@@ -85,7 +85,7 @@ def test_a_model_is_saved_with_its_schedule_and_step(make, truth, tmp_path):
 
 @pytest.mark.parametrize("floatx", ["float16", "bfloat16", "float64"])
 @each_schedule
-def test_schedules_are_strengths_in_every_precision(make, truth, floatx):
+def test_scheduled_strengths_in_every_precision(make, truth, floatx):
     if floatx == "float64" and BACKEND == "jax":
         pytest.skip("JAX is in float32 by default")
     # Keras's own schedules compute in `floatx`.

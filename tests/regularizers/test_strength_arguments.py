@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from regularizer_rows import Power
 
 from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule
+from tests.support.regularizer_rows import Power
 
 
 def of_no_name(step):
@@ -84,7 +84,7 @@ BAD_STRENGTHS = {
     ("kind", "strength", "received"),
     [pytest.param(*row, id=name) for name, row in BAD_STRENGTHS.items()],
 )
-def test_a_strength_is_a_number_or_a_schedule(kind, strength, received):
+def test_a_strength_must_be_a_number_or_a_schedule(kind, strength, received):
     with pytest.raises(kind) as error:
         L2(strength)
     assert str(error.value) == (
@@ -113,7 +113,7 @@ def test_the_message_has_the_name_of_the_argument(make, name):
     )
 
 
-def test_a_schedule_is_no_lambda():
+def test_a_lambda_is_refused_as_a_schedule():
     with pytest.raises(ValueError, match="lambda") as error:
         L2(LAMBDA)
     assert str(error.value) == (
@@ -121,7 +121,7 @@ def test_a_schedule_is_no_lambda():
     )
 
 
-def test_a_schedule_is_registered():
+def test_an_unregistered_schedule_is_refused():
     with pytest.raises(ValueError, match="registered") as error:
         L2(of_no_name)
     assert str(error.value) == (
@@ -137,7 +137,7 @@ def test_a_schedule_is_registered():
         (TypeError, of_nothing, "None at step 0"),
     ],
 )
-def test_a_schedule_returns_a_strength(kind, schedule, returned):
+def test_a_schedule_must_return_a_strength(kind, schedule, returned):
     with pytest.raises(kind) as error:
         GroupLasso(schedule)
     assert str(error.value) == (
@@ -146,7 +146,7 @@ def test_a_schedule_returns_a_strength(kind, schedule, returned):
     )
 
 
-def test_a_schedule_is_tried_at_late_steps():
+def test_a_schedule_that_turns_negative_at_late_steps_is_refused():
     with pytest.raises(ValueError, match="must return") as error:
         L2(negative_later)
     returned = negative_later(ops.cast(1000, "float32"))

@@ -5,9 +5,12 @@ import copy
 import keras
 import numpy as np
 import pytest
-from helpers import number, takes_functions
 from keras import ops
-from regularizer_rows import (
+
+import l2keras
+from l2keras import Proximal, Regularizer, Sum
+from tests.support import number, takes_functions
+from tests.support.regularizer_rows import (
     COPIES,
     STRENGTH,
     Power,
@@ -16,9 +19,6 @@ from regularizer_rows import (
     losses,
     small_model,
 )
-
-import l2keras
-from l2keras import Proximal, Regularizer, Sum
 
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")
@@ -116,7 +116,7 @@ def test_a_penalty_may_be_any_kind_of_number(returned):
     assert number(value) == 1.5
 
 
-def test_a_formula_must_return_something():
+def test_a_penalty_that_returns_nothing_is_an_error():
     with pytest.raises(TypeError) as error:
         OfFormula()(ops.ones((2,)))
     assert str(error.value) == (
@@ -126,7 +126,7 @@ def test_a_formula_must_return_something():
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (2, 3)])
-def test_a_formula_must_return_one_number(shape):
+def test_a_penalty_that_returns_several_numbers_is_an_error(shape):
     with pytest.raises(ValueError, match="one number") as error:
         OfFormula(ops.ones(shape))(ops.ones((2, 3)))
     assert str(error.value) == (
@@ -177,7 +177,7 @@ def test_a_constructor_must_call_that_of_the_base(make, argument, use):
     )
 
 
-def test_a_class_that_could_not_be_loaded_is_warned_of_once():
+def test_an_unregistered_class_warns_once():
     class Cube(Regularizer):
         def penalty(self, weights):
             return ops.sum(ops.abs(weights) ** 3)
@@ -197,7 +197,7 @@ def test_a_class_that_could_not_be_loaded_is_warned_of_once():
             l2keras.apply_regularizers(model, default=cube)
 
 
-def test_a_class_that_keras_is_told_of_is_not_warned_of():
+def test_a_class_in_a_custom_object_scope_does_not_warn():
     class Cube(Regularizer):
         def penalty(self, weights):
             return ops.sum(ops.abs(weights) ** 3)

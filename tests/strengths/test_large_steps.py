@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from helpers import number
 from keras import ops
 
 import l2keras
@@ -13,6 +12,7 @@ from l2keras import (
     JoinedSchedule,
     LinearSchedule,
 )
+from tests.support import number
 
 FAR = 2**24
 LAST = 2**31 - 1
@@ -74,7 +74,7 @@ def dense_model(schedule):
 X, Y = np.ones((1, 4), "float32"), np.full((1, 1), 4.0, "float32")
 
 
-def test_a_model_follows_its_optimizer_there():
+def test_a_model_follows_its_optimizer_at_large_steps():
     schedule, truth = SCHEDULES["cyclic"]
     model = dense_model(schedule)
     model.optimizer.iterations.assign(FAR - 2)
@@ -84,9 +84,7 @@ def test_a_model_follows_its_optimizer_there():
 
 
 @pytest.mark.parametrize("reloaded", [False, True])
-def test_a_step_set_by_hand_holds_until_the_optimizer_counts_on(
-    reloaded, tmp_path
-):
+def test_a_step_set_by_hand_holds_until_the_next_update(reloaded, tmp_path):
     schedule, truth = SCHEDULES["cyclic"]
     model = dense_model(schedule)
     model.optimizer.iterations.assign(FAR)
@@ -109,7 +107,7 @@ def test_a_step_set_by_hand_holds_until_the_optimizer_counts_on(
         (lambda step: JoinedSchedule([0.0, 1.0], [step]), "boundaries[0]"),
     ],
 )
-def test_steps_that_no_optimizer_counts_to_are_refused(make, name):
+def test_steps_beyond_int32_are_refused(make, name):
     make(LAST)
     with pytest.raises(ValueError, match="less than") as caught:
         make(2**31)
@@ -119,7 +117,7 @@ def test_steps_that_no_optimizer_counts_to_are_refused(make, name):
     )
 
 
-def test_set_step_refuses_them_and_changes_nothing():
+def test_set_step_beyond_int32_changes_nothing():
     model = dense_model(SCHEDULES["cyclic"][0])
     l2keras.set_step(model, LAST)
     assert number(sum(model.losses)) == pytest.approx(4 * triangle(LAST, 5))

@@ -94,7 +94,9 @@ def test_all_ramps_have_the_same_arguments(cls):
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_a_ramp_says_what_is_wrong(cls, kind, arguments, message):
+def test_invalid_arguments_of_ramps_are_explained(
+    cls, kind, arguments, message
+):
     good = {"initial_value": 0.0, "end_value": 1.0, "steps": 10}
     with pytest.raises(kind) as error:
         cls(**{**good, **arguments})
@@ -173,7 +175,7 @@ LAST = "and schedules of length"
         ),
     ],
 )
-def test_a_joined_schedule_says_what_is_wrong(
+def test_invalid_arguments_of_joined_schedules_are_explained(
     kind, schedules, boundaries, message
 ):
     with pytest.raises(kind) as error:
@@ -185,13 +187,13 @@ def test_a_joined_schedule_says_what_is_wrong(
     ("schedules", "boundaries", "culprit"),
     [(0.1, [], "schedules"), ([0.1, 0.2], 5, "boundaries")],
 )
-def test_a_joined_schedule_is_made_of_lists(schedules, boundaries, culprit):
+def test_a_joined_schedule_requires_lists(schedules, boundaries, culprit):
     # Whatever the message, it should name the argument.
     with pytest.raises(TypeError, match=f"Argument `{culprit}`"):
         JoinedSchedule(schedules, boundaries)
 
 
-def test_a_joined_schedule_takes_only_what_can_be_saved():
+def test_a_joined_schedule_requires_serializable_schedules():
     part = lambda step: 0.1  # noqa: E731
     with pytest.raises(ValueError, match="cannot save") as error:
         JoinedSchedule([part, 0.2], [5])

@@ -8,7 +8,6 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, number
 from keras import ops
 
 import l2keras
@@ -19,6 +18,7 @@ from l2keras import (
     JoinedSchedule,
     LinearSchedule,
 )
+from tests.support import BACKEND, number
 
 KERAS = keras.optimizers.schedules
 
@@ -210,7 +210,7 @@ def test_a_copy_is_the_same(make, truth, duplicate):
 
 
 @each_schedule
-def test_the_config_is_json_and_no_part_of_the_schedule(make, truth):
+def test_the_config_is_json_and_independent_of_the_schedule(make, truth):
     schedule = make()
     config = schedule.get_config()
     assert json.loads(json.dumps(config)) == config
@@ -223,7 +223,7 @@ def test_the_config_is_json_and_no_part_of_the_schedule(make, truth):
 
 
 @each_schedule
-def test_an_optimizer_takes_it_as_its_learning_rate(make, truth):
+def test_a_schedule_can_be_a_learning_rate(make, truth):
     optimizer = keras.optimizers.SGD(make())
     weight = keras.Variable([0.0])
     expected = 0.0
@@ -239,7 +239,7 @@ def test_an_optimizer_takes_it_as_its_learning_rate(make, truth):
 
 
 @each_schedule
-def test_a_regularizer_takes_it_as_its_strength(make, truth):
+def test_a_schedule_can_be_a_strength(make, truth):
     layer = keras.layers.Dense(
         1, kernel_initializer="ones", kernel_regularizer=L2(make())
     )
@@ -307,7 +307,7 @@ def test_a_ramp_between_equal_values_is_constant(cls):
         (CosineSchedule, lambda: KERAS.CosineDecay(0.4, 10, alpha=0.25)),
     ],
 )
-def test_falling_it_is_a_schedule_of_keras(cls, twin):
+def test_a_falling_ramp_equals_the_schedule_of_keras(cls, twin):
     np.testing.assert_allclose(
         values(cls(0.4, 0.1, steps=10), range(13)),
         values(twin(), range(13)),
@@ -315,7 +315,7 @@ def test_falling_it_is_a_schedule_of_keras(cls, twin):
     )
 
 
-def test_a_part_is_asked_about_steps_from_zero_on_only():
+def test_a_joined_schedule_calls_its_parts_with_steps_from_zero():
     # Both are computed at each step, and a root of -7 would be NaN.
     asked = []
 
@@ -334,7 +334,7 @@ def test_a_part_is_asked_about_steps_from_zero_on_only():
 
 @pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
 @each_schedule
-def test_half_precision_as_keras_default_changes_nothing(make, truth, floatx):
+def test_a_half_precision_floatx_changes_nothing(make, truth, floatx):
     schedule = make()
     keras.config.set_floatx(floatx)
     value = schedule(ops.cast(11, "float32"))
@@ -387,7 +387,7 @@ def by_float(step):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch does not compile it")
 @pytest.mark.parametrize("schedule", [by_if, by_float])
-def test_a_schedule_that_cannot_be_compiled_is_told_how(schedule):
+def test_a_schedule_that_cannot_be_compiled_is_explained(schedule):
     dense = keras.layers.Dense(1, kernel_regularizer=l2keras.L2(schedule))
     model = keras.Sequential([keras.Input((4,)), dense])
     data = np.ones((8, 4), "float32"), np.ones(8, "float32")

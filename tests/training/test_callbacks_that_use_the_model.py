@@ -6,7 +6,9 @@ The split is of the training's own steps, as Keras's `loss` is.
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_means,
     assert_splits,
@@ -15,7 +17,7 @@ from helpers import (
     rising,
     simulate,
 )
-from logged_trainings import (
+from tests.support.logged_trainings import (
     STEPS,
     VALIDATION,
     X,
@@ -25,8 +27,6 @@ from logged_trainings import (
     means_of,
     scheduled_model,
 )
-
-import l2keras
 
 
 class Calls(keras.callbacks.Callback):
@@ -44,7 +44,7 @@ def compute_loss(model):
 @pytest.mark.parametrize(
     "hook", ["on_train_batch_begin", "on_train_batch_end", "on_epoch_begin"]
 )
-def test_a_callback_that_computes_a_loss_is_not_in_the_split(hook):
+def test_a_loss_computed_by_a_callback_is_not_in_the_split(hook):
     model = scheduled_model()
     start = model.get_weights()
     callbacks = [
@@ -58,7 +58,7 @@ def test_a_callback_that_computes_a_loss_is_not_in_the_split(hook):
     assert_splits(logs, "val_")
 
 
-def test_a_callback_that_computes_a_loss_is_not_in_the_split_of_evaluation():
+def test_a_loss_computed_by_a_callback_is_not_in_the_split_of_evaluate():
     model = constant_model()
     alone = model.evaluate(X, Y, batch_size=16, verbose=0)
     logs = model.evaluate(
@@ -79,7 +79,7 @@ def test_a_callback_that_computes_a_loss_is_not_in_the_split_of_evaluation():
 @pytest.mark.skipif(
     BACKEND == "jax", reason="There the model has no weights meanwhile."
 )
-def test_a_generator_that_computes_a_loss_is_not_in_the_split():
+def test_a_loss_computed_by_a_generator_is_not_in_the_split():
     model = scheduled_model()
     start = model.get_weights()
 
@@ -113,7 +113,7 @@ class OtherThreads(keras.utils.PyDataset):
 @pytest.mark.skipif(
     BACKEND == "jax", reason="There the model has no weights meanwhile."
 )
-def test_a_data_set_that_computes_a_loss_in_other_threads():
+def test_a_loss_computed_in_other_threads_is_not_in_the_split():
     model = scheduled_model(rate=0.0)
     start = model.get_weights()
     logs = fit(model, OtherThreads(model), epochs=2)
@@ -124,7 +124,7 @@ def test_a_data_set_that_computes_a_loss_in_other_threads():
 
 
 @pytest.mark.parametrize("callbacks", [0, 1], ids=["plain", "logged"])
-def test_a_callback_that_trains_the_same_model(callbacks):
+def test_a_callback_that_fits_the_same_model_keeps_the_split(callbacks):
     model = scheduled_model()
     inner = []
 
@@ -154,7 +154,7 @@ def test_a_callback_that_trains_the_same_model(callbacks):
         assert ("data_loss" in each) == bool(callbacks)
 
 
-def test_a_callback_that_trains_on_a_batch():
+def test_a_callback_that_trains_on_a_batch_keeps_the_split():
     model = constant_model()
     outputs = []
 
@@ -203,7 +203,7 @@ def test_a_callback_that_evaluates_with_a_logger_of_its_own(hook):
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
-def test_of_two_loggers_each_logs_what_it_was_asked_for(order):
+def test_each_of_two_loggers_logs_its_own_options(order):
     loggers = [
         l2keras.RegularizationLogger(penalties=True, strengths=True),
         l2keras.RegularizationLogger(),
@@ -237,7 +237,7 @@ def take_regularizer(model):
 
 @eager_only
 @pytest.mark.parametrize("change", [freeze, take_regularizer])
-def test_a_weight_that_pays_no_more_while_training_goes_on(change):
+def test_a_weight_frozen_during_fit_is_logged_as_zero(change):
     model = constant_model(rate=0.0, run_eagerly=True)
 
     class Changes(keras.callbacks.Callback):
@@ -264,7 +264,7 @@ def test_a_weight_that_pays_no_more_while_training_goes_on(change):
 
 
 @eager_only
-def test_a_layer_that_is_thawed_while_training_goes_on():
+def test_a_layer_unfrozen_during_fit_is_logged():
     model = scheduled_model(rate=0.0, run_eagerly=True)
     model.layers[0].trainable = False
 

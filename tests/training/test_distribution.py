@@ -5,21 +5,20 @@ Devices are set up when a process starts, so each test runs programs of its own.
 
 import json
 import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import (
+
+from l2keras._keras import backends
+from tests.support import (
     BACKEND,
     assert_splits,
     devices,
     outputs,
-    run_python,
+    run_program,
     runs_several_steps,
-    start_python,
+    start_program,
 )
-
-from l2keras._keras import backends
 
 tensorflow_only = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="`tf.distribute` is TensorFlow's."
@@ -27,8 +26,6 @@ tensorflow_only = pytest.mark.skipif(
 jax_only = pytest.mark.skipif(
     BACKEND != "jax", reason="`keras.distribution` trains on JAX."
 )
-
-PROGRAMS = Path(__file__).parent / "programs"
 
 
 def assert_same_training(found, other):
@@ -55,7 +52,7 @@ def assert_same_training(found, other):
 
 @tensorflow_only
 def test_two_mirrored_devices_equal_one():
-    out = run_python(PROGRAMS / "several_devices_tensorflow.py")
+    out = run_program("several_devices_tensorflow")
     replicas, one, two, inside, uneven = json.loads(out.splitlines()[-1])
     assert replicas == 2
     assert_same_training(two, one)
@@ -69,8 +66,8 @@ def test_a_loop_on_two_workers_equals_numpy():
     # (https://github.com/keras-team/keras/issues/20585).
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     processes = [
-        start_python(
-            PROGRAMS / "two_workers.py",
+        start_program(
+            "two_workers_tensorflow",
             TF_CONFIG=json.dumps(
                 {
                     "cluster": {"worker": workers},
@@ -99,7 +96,7 @@ def free_ports(count):
 
 @jax_only
 def test_four_devices_with_a_share_of_the_data_equal_one():
-    out = run_python(PROGRAMS / "several_devices_jax.py", XLA_FLAGS=devices(4))
+    out = run_program("several_devices_jax", XLA_FLAGS=devices(4))
     number, one, four = json.loads(out.splitlines()[-1])
     assert number == 4
     assert_same_training(four, one)
@@ -114,6 +111,6 @@ def test_four_devices_with_a_share_of_the_data_equal_one():
     reason="No group of processes knows that device.",
 )
 def test_training_equals_numpy_in_a_group_of_processes(tmp_path):
-    program = PROGRAMS / "group_of_processes_torch.py"
-    printed = run_python(program, str(tmp_path / "store"))
+    program = "process_group_torch"
+    printed = run_program(program, str(tmp_path / "store"))
     assert printed == "DistributedDataParallel\n" * 2

@@ -5,7 +5,10 @@ import csv
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     documented_model,
     falling,
     falling_schedule,
@@ -13,8 +16,7 @@ from helpers import (
     rising_schedule,
     simulated_losses,
 )
-from keras import ops
-from logged_trainings import (
+from tests.support.logged_trainings import (
     STEPS,
     VALIDATION,
     AddLoss,
@@ -26,8 +28,6 @@ from logged_trainings import (
     means_of,
 )
 
-import l2keras
-
 # Where the numbers go.
 
 
@@ -37,7 +37,7 @@ def read_csv(path):
 
 
 @pytest.mark.parametrize("position", [0, 1], ids=["first", "last"])
-def test_keras_callbacks_see_the_split_wherever_the_logger_stands(
+def test_keras_callbacks_see_the_split_before_and_after_the_logger(
     position, tmp_path
 ):
     others = [
@@ -216,7 +216,7 @@ def test_each_term_of_a_sum_has_a_strength_of_its_own():
     }
 
 
-def test_only_what_pays_is_logged_by_weight():
+def test_only_trained_weights_with_a_penalty_are_logged_by_weight():
     frozen = keras.layers.Dense(
         64, name="frozen", kernel_regularizer=l2keras.L2(0.1)
     )
@@ -250,7 +250,7 @@ def test_only_what_pays_is_logged_by_weight():
     )
 
 
-def test_paths_have_no_model_name_in_them():
+def test_logged_paths_leave_out_the_name_of_the_model():
     inner = keras.Sequential(
         [
             keras.Input((10,)),
@@ -287,7 +287,7 @@ def test_paths_have_no_model_name_in_them():
 
 @pytest.mark.parametrize("name", ["penalties", "strengths"])
 @pytest.mark.parametrize("value", [1, None, "yes", np.True_], ids=repr)
-def test_options_are_booleans(name, value):
+def test_options_must_be_booleans(name, value):
     with pytest.raises(TypeError) as caught:
         l2keras.RegularizationLogger(**{name: value})
     assert str(caught.value) == (

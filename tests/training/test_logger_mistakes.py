@@ -2,8 +2,9 @@
 
 import keras
 import pytest
-from guide_models import guide_model
-from helpers import (
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_weights,
     documented_data,
@@ -12,9 +13,8 @@ from helpers import (
     rising_schedule,
     simulate,
 )
-from logged_trainings import X, Y, compiled, fit, warned
-
-import l2keras
+from tests.support.custom_train_steps import guide_model
+from tests.support.logged_trainings import X, Y, compiled, fit, warned
 
 
 def test_a_train_step_without_compute_loss_warns():
@@ -39,7 +39,7 @@ def test_a_train_step_without_compute_loss_warns():
     ]
 
 
-def test_a_model_that_hides_metrics_warns():
+def test_a_model_that_hides_metrics_warns_and_follows_its_schedules():
     class Hides(keras.Model):
         @property
         def metrics(self):
@@ -93,7 +93,9 @@ def clash_by_metric():
 
 @pytest.mark.parametrize("build", [clash_by_output, clash_by_metric])
 @pytest.mark.parametrize("trained", [False, True], ids=["new", "trained"])
-def test_a_name_that_is_taken_is_refused_and_nothing_changed(build, trained):
+def test_a_metric_name_that_clashes_is_refused_and_changes_nothing(
+    build, trained
+):
     model, y = build()
     if trained:
         warned(fit, model, X, y, [])
@@ -110,7 +112,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changed(build, trained):
     assert "data_loss" in warned(fit, model, X, y, [])[0]
 
 
-def test_a_model_that_is_not_compiled_is_refused():
+def test_an_uncompiled_model_is_refused():
     logger = l2keras.RegularizationLogger()
     model = documented_model(l2keras.L2(0.1), None)
     for given in (model, None):

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from guide_models import guide_model
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     BACKEND,
     assert_means,
     assert_splits,
@@ -18,8 +20,8 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from keras import ops
-from logged_trainings import (
+from tests.support.custom_train_steps import guide_model
+from tests.support.logged_trainings import (
     STEPS,
     TARGETS,
     UNEVEN,
@@ -34,8 +36,6 @@ from logged_trainings import (
     means_of,
     scheduled_model,
 )
-
-import l2keras
 
 
 def with_layer(layer):
@@ -160,7 +160,7 @@ THREE_BATCHES = {
         ),
     ],
 )
-def test_the_parts_add_up(build, y, arguments):
+def test_data_and_regularization_loss_add_up_to_the_loss(build, y, arguments):
     epochs = 2
     logger = l2keras.RegularizationLogger(penalties=True, strengths=True)
     model = build()
@@ -192,7 +192,7 @@ def test_the_parts_add_up(build, y, arguments):
             assert key not in logs
 
 
-def test_every_kind_of_layer_is_penalized_and_followed():
+def test_the_split_and_schedules_of_every_kind_of_layer():
     def l2():
         return l2keras.L2(rising_schedule())
 
@@ -288,7 +288,7 @@ def test_a_scheduled_model_trains_with_random_and_moving_state():
     )
 
 
-def test_the_parts_add_up_for_data_of_unknown_length():
+def test_the_split_adds_up_for_data_of_unknown_length():
     model = scheduled_model()
     start = model.get_weights()
     logs = fit(
@@ -304,7 +304,7 @@ def test_the_parts_add_up_for_data_of_unknown_length():
     assert_splits(logs, "val_")
 
 
-def test_the_parts_add_up_for_a_dataset():
+def test_the_split_adds_up_for_a_dataset():
     class Batches(keras.utils.PyDataset):
         def __len__(self):
             return 5
@@ -323,7 +323,7 @@ def test_the_parts_add_up_for_a_dataset():
     assert_means(logs, truth)
 
 
-def test_the_parts_add_up_without_a_loss():
+def test_the_split_adds_up_without_a_loss():
     model = keras.Sequential([keras.Input((10,)), AddLoss()])
     penalized = keras.layers.Dense(
         2, use_bias=False, kernel_regularizer=l2keras.L2(0.5)
@@ -335,7 +335,7 @@ def test_the_parts_add_up_without_a_loss():
     assert_splits(logs)
 
 
-def test_the_parts_add_up_where_no_output_has_a_loss():
+def test_the_split_adds_up_where_no_output_has_a_loss():
     inputs = keras.Input((10,))
     hidden = keras.layers.Dense(2, kernel_regularizer=l2keras.L2(0.5))(inputs)
     model = keras.Model(inputs, [AddLoss()(hidden), hidden])
@@ -345,7 +345,7 @@ def test_the_parts_add_up_where_no_output_has_a_loss():
     assert_splits(logs)
 
 
-def test_a_small_data_loss_beside_a_large_penalty():
+def test_a_small_data_loss_is_exact_beside_a_large_penalty():
     # The loss itself, of about 1e9, cannot tell data losses of 1 and 30 apart.
     layer = keras.layers.Dense(3, kernel_regularizer=l2keras.L2(1e9))
     model = keras.Sequential([keras.Input((10,)), layer])
@@ -411,7 +411,7 @@ def each_sample(**arguments):
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
-def test_a_loss_that_is_not_reduced(weights):
+def test_the_split_of_an_unreduced_loss(weights):
     model = each_sample()
     arguments = {"batch_size": 16, "sample_weight": weights, "verbose": 0}
     logs = model.evaluate(
@@ -438,7 +438,7 @@ def test_a_loss_that_is_not_reduced(weights):
         assert_splits(logs)
 
 
-def test_a_loss_that_is_not_reduced_has_two_axes():
+def test_the_split_of_an_unreduced_loss_of_two_axes():
     inputs = keras.Input((5, 10))
     model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
     compiled(model, loss=keras.losses.MeanSquaredError(reduction="none"))
@@ -456,7 +456,7 @@ def test_a_loss_that_is_not_reduced_has_two_axes():
     assert_splits({key: [value] for key, value in logs.items()})
 
 
-def test_outputs_whose_losses_are_not_reduced():
+def test_the_split_of_several_unreduced_outputs():
     inputs = keras.Input((10,))
     outputs = [keras.layers.Dense(3, name=name)(inputs) for name in ("a", "b")]
     loss = [keras.losses.MeanSquaredError(reduction="none") for _ in outputs]
@@ -478,7 +478,7 @@ def test_outputs_whose_losses_are_not_reduced():
     assert_splits({key: [value] for key, value in logs.items()})
 
 
-def test_a_compute_loss_with_a_number_for_each_sample():
+def test_the_split_of_a_compute_loss_that_returns_a_loss_per_sample():
     class Own(keras.Model):
         def compute_loss(
             self,

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     assert_means,
     assert_splits,
     assert_weights,
@@ -14,7 +16,7 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from logged_trainings import (
+from tests.support.logged_trainings import (
     STEPS,
     VALIDATION,
     X,
@@ -24,9 +26,7 @@ from logged_trainings import (
     fit,
     scheduled_model,
 )
-from traces import Traced, compiled_only
-
-import l2keras
+from tests.support.trace_counts import Traced, compiled_only
 
 
 def grow(epoch):
@@ -114,7 +114,7 @@ def test_an_exact_path_goes_before_a_pattern():
     assert model.layers[1].kernel_regularizer.scale == 3.0
 
 
-def test_one_pattern_scales_a_shared_regularizer():
+def test_one_pattern_may_scale_a_shared_regularizer():
     shared = l2keras.L2(0.05)
     model = compiled(documented_model(shared, shared))
     fit(model, X, Y, [l2keras.PenaltyScheduler({".*": grow})], epochs=2)
@@ -166,7 +166,7 @@ def test_patterns_are_checked_when_training_begins(scales, error, message):
     assert len(model.variables) == 4
 
 
-def test_one_regularizer_has_one_scale():
+def test_two_scales_for_a_shared_regularizer_are_refused():
     shared = l2keras.L2(0.1)
     model = compiled(documented_model(shared, shared))
     scheduler = l2keras.PenaltyScheduler(
@@ -214,7 +214,7 @@ def test_values_are_checked_when_an_epoch_begins(value, error, received):
     [None, 0.5, grow, [("hidden", grow)], {"hidden/.*": 0.5}],
     ids=["None", "number", "function", "list", "number by pattern"],
 )
-def test_scales_are_functions_by_pattern(scales):
+def test_scales_must_be_functions_by_pattern(scales):
     with pytest.raises(TypeError) as caught:
         l2keras.PenaltyScheduler(scales)
     assert str(caught.value) == (
@@ -241,7 +241,7 @@ def test_the_scale_is_saved(tmp_path):
 
 @compiled_only
 @pytest.mark.parametrize("order", ["alone", "before", "after"])
-def test_no_epoch_traces_anew(order):
+def test_changing_scales_does_not_retrace(order):
     class Counts(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             counts.append(Traced.count)

@@ -5,19 +5,19 @@ import copy
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     assert_weights,
     documented_data,
     documented_model,
     number,
     simulate,
 )
-from numpy_trainings import compiled, fit
-
-import l2keras
+from tests.support.numpy_trainings import compiled, fit
 
 
-def test_scales_default_to_one_and_multiply():
+def test_a_scale_multiplies_the_penalty_and_defaults_to_one():
     model = documented_model(l2keras.L2(0.1), l2keras.L2(0.2) + l2keras.L1(0.3))
     first, _, second, _ = model.get_weights()
     l2keras.set_scale(model, {"hidden/kernel": 0.25, "out.*": np.float32(2)})
@@ -142,7 +142,9 @@ def test_set_scale_takes_effect_while_fit_runs():
         ),
     ],
 )
-def test_set_scale_refuses_and_changes_nothing(scales, error, message):
+def test_an_invalid_scale_is_refused_and_changes_nothing(
+    scales, error, message
+):
     class Named(keras.regularizers.L1):
         def __repr__(self):
             return "<L1>"
@@ -161,7 +163,7 @@ def test_set_scale_refuses_and_changes_nothing(scales, error, message):
 
 
 @pytest.mark.parametrize("scales", [[("hidden/kernel", 1.0)], 1.0, None])
-def test_set_scale_refuses_what_is_no_dictionary(scales):
+def test_set_scale_requires_a_dictionary(scales):
     model = documented_model(l2keras.L2(0.1), None)
     with pytest.raises(TypeError) as caught:
         l2keras.set_scale(model, scales)
@@ -219,7 +221,7 @@ def test_models_that_share_a_regularizer_share_its_scale(other, logged):
             assert each.evaluate(x, y, verbose=0) == 16 + 4 * scale
 
 
-def test_a_model_that_is_made_later_shares_the_scale():
+def test_a_model_built_later_on_a_shared_regularizer_has_its_scale():
     shared = l2keras.L2(1.0)
     model = made(shared)
     l2keras.set_scale(model, {"hidden/kernel": 1.0})

@@ -5,7 +5,10 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     assert_weights,
     documented_data,
     documented_model,
@@ -16,11 +19,8 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from keras import ops
-from numpy_trainings import compiled, fit, scheduled_model
-from training_loops import train_in_a_loop, train_on_batches
-
-import l2keras
+from tests.support.numpy_trainings import compiled, fit, scheduled_model
+from tests.support.training_loops import train_in_a_loop, train_on_batches
 
 
 @pytest.mark.parametrize("train", [train_on_batches, train_in_a_loop])
@@ -68,7 +68,7 @@ def test_set_step_takes_tensors_and_variables():
         (True, TypeError, "True (of type bool)"),
     ],
 )
-def test_set_step_refuses_what_is_no_step(step, error, received):
+def test_set_step_rejects_invalid_steps(step, error, received):
     model = documented_model(l2keras.L2(rising_schedule()), None)
     with pytest.raises(error) as caught:
         l2keras.set_step(model, step)
@@ -85,7 +85,7 @@ def test_set_step_refuses_what_is_no_step(step, error, received):
     ],
     ids=["set_step", "set_scale"],
 )
-def test_what_is_no_built_model_is_refused(call):
+def test_set_step_rejects_unbuilt_models(call):
     layer = keras.layers.Dense(1, name="alone")
     with pytest.raises(TypeError) as caught:
         call(layer)
@@ -101,7 +101,7 @@ def test_what_is_no_built_model_is_refused(call):
     )
 
 
-def test_set_step_leaves_constant_models_alone():
+def test_set_step_adds_no_variables_to_a_model_without_schedules():
     model = documented_model(l2keras.L2(0.1), keras.regularizers.L1(0.1))
     before = [id(each) for each in model.variables]
     l2keras.set_step(model, 5)
@@ -134,7 +134,7 @@ def test_set_step_takes_effect_after_compile_and_fit(callbacks):
         )
 
 
-def test_set_step_in_a_callback_of_ones_own_drives_fit():
+def test_set_step_in_a_custom_callback_sets_the_step_of_fit():
     class Drive(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             l2keras.set_step(self.model, self.model.optimizer.iterations)

@@ -5,7 +5,9 @@ import copy
 import keras
 import numpy as np
 import pytest
-from helpers import (
+
+import l2keras
+from tests.support import (
     assert_means,
     assert_splits,
     assert_weights,
@@ -16,7 +18,7 @@ from helpers import (
     simulate,
     simulated_losses,
 )
-from logged_trainings import (
+from tests.support.logged_trainings import (
     VALIDATION,
     X,
     Y,
@@ -27,10 +29,8 @@ from logged_trainings import (
     warned,
 )
 
-import l2keras
 
-
-def test_two_fits_go_on_where_the_first_stopped():
+def test_further_fits_continue_the_schedules():
     model = scheduled_model()
     start = model.get_weights()
     logger = l2keras.RegularizationLogger()
@@ -42,7 +42,7 @@ def test_two_fits_go_on_where_the_first_stopped():
     )
 
 
-def test_compiling_anew_begins_at_step_zero():
+def test_compiling_again_restarts_the_schedule():
     model = scheduled_model()
     logger = l2keras.RegularizationLogger()
     fit(model, X, Y, [logger])
@@ -54,7 +54,7 @@ def test_compiling_anew_begins_at_step_zero():
     assert_means(logs, truth)
 
 
-def test_freezing_between_trainings_takes_effect():
+def test_a_layer_frozen_between_fits_is_not_penalized():
     model = constant_model()
     logger = l2keras.RegularizationLogger(penalties=True, strengths=True)
     logs = fit(model, X, Y, [logger])
@@ -77,7 +77,7 @@ def test_freezing_between_trainings_takes_effect():
     assert_splits(logs)
 
 
-def test_another_regularizer_between_trainings_takes_effect():
+def test_a_regularizer_replaced_between_fits_takes_effect():
     model = compiled(documented_model(None, None))
     logger = l2keras.RegularizationLogger(penalties=True)
     assert fit(model, X, Y, [logger])["regularization_loss"] == [0.0]
@@ -99,7 +99,7 @@ def test_one_logger_for_two_models():
         assert_splits(logs, "val_")
 
 
-def test_two_loggers_one_after_the_other():
+def test_a_second_fit_with_another_logger():
     model = scheduled_model()
     start = model.get_weights()
     one = l2keras.RegularizationLogger()
@@ -115,7 +115,7 @@ def test_two_loggers_one_after_the_other():
     )
 
 
-def test_two_loggers_at_once_do_no_harm():
+def test_two_loggers_in_one_fit():
     model = scheduled_model()
     start = model.get_weights()
     loggers = [
@@ -176,7 +176,7 @@ def test_a_logger_can_be_copied(used):
     assert_splits(logs)
 
 
-def test_another_model_with_the_schedule_is_asked_meanwhile():
+def test_evaluating_another_model_with_the_same_schedule_during_fit():
     shared = l2keras.L2(rising_schedule())
     model, other = (
         compiled(documented_model(shared, shared)) for _ in range(2)

@@ -3,7 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from helpers import (
+from keras import ops
+
+import l2keras
+from tests.support import (
     assert_means,
     assert_splits,
     assert_weights,
@@ -19,11 +22,13 @@ from helpers import (
     simulated_losses,
     torch_compile_only,
 )
-from keras import ops
-from numpy_trainings import compiled, fit, scheduled_model, train_like_numpy
-from traces import compiled_only, many_steps, several_pieces
-
-import l2keras
+from tests.support.numpy_trainings import (
+    compiled,
+    fit,
+    scheduled_model,
+    train_like_numpy,
+)
+from tests.support.trace_counts import compiled_only, many_steps, several_pieces
 
 # Every way that Keras has to run a step.
 
@@ -127,7 +132,7 @@ def test_training_equals_numpy_with_loss_scaling():
     train_like_numpy(compiled(scheduled_model(), optimizer))
 
 
-def test_schedules_stand_still_in_a_step_that_loss_scaling_skips():
+def test_schedules_pause_in_a_step_that_loss_scaling_skips():
     x, y = documented_data(samples=80)
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(0.1), initial_scale=64.0
@@ -276,7 +281,7 @@ def test_training_a_model_that_fit_builds():
     assert_means(logs, truth)
 
 
-def test_a_shared_layer_pays_once():
+def test_a_shared_layer_is_penalized_once():
     x, y = linear_data()
     first, second = keras.Input((4,)), keras.Input((4,))
     shared = keras.layers.Dense(

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from searches import EXPECTED_WARNINGS, LABELS, ROWS, X
 
 from l2keras.tuning.folds import check_data, draw_folds
+from tests.support.searches import EXPECTED_WARNINGS, LABELS, ROWS, X
 
 model_selection = pytest.importorskip(
     "sklearn.model_selection", reason="scikit-learn is not installed"
@@ -19,7 +19,7 @@ def folds_of(folds, y=LABELS, groups=None, seed=0, x=X):
 
 
 @pytest.mark.parametrize("number", [2, 3, 7, ROWS])
-def test_a_number_of_folds_deals_the_rows_out(number):
+def test_a_number_of_folds_partitions_the_rows(number):
     folds = folds_of(number)
     assert len(folds) == number
     sizes = [len(fold.validation) for fold in folds]
@@ -90,7 +90,7 @@ def test_a_splitter_of_scikit_learn_makes_the_folds(splitter, y, groups):
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, iter])
-def test_pairs_of_indices_are_taken_as_they_are(kind):
+def test_pairs_of_indices_are_the_folds(kind):
     pairs = [([4, 2, 0], [1, 3]), ([5, 6, 7], [9, 8])]
     given = [
         [each if kind is iter else kind(each) for each in pair]

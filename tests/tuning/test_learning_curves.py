@@ -5,8 +5,12 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
-from searches import (
+
+from l2keras import L2
+from l2keras.tuning.curves import LearningCurves
+from l2keras.tuning.replicas import Chunk, Means
+from tests.support import BACKEND
+from tests.support.searches import (
     CHEAP,
     EXPECTED_WARNINGS,
     FOLDS,
@@ -15,10 +19,6 @@ from searches import (
     told_why,
     tune,
 )
-
-from l2keras import L2
-from l2keras.tuning.curves import LearningCurves
-from l2keras.tuning.replicas import Chunk, Means
 
 pytestmark = EXPECTED_WARNINGS
 
@@ -53,7 +53,7 @@ def with_counted_names(by_fit):
 
 
 @pytest.mark.slow
-def test_metrics_are_the_same_by_fit_as_in_a_stack():
+def test_metrics_are_equal_sequentially_and_stacked():
     targets = (LABELS > 0).astype("float32")[:, None]
     arguments = {"y": [targets, targets], "epochs": 1}
     stacked = tune(with_counted_names(False), **arguments, **CHEAP)
@@ -124,7 +124,7 @@ def curves_of(*names):
         [["dense_3_mae", "dense_4_mae"], ["dense_mae", "dense_1_mae"]],
     ],
 )
-def test_metrics_are_named_by_the_first_model_and_matched_by_place(names):
+def test_metrics_are_named_by_the_first_model_and_matched_by_position(names):
     curves = curves_of(*names)
     assert list(curves.metrics) == [
         *names[0],
@@ -142,7 +142,7 @@ def test_metrics_that_differ_from_model_to_model_are_refused():
         curves_of(["accuracy"], ["mae"])
 
 
-def test_a_candidate_that_is_asked_for_again_has_one_row():
+def test_a_repeated_candidate_has_one_row():
     curves = curves_of(["auc"], ["auc_1"])
     rows = curves.indices(np.array([[1.0], [3.0], [0.0]]))
     np.testing.assert_array_equal(rows, [1, 2, 0])

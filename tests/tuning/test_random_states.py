@@ -5,8 +5,11 @@ import random
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
-from searches import (
+
+from l2keras._keras import backends
+from l2keras._keras.random_states import random_states_kept
+from tests.support import BACKEND
+from tests.support.searches import (
     CHEAP,
     EXPECTED_WARNINGS,
     FOLDS,
@@ -16,9 +19,6 @@ from searches import (
     net,
     tune,
 )
-
-from l2keras._keras import backends
-from l2keras._keras.random_states import random_states_kept
 
 pytestmark = EXPECTED_WARNINGS
 
@@ -64,7 +64,7 @@ def seed_all(seed):
         pytest.param("Ctrl-C", marks=pytest.mark.slow),
     ],
 )
-def test_generators_go_on_where_they_were(name, end):
+def test_random_generators_are_restored(name, end):
     draw = GENERATORS[name]
     # All are drawn from in between, so that none is at its beginning.
     seed_all(11)
@@ -102,7 +102,7 @@ def test_generators_go_on_where_they_were(name, end):
         for name in GENERATORS
     ],
 )
-def test_a_search_is_not_noticed_by_what_is_drawn_after_it(name):
+def test_a_search_leaves_random_generators_unchanged(name):
     draw = GENERATORS[name]
     seed_all(11)
     expected = [draw(), draw()]
@@ -112,7 +112,9 @@ def test_a_search_is_not_noticed_by_what_is_drawn_after_it(name):
     assert [*drawn, draw()] == expected
 
 
-def test_nor_is_one_that_fails(monkeypatch):
+def test_a_failed_or_interrupted_search_leaves_random_generators_unchanged(
+    monkeypatch,
+):
     def fails(strength):
         raise RuntimeError("no such layer")
 
@@ -132,7 +134,7 @@ def test_nor_is_one_that_fails(monkeypatch):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="The seed of TensorFlow")
-def test_without_a_seed_tensorflow_has_none_afterwards():
+def test_an_unset_seed_of_tensorflow_is_unset_afterwards():
     import tensorflow as tf
     from tensorflow.python.eager import context
 
@@ -144,7 +146,7 @@ def test_without_a_seed_tensorflow_has_none_afterwards():
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="The generators of PyTorch")
-def test_generators_of_gpus_are_kept_whatever_computes(monkeypatch):
+def test_generators_of_gpus_are_restored(monkeypatch):
     import torch
 
     states = {0: torch.tensor([1]), 1: torch.tensor([2])}

@@ -8,8 +8,11 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
-from searches import (
+
+import l2keras
+from l2keras import L2
+from tests.support import BACKEND
+from tests.support.searches import (
     CHEAP,
     EAGER,
     EXPECTED_WARNINGS,
@@ -41,9 +44,6 @@ from searches import (
     with_number,
     with_random_constant,
 )
-
-import l2keras
-from l2keras import L2
 
 model_selection = pytest.importorskip(
     "sklearn.model_selection", reason="scikit-learn is not installed"
@@ -282,9 +282,7 @@ SLOW = {
         for name, row in KINDS.items()
     ],
 )
-def test_replicas_are_trained_as_by_plain_fits(
-    build_model, why, on, data, options
-):
+def test_replicas_equal_plain_fits(build_model, why, on, data, options):
     reason = why if on is None or BACKEND in on else None
     x, y = data or (X, LABELS)
     corners = options.pop("corners", ((0, 0), (1, 1)))
@@ -318,7 +316,7 @@ def test_replicas_are_trained_as_by_plain_fits(
 
 
 @pytest.mark.slow
-def test_a_compute_loss_of_its_own_is_told_of_where_fit_trains():
+def test_a_custom_compute_loss_with_a_custom_train_step_warns():
     class Both(OwnLoss, OwnStep):
         pass
 
@@ -333,7 +331,7 @@ def test_a_compute_loss_of_its_own_is_told_of_where_fit_trains():
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="The others compile it in.")
-def test_random_numbers_of_numpy_in_a_layer_are_drawn_by_each_replica():
+def test_each_replica_draws_its_own_numpy_random_numbers():
     class Noise(layers.Layer):
         def call(self, inputs):
             return inputs + np.random.normal()  # noqa: NPY002
@@ -347,7 +345,7 @@ def test_random_numbers_of_numpy_in_a_layer_are_drawn_by_each_replica():
     )
 
 
-def test_a_backbone_that_build_model_shares_is_left_as_it_was():
+def test_a_backbone_shared_by_build_model_is_unchanged():
     backbone = keras.Sequential([keras.Input((6,)), layers.Dense(8, "relu")])
     before = backbone.get_weights()
 
@@ -366,7 +364,7 @@ def test_a_backbone_that_build_model_shares_is_left_as_it_was():
         np.testing.assert_array_equal(ours, weights)
 
 
-def test_a_model_that_build_model_returns_again_begins_anew():
+def test_a_model_returned_twice_by_build_model_starts_afresh():
     model = keras.Sequential(
         [keras.Input((6,)), layers.Dense(3, "softmax", name="output")]
     )
@@ -385,7 +383,7 @@ def test_a_model_that_build_model_returns_again_begins_anew():
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="It has no float64 by default.")
-def test_float64_is_trained_together():
+def test_float64_models_are_stacked():
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     result = tune(net())
@@ -396,7 +394,7 @@ def test_float64_is_trained_together():
     )
 
 
-def test_two_searches_in_two_threads_find_what_one_finds():
+def test_two_searches_in_two_threads_equal_one():
     options = {"strengths": [0.01, 0.1], "epochs": 1, "verbose": 0}
     alone = tune(net(), **options)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
@@ -410,7 +408,7 @@ def test_two_searches_in_two_threads_find_what_one_finds():
 THREE = [0.0, 0.03, 0.3]
 
 
-def test_it_does_not_matter_how_many_are_trained_at_once():
+def test_results_do_not_depend_on_at_once():
     options = {"strengths": THREE, "folds": FOLDS}
     alone = tune(net(layers.BatchNormalization), at_once=1, **options)
     for number in (2, None):
@@ -419,7 +417,7 @@ def test_it_does_not_matter_how_many_are_trained_at_once():
         assert result.fallback_reason is None
 
 
-def test_without_shuffling_the_order_is_that_of_the_fold():
+def test_unshuffled_rows_keep_the_order_of_the_fold():
     result = tune(net(), shuffle=False, epochs=3, **CHEAP)
     history = plain_fit(
         net(),
@@ -441,7 +439,7 @@ def test_without_shuffling_the_order_is_that_of_the_fold():
         )
 
 
-def test_the_seed_decides_and_nothing_else():
+def test_results_depend_on_the_seed_alone():
     first = tune(net(), folds=3, seed=7, **CHEAP)
     keras.utils.set_random_seed(99)
     again = tune(net(), folds=3, seed=7, **CHEAP)

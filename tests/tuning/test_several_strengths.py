@@ -5,11 +5,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from searches import EXPECTED_WARNINGS, interrupt
 
 import l2keras
 from l2keras import L2
 from l2keras.tuning import checkpoint, rounds
+from tests.support.searches import EXPECTED_WARNINGS, interrupt
 
 pytestmark = [
     *EXPECTED_WARNINGS,
@@ -41,7 +41,7 @@ def tune(strengths, build_model=build_model, **options):
     )
 
 
-def test_noise_is_penalized_more_than_what_is_known():
+def test_weights_of_noise_inputs_get_the_larger_strength():
     result = tune({"known": None, "noise": (1e-4, 5.0)})
     assert result.keys == ("known", "noise")
     best = result.best_strength
@@ -79,7 +79,7 @@ def test_noise_is_penalized_more_than_what_is_known():
     )
 
 
-def test_a_model_that_asks_for_numbers_is_searched_one_by_one():
+def test_a_model_that_needs_numbers_is_trained_sequentially():
     def in_numbers(strengths):
         model = build_model({k: float(v) for k, v in strengths.items()})
         model.run_eagerly = keras.backend.backend() == "tensorflow"
@@ -115,7 +115,7 @@ def test_an_interrupted_later_round_keeps_the_earlier_ones(
     np.testing.assert_array_equal(again.validation_loss, whole.validation_loss)
 
 
-def test_a_strength_that_makes_no_difference_is_told_of():
+def test_a_strength_without_effect_warns():
     def idle(strengths):
         inputs = [keras.Input((2,)), keras.Input((20,))]
         output = keras.layers.Dense(
@@ -134,7 +134,7 @@ def test_a_strength_that_makes_no_difference_is_told_of():
         tune({"known": 0.01, "no": 0.01}, idle, folds=2, epochs=1)
 
 
-def test_the_edge_of_a_range_is_told_of():
+def test_a_choice_at_the_edge_of_its_range_warns():
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         tune({"known": 0.01, "noise": (1e-4, 1e-2)}, epochs=30)
@@ -163,7 +163,7 @@ def search(loss, ranges):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("keys", [1, 2, 9])
-def test_the_rounds_come_close_to_the_lowest_loss(seed, keys):
+def test_the_rounds_approach_the_minimum(seed, keys):
     truth = 10 ** np.random.default_rng(seed).uniform(-6, 0, keys)
 
     def loss(strengths):
@@ -174,7 +174,7 @@ def test_the_rounds_come_close_to_the_lowest_loss(seed, keys):
     assert len(tried) < 9 + 30 * keys
 
 
-def test_what_is_tried_is_in_range_and_begins_with_one_strength_for_all():
+def test_candidates_stay_in_range_and_start_with_equal_strengths():
     ranges = np.array([[1e-7, 10.0], [1e-7, 10.0], [0.1, 0.2]])
     tried, _ = search(lambda each: each.sum(), ranges)
     assert (tried >= ranges[:, 0]).all()
@@ -202,5 +202,5 @@ def test_candidates_without_a_loss_are_not_chosen():
         ([2, 3], (2.0, 3.0)),
     ],
 )
-def test_a_range_is_given_in_three_ways(given, expected):
+def test_a_range_may_be_none_a_start_or_two_ends(given, expected):
     np.testing.assert_allclose(rounds.check_ranges({"a": given}), [expected])

@@ -9,11 +9,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND
 from keras import ops
 
 import l2keras
 from l2keras import L2
+from tests.support import BACKEND
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The best strength"),
@@ -367,9 +367,7 @@ def tune(build_model, **arguments):
 
 
 @pytest.mark.parametrize(("build_model", "why", "on", "at_once"), CASES)
-def test_the_optimizer_is_the_one_that_build_model_returned(
-    build_model, why, on, at_once
-):
+def test_each_optimizer_trains_as_in_plain_fits(build_model, why, on, at_once):
     reason = why if BACKEND in on else None
     result, messages = tune(build_model, at_once=at_once)
     assert (result.fallback_reason is None) == (reason is None)

@@ -55,7 +55,7 @@ CUSTOM = [
 
 
 @pytest.mark.parametrize(("name", "shape", "layer", "kind"), CUSTOM, ids=str)
-def test_weights_of_other_peoples_layers(name, shape, layer, kind):
+def test_kinds_of_the_weights_of_custom_layers(name, shape, layer, kind):
     made = custom(name, shape, layer)()
     made.build((None, 4))
     (weight,) = Survey(made).trained
@@ -82,7 +82,7 @@ def test_weights_of_other_peoples_layers(name, shape, layer, kind):
         (keras.layers.LayerNormalization([1, 2]), np.ones((2, 3, 4)), [], []),
     ],
 )
-def test_weights_of_keras_layers(layer, x, kernels, embeddings):
+def test_kinds_of_the_weights_of_keras_layers(layer, x, kernels, embeddings):
     layer(x)
     weights = Survey(layer).weights
     assert [w.path for w in weights if kinds.is_kernel(w)] == kernels

@@ -83,13 +83,13 @@ def resolved(given, weights, **arguments):
     ],
     ids=str,
 )
-def test_an_exact_path_goes_first_and_the_default_last(
+def test_an_exact_path_precedes_patterns_and_the_default(
     by_pattern, default, expected, weights
 ):
     assert resolved(rules(by_pattern, default), weights) == expected
 
 
-def test_the_default_reaches_what_it_is_told_to(weights):
+def test_the_default_reaches_the_weights_of_its_predicate(weights):
     given = rules({"hidden/kernel": 1}, 2)
     assert resolved(given, weights, reaches=lambda w: "bias" in w.path) == {
         "hidden/kernel": ("hidden/kernel", 1),
@@ -98,7 +98,7 @@ def test_the_default_reaches_what_it_is_told_to(weights):
     }
 
 
-def test_values_are_checked_by_their_names():
+def test_values_are_checked_and_converted_with_their_names():
     seen = []
 
     def check(value, name):
@@ -203,7 +203,9 @@ def test_rules_that_fit_no_weight_are_refused(by_pattern, message, weights):
         ("**/kernel", ".*/kernel"),
     ],
 )
-def test_a_key_that_matches_nothing_is_told_what_would(pattern, meant, weights):
+def test_a_key_that_matches_nothing_is_answered_with_the_nearest(
+    pattern, meant, weights
+):
     with pytest.raises(ValueError, match=re.escape(pattern)) as error:
         rules({pattern: 1}).resolve(weights, "decay")
     assert f" Did you mean {meant!r}?" in str(error.value)
@@ -225,7 +227,7 @@ def test_of_many_paths_the_nearest_are_listed():
 @pytest.mark.parametrize(
     ("first", "second"), [("a+", "aa"), ("block[1]", "block1"), ("x|y", "y")]
 )
-def test_the_path_of_a_weight_is_no_expression_for_others(first, second):
+def test_an_exact_path_is_not_a_pattern_for_other_weights(first, second):
     model = keras.Sequential(
         [
             keras.Input((2,)),
@@ -244,7 +246,7 @@ def test_the_path_of_a_weight_is_no_expression_for_others(first, second):
         )
 
 
-def test_a_pattern_names_none_that_lack_what_is_needed(weights):
+def test_a_pattern_skips_weights_that_cannot_take_the_value(weights):
     given = rules({".*": 1})
     needs = {"needs": lambda w: "kernel" in w.path, "lack": "is no kernel"}
     assert list(resolved(given, weights, **needs)) == [

@@ -27,7 +27,7 @@ def paths(weights):
     return [weight.path for weight in weights]
 
 
-def test_it_has_each_layer_and_each_weight_once_by_its_path():
+def test_each_layer_and_weight_appears_once_by_its_path():
     model = nested()
     survey = Survey.of(model)
     places = [place for place, _ in survey.layers]
@@ -50,7 +50,7 @@ def test_it_has_each_layer_and_each_weight_once_by_its_path():
     assert survey.layer is model
 
 
-def test_frozen_weights_are_trained_ones_that_do_not_pay():
+def test_frozen_weights_are_regularized_but_not_penalized():
     model = nested()
     survey = Survey.of(model)
     l2keras.apply_regularizers(model, default=l2keras.L2(0.5))
@@ -60,7 +60,7 @@ def test_frozen_weights_are_trained_ones_that_do_not_pay():
     assert paths(survey.paying) == ["output/kernel"]
 
 
-def test_who_pays_is_in_the_order_of_the_losses():
+def test_penalized_weights_are_in_the_order_of_model_losses():
     class Backwards(keras.Model):
         """Its own weight, made last, is listed before those of its layers."""
 
@@ -96,7 +96,7 @@ def test_who_pays_is_in_the_order_of_the_losses():
     )
 
 
-def test_a_weight_is_that_of_the_layer_that_made_it():
+def test_a_weight_belongs_to_the_layer_that_created_it():
     wrapped = keras.layers.SpectralNormalization(
         keras.layers.Dense(3, name="inner"), name="wrapper"
     )
@@ -109,7 +109,7 @@ def test_a_weight_is_that_of_the_layer_that_made_it():
 
 
 @pytest.mark.parametrize("model", ["model", keras.layers.Dense(1), None])
-def test_what_is_no_model_is_refused(model):
+def test_other_objects_than_models_are_refused(model):
     with pytest.raises(TypeError, match="must be a Keras model"):
         Survey.of(model)
 

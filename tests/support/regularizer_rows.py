@@ -1,0 +1,150 @@
+"""The table of all regularizers, and how to make, copy and save a row's."""
+
+import copy
+import json
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from l2keras import (
+    L1,
+    L1L2,
+    L2,
+    GroupLasso,
+    LinearSchedule,
+    Regularizer,
+    Sum,
+    reference,
+)
+from tests.support import number
+
+# Taking the gradient of a scheduled penalty by hand is what these tests do, and
+# what l2keras warns of: the schedule stands still.
+by_hand = pytest.mark.filterwarnings("ignore:.*nothing moves its schedule on")
+
+# A row: how to make the regularizer of a strength, and its value in NumPy.
+ROWS = {
+    "L1": (L1, reference.l1_regularization),
+    "L2": (L2, reference.l2_regularization),
+    "L1L2": (
+        lambda strength: L1L2(l1=strength, l2=strength),
+        lambda w, strength: (
+            reference.l1_regularization(w, strength)
+            + reference.l2_regularization(w, strength)
+        ),
+    ),
+    "L1L2, l1 only": (
+        lambda strength: L1L2(l1=strength),
+        reference.l1_regularization,
+    ),
+    "L1L2, l2 only": (
+        lambda strength: L1L2(l2=strength),
+        reference.l2_regularization,
+    ),
+    "GroupLasso": (GroupLasso, reference.group_lasso),
+    "GroupLasso, axis=0": (
+        lambda strength: GroupLasso(strength, axis=0),
+        lambda w, strength: reference.group_lasso(w, strength, axis=0),
+    ),
+    "GroupLasso, axis=[0, -1]": (
+        lambda strength: GroupLasso(strength, axis=[0, -1]),
+        lambda w, strength: reference.group_lasso(w, strength, axis=[0, -1]),
+    ),
+    "GroupLasso, scale_by_size": (
+        lambda strength: GroupLasso(strength, scale_by_size=True),
+        lambda w, strength: reference.group_lasso(
+            w, strength, scale_by_size=True
+        ),
+    ),
+    "Sum": (
+        lambda strength: Sum([L1(strength), GroupLasso(strength, axis=0)]),
+        lambda w, strength: (
+            reference.l1_regularization(w, strength)
+            + reference.group_lasso(w, strength, axis=0)
+        ),
+    ),
+    "Sum of sums": (
+        lambda strength: Sum([Sum([L2(strength)]), L1L2(l2=strength)]),
+        lambda w, strength: 2 * reference.l2_regularization(w, strength),
+    ),
+}
+
+# A float32 has both exactly, so that nothing is lost to rounding.
+STRENGTH, STEP = 0.125, 5
+
+each_regularizer = pytest.mark.parametrize(
+    ("make", "truth"),
+    [pytest.param(*row, id=name) for name, row in ROWS.items()],
+)
+each_strength = pytest.mark.parametrize("strength", ["constant", "scheduled"])
+
+
+def build(make, strength="constant", value=STRENGTH):
+    """Returns the regularizer of a row, whose strength is `value` now."""
+    if strength == "constant":
+        return make(value)
+    regularizer = make(LinearSchedule(0.0, 2 * value, steps=2 * STEP))
+    return type(regularizer).from_config(
+        {**regularizer.get_config(), "step": STEP}
+    )
+
+
+def some_weights(*shape):
+    """Returns weights in float32 that are neither near zero nor all alike."""
+    rng = np.random.default_rng(7)
+    signs = rng.choice([-1.0, 1.0], size=shape)
+    return (signs * rng.uniform(0.2, 1.5, size=shape)).astype("float32")
+
+
+SHAPES = [(6,), (3, 4), (3, 2, 4, 5)]  # A bias, a Dense and a Conv2D kernel.
+
+
+def same(regularizer):
+    """Returns what `get_config` gives back."""
+    return type(regularizer).from_config(regularizer.get_config())
+
+
+def through_json(regularizer):
+    """Returns what Keras reads from the JSON that it wrote."""
+    config = keras.saving.serialize_keras_object(regularizer)
+    return keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
+
+
+def through_pickle(regularizer):
+    return pickle.loads(pickle.dumps(regularizer))
+
+
+COPIES = [same, through_json, through_pickle, copy.copy, copy.deepcopy]
+
+
+def small_model(regularizer):
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(
+                4,
+                kernel_regularizer=regularizer,
+                bias_initializer="random_normal",
+                bias_regularizer=regularizer,
+            ),
+        ]
+    )
+
+
+def losses(model):
+    return [number(loss) for loss in model.losses]
+
+
+@keras.saving.register_keras_serializable(package="l2keras_tests")
+class Power(Regularizer):
+    """A subclass with an argument, and no `get_config`."""
+
+    def __init__(self, strength=0.01, exponent=3.0):
+        super().__init__(strength)
+        self.exponent = exponent
+
+    def penalty(self, weights):
+        return ops.sum(ops.abs(weights) ** self.exponent)
