@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 import l2keras
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 NETWORKS = ["MobileNetV2", "ResNet50", "EfficientNetB0"]
 
@@ -89,7 +89,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
+        f"{keras.backend.backend()}, {backend.device_name()}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores"
     )

@@ -21,7 +21,7 @@ import numpy as np
 from step_time import BATCH, EpochTimer
 
 import l2keras
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 WIDTH = 128
 OPTIMIZERS = {
@@ -66,7 +66,7 @@ def main():
     parser.add_argument("--steps", type=int, default=200)
     arguments = parser.parse_args()
     print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
+        f"{keras.backend.backend()}, {backend.device_name()}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores"
     )

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 import l2keras
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 BATCH = 32
 
@@ -140,7 +140,7 @@ def main():
     )
     arguments = parser.parse_args()
     print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
+        f"{keras.backend.backend()}, {backend.device_name()}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores"
     )

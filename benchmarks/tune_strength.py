@@ -49,7 +49,7 @@ import numpy as np
 import search_by_hand
 
 import l2keras
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 FOLDS, BATCH = 5, 50
 
@@ -286,7 +286,7 @@ def main():
         (x, y), build = make_data(), build_model
     strengths = np.logspace(-5, 0, arguments.strengths)
     print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
+        f"{keras.backend.backend()}, {backend.device_name()}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores"
     )

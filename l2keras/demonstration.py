@@ -16,7 +16,7 @@ import rich.console
 import rich.table
 
 import l2keras
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 try:
     import matplotlib.figure
@@ -34,7 +34,7 @@ def demonstrate(arguments: argparse.Namespace) -> int:
     console = rich.console.Console(markup=False)
     console.print(
         f"l2keras {l2keras.__version__}, Keras {keras.__version__} on "
-        f"{keras.backend.backend()}, device: {backends.device_name()}"
+        f"{keras.backend.backend()}, device: {backend.device_name()}"
     )
     keras.utils.set_random_seed(arguments.seed)
     train, test = _wine(arguments.seed)

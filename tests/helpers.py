@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import l2keras
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 BACKEND = keras.backend.backend()
 ROOT = Path(__file__).resolve().parent.parent
@@ -338,6 +338,6 @@ def runs_several_steps():
 
 
 torch_compile_only = pytest.mark.skipif(
-    BACKEND != "torch" or backends.device_name() == "MOCK",
+    BACKEND != "torch" or backend.device_name() == "MOCK",
     reason="This is `torch.compile`, which does not know the mock device.",
 )

@@ -13,6 +13,7 @@ where those are to be had: the forward pass is given the model's alone.
 
 import inspect
 import sys
+from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -47,6 +48,15 @@ class Running(NamedTuple):
     is_of_keras: bool = False
 
 
+def frames() -> Iterator[FrameType]:
+    """Yields the calls around the one that asks, the innermost first."""
+    # Without its own: a frame that holds itself lives on until collected.
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
 def running_model() -> Running | None:
     """Returns the model that is asking for a penalty, `None` if none is.
 
@@ -56,10 +66,9 @@ def running_model() -> Running | None:
     model at work which has that layer, up to where a callback was called.
     """
     asking: Any = None
-    frame: FrameType | None = sys._getframe(1)
     # Only a few frames are looked into: to read the locals of each takes
     # PyTorch, which comes by here at every step, as long as an operation.
-    while frame is not None:
+    for frame in frames():
         code = frame.f_code
         is_step = code.co_name in _STEPS
         if is_step or asking is None:
@@ -74,7 +83,6 @@ def running_model() -> Running | None:
             ):
                 own = _is_of(code, getattr(keras.Model, code.co_name))
                 return Running(owner, code.co_name, given, own)
-        frame = frame.f_back
     return None if asking is None else _asking_model(asking)
 
 
@@ -117,8 +125,7 @@ def _is_of(code: CodeType, function: Any) -> bool:
 def _asking_model(asking: keras.Layer) -> Running | None:
     """Returns the outermost model at work outside of Keras's steps."""
     found: keras.Model | None = None
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in frames():
         if _is_exporting(frame):
             return None
         owner = frame.f_locals.get("self")
@@ -131,7 +138,6 @@ def _asking_model(asking: keras.Layer) -> Running | None:
             and layer_tree.contains(owner, asking)
         ):
             found = owner
-        frame = frame.f_back
     return None if found is None else Running(found)
 
 
@@ -144,12 +150,7 @@ def _has_step(model: keras.Model) -> bool:
 
 def is_exporting() -> bool:
     """Tells whether a model is being written to a file."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if _is_exporting(frame):
-            return True
-        frame = frame.f_back
-    return False
+    return any(map(_is_exporting, frames()))
 
 
 def _is_exporting(frame: FrameType) -> bool:
@@ -163,8 +164,7 @@ def trained_by(callback: keras.callbacks.Callback) -> keras.Model | None:
     callback was handed to the training of a second model meanwhile. `None` in a
     loop of one's own.
     """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in frames():
         if frame.f_code.co_name in _TRAINERS:
             owner = frame.f_locals.get("self")
             called = frame.f_locals.get("callbacks")
@@ -172,7 +172,6 @@ def trained_by(callback: keras.callbacks.Callback) -> keras.Model | None:
                 each is callback for each in getattr(called, "callbacks", [])
             ):
                 return owner
-        frame = frame.f_back
     return None
 
 
@@ -185,11 +184,9 @@ def models_on_stack() -> list[keras.Model]:
     TensorFlow's replicas, which each call the model's `train_step`.
     """
     found: dict[int, keras.Model] = {}
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in frames():
         caller = frame.f_locals.get("self")
         # Not `isinstance`, which would wake objects that load lazily.
         if issubclass(type(caller), keras.Model):
             found.setdefault(id(caller), caller)
-        frame = frame.f_back
     return list(found.values())

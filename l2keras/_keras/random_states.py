@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from l2keras._keras.backend import backend
+
 # What Keras keeps the seed under, and the generator that is made of it.
 _GENERATOR = "global_seed_generator"
 _OF_KERAS = ("global_random_seed", _GENERATOR)
@@ -34,7 +36,7 @@ def random_states_kept() -> Iterator[None]:
     # one that there is when it is seeded.
     keras_state.set_global_attribute(_GENERATOR, None)
     try:
-        with _torch_states_kept():
+        with backend.random_states_kept():
             yield
     finally:
         random.setstate(of_python)
@@ -82,26 +84,3 @@ def _set_tensorflow_states(seed: Any, state: Any) -> None:
         context._rng = None
     else:
         context._rng.setstate(state)
-
-
-@contextlib.contextmanager
-def _torch_states_kept() -> Iterator[None]:
-    if keras.backend.backend() != "torch":
-        yield  # Keras seeds it on its backend only.
-        return
-    import torch
-
-    # Whatever computes, to seed PyTorch seeds all that there is.
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng([]))
-        for name in "cuda", "xpu":
-            module = getattr(torch, name, None)
-            if module is not None and module.is_available():
-                numbers = range(module.device_count())
-                stack.enter_context(
-                    torch.random.fork_rng(numbers, device_type=name)
-                )
-        if torch.backends.mps.is_available():
-            state = torch.mps.get_rng_state()
-            stack.callback(torch.mps.set_rng_state, state)
-        yield

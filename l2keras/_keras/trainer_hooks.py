@@ -2,14 +2,13 @@
 
 import contextlib
 import inspect
-import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any, NamedTuple
 
 import keras
 
-from l2keras._keras import backends
+from l2keras._keras import call_stack
+from l2keras._keras.backend import backend
 from l2keras._types import Tensor
 
 
@@ -96,8 +95,7 @@ def callbacks_at_work(
     test on one batch have no callbacks.
     """
     found = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in call_stack.frames():
         if (
             frame.f_code.co_name
             in ("fit", "evaluate", "train_on_batch", "test_on_batch")
@@ -105,7 +103,6 @@ def callbacks_at_work(
         ):
             called = frame.f_locals.get("callbacks")
             found.append(list(getattr(called, "callbacks", [])))
-        frame = frame.f_back
     return found
 
 
@@ -137,7 +134,7 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
     Keras's own `compute_loss` adds `model.losses` to it.
     """
     values: list[Tensor] = []
-    thread = backends.this_thread()
+    thread = backend.this_thread()
     compiled = model._compile_loss
     if compiled is None:
         yield values
@@ -146,7 +143,7 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
     def call(*args: Any) -> Tensor:
         value = type(compiled).call(compiled, *args)
         # None if no output has a loss. Another thread may compute one, too.
-        if value is not None and backends.runs_in(thread):
+        if value is not None and backend.runs_in(thread):
             values.append(value)
         return value
 
@@ -167,11 +164,11 @@ class _WatchedLosses(list[Tensor]):
     def __init__(self, losses: list[Tensor]) -> None:
         super().__init__(losses)
         self.were_read = False
-        self._thread = backends.this_thread()
+        self._thread = backend.this_thread()
 
     def __bool__(self) -> bool:
         # Keras asks this before it hands the list out.
-        return super().__len__() > 0 and backends.runs_in(self._thread)
+        return super().__len__() > 0 and backend.runs_in(self._thread)
 
     def __len__(self) -> int:
         self.were_read = True

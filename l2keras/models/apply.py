@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-from l2keras._keras import backends, memory
+from l2keras._keras import memory
+from l2keras._keras.backend import backend
 from l2keras.models import compiled
 from l2keras.models.regularized_layer import save_with
 from l2keras.models.saving import units
@@ -125,7 +126,7 @@ def apply_regularizers(
 
     step = compiled.clock_or_step(model)
     holders = compiled.compiled_with(survey)
-    with backends.variable_scope(model):  # Copies of schedules have variables.
+    with backend.variable_scope(model):  # Copies of schedules have variables.
         changes = [
             (weight, _own_copy(regularizer))
             for weight, _, regularizer in chosen
@@ -213,7 +214,7 @@ def _check_computes(regularizer: Any, weight: Weight) -> None:
         return
     name = describing.describe(regularizer)
     try:
-        returned = backends.output_shape(regularizer, weight.variable)
+        returned = backend.output_shape(regularizer, weight.variable)
     except Exception as error:
         raise describing.cannot_compute(
             regularizer, weight.path, weight.variable.shape, error

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from l2keras import _validation
-from l2keras._keras import backends, layer_tree
+from l2keras._keras import layer_tree
+from l2keras._keras.backend import backend
 from l2keras.models.compiled import compiled_with, forget_compiled
 from l2keras.models.terms import carry_states, scheduled_terms
 from l2keras.regularizers.base import Regularizer
@@ -59,7 +60,7 @@ def set_step(model: keras.Model, step: int) -> None:
         return
     by_hand = steps.set_by_hand(model)
     if by_hand is None:
-        with backends.variable_scope(model):
+        with backend.variable_scope(model):
             by_hand = steps.StepSetByHand()
         # In those inside too, whose losses may be asked for alone.
         carriers = [
@@ -146,7 +147,7 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
         states = [each.state_of_scale for each in regularizers]
         state = states[0]
         if state is None or any(each is not state for each in states):
-            with backends.variable_scope(model):
+            with backend.variable_scope(model):
                 state = Scale(regularizers[0].scale)
             for each in regularizers:
                 each.set_scale(state)

@@ -14,13 +14,13 @@ from helpers import BACKEND, number
 from keras import ops
 
 from l2keras._keras import (
-    backends,
     call_stack,
     graphs,
     layer_tree,
     optimizer_hooks,
     trainer_hooks,
 )
+from l2keras._keras.backend import backend
 from l2keras._keras.carried_state import State
 
 
@@ -222,15 +222,15 @@ def test_the_model_that_called_a_callback_is_known():
 def test_a_thread_knows_what_it_runs():
     with ThreadPoolExecutor(1) as other:
         thread = threading.get_ident()
-        assert backends.runs_in(thread)
-        assert not other.submit(backends.runs_in, thread).result()
+        assert backend.runs_in(thread)
+        assert not other.submit(backend.runs_in, thread).result()
 
 
 def test_compiling_is_told_from_running(compiled):
     seen = []
 
     def function(x):
-        seen.append(backends.is_tracing())
+        seen.append(backend.is_tracing())
         return x + 1
 
     function(ops.ones(()))
@@ -274,7 +274,7 @@ def test_a_method_is_told_from_one_of_keras():
 
 def test_a_tensor_is_made_of_an_array():
     array = np.arange(3, dtype="float32")
-    tensor = backends.from_numpy(array)
+    tensor = backend.from_numpy(array)
     assert keras.ops.is_tensor(tensor)
     np.testing.assert_array_equal(ops.convert_to_numpy(tensor), array)
 

@@ -21,14 +21,14 @@ from searches import (
     with_momentum,
 )
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from l2keras.tuning import checkpoint
 from l2keras.tuning.processes import Workers
 
 pytestmark = [
     *EXPECTED_WARNINGS,
     pytest.mark.skipif(
-        backends.device_name() != "CPU",
+        backend.device_name() != "CPU",
         reason="Processes of one machine would share its GPU.",
     ),
     pytest.mark.filterwarnings("ignore:The replicas are trained one after"),
