@@ -267,12 +267,14 @@ def _paid(record: WeightPenalty) -> str:
 
 
 def _totals(records: list[WeightPenalty]) -> list[str]:
-    paying = [r for r in records if r.regularizer is not None and r.trainable]
-    parameters = sum(record.parameters for record in paying)
+    penalized = [
+        r for r in records if r.regularizer is not None and r.trainable
+    ]
+    parameters = sum(record.parameters for record in penalized)
     of_all = sum(record.parameters for record in records)
     lines = [
-        f"Penalties: {sum(record.penalty for record in paying):.6g}, on "
-        f"{len(paying)} of {len(records)} weights ({parameters:,} of "
+        f"Penalties: {sum(record.penalty for record in penalized):.6g}, on "
+        f"{len(penalized)} of {len(records)} weights ({parameters:,} of "
         f"{of_all:,} parameters)"
     ]
     decayed = sum(record.weight_decay > 0 for record in records)
@@ -317,7 +319,7 @@ def _findings(survey: Survey, records: list[WeightPenalty]) -> Iterable[str]:
         [r for _, r in regularized if r.weight_decay and r.trainable],
     )
     yield from _about(
-        "Frozen, and so paying nothing",
+        "Frozen, and so without a penalty",
         [record for _, record in regularized if not record.trainable],
     )
     yield from _about(

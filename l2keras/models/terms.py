@@ -19,17 +19,19 @@ class Placed(NamedTuple):
 
 
 def placed_regularizers(
-    survey: Survey, *, only_paying: bool = False
+    survey: Survey, *, only_penalized: bool = False
 ) -> list[Placed]:
     """Returns the regularizers of a model's weights and of its activities.
 
     Args:
         survey: Of the model.
-        only_paying: Whether to leave out those of frozen weights.
+        only_penalized: Whether to leave out those of frozen weights.
     """
     of_weights = [
         Placed(weight.layer, weight.variable.regularizer)
-        for weight in (survey.paying if only_paying else survey.regularized)
+        for weight in (
+            survey.penalized if only_penalized else survey.regularized
+        )
     ]
     of_activities = [
         Placed(layer, layer.activity_regularizer)

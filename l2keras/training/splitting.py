@@ -82,9 +82,9 @@ class LossSplit:
     def _add_metric(self) -> LossParts:
         model, names = self._model, list(PARTS)
         if self.has_penalties:
-            paying = Survey(model).paying
-            names += [f"regularization_loss/{each.path}" for each in paying]
-            self._variables = [each.variable for each in paying]
+            penalized = Survey(model).penalized
+            names += [f"regularization_loss/{each.path}" for each in penalized]
+            self._variables = [each.variable for each in penalized]
         trackers = [each for each in model.metrics if each.name == "loss"]
         with backend.variable_scope(model):
             self.metric = LossParts(names, [] if self.is_plain else trackers)
