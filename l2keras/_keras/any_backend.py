@@ -236,7 +236,7 @@ class AnyBackend:
         return []
 
     def set_random_state(self, states: list[np.ndarray]) -> None:
-        """Goes back to what `random_state` returned."""
+        """Sets the generators to states that `random_state` returned."""
 
     def random_states_kept(self) -> contextlib.AbstractContextManager:
         """Returns a scope after which PyTorch's generators are as before."""

@@ -23,7 +23,7 @@ from l2keras._keras import layer_tree
 
 _STEPS = frozenset(["train_step", "test_step", "predict_step"])
 _TRAINERS = frozenset(["fit", "evaluate"])
-# Whoever writes a model to a file traces it, and trains nothing.
+# Modules that write a model to a file trace it, and train nothing.
 _EXPORTERS = (
     keras.export.ExportArchive.__module__.rpartition(".")[0],
     "tensorflow.python.saved_model",
@@ -36,8 +36,8 @@ class Running(NamedTuple):
     Attributes:
         model: The model.
         step: Which of Keras's steps is under way, such as `"train_step"`; empty
-            in a loop of one's own.
-        given: What that step was given first: on JAX its state, else data.
+            in a custom training loop.
+        given: The first argument of that step: on JAX its state, else data.
         is_of_keras: Whether the code of that step is Keras's own, which counts
             the model's optimizer on.
     """
@@ -58,12 +58,12 @@ def frames() -> Iterator[FrameType]:
 
 
 def running_model() -> Running | None:
-    """Returns the model that is asking for a penalty, `None` if none is.
+    """The model at work that asks for a penalty, `None` if there is none.
 
     The layer that asks is the innermost on the stack. In one of Keras's steps
-    the model is the one whose step it is, if that layer is a part of it; a
-    teacher that a student's metric asks is none. Elsewhere it is the outermost
-    model at work which has that layer, up to where a callback was called.
+    the model is the owner of the step, if that layer is a part of it; a teacher
+    that a student's metric asks is not. Elsewhere it is the outermost model on
+    the stack which has that layer, up to the call of a callback.
     """
     asking: Any = None
     # Only a few frames are looked into: to read the locals of each takes
@@ -87,7 +87,7 @@ def running_model() -> Running | None:
 
 
 def _two_arguments(frame: FrameType) -> list[Any]:
-    """Returns the first arguments that a function was called with."""
+    """The first two arguments of a call."""
     code = frame.f_code
     names = code.co_varnames[: min(code.co_argcount, 2)]
     if not names and not code.co_flags & inspect.CO_VARARGS:
@@ -103,14 +103,14 @@ def _two_arguments(frame: FrameType) -> list[Any]:
 def _is_method(model: keras.Model, code: CodeType) -> bool:
     """Tells whether code is that of a model's method of the same name.
 
-    And not of a function that somebody has called `train_step`.
+    And not of another function named `train_step`.
     """
     owners = [vars(model), *map(vars, type(model).__mro__)]
     return any(_is_of(code, owner.get(code.co_name)) for owner in owners)
 
 
 def _is_of(code: CodeType, function: Any) -> bool:
-    """Tells whether code is that of a function, or of what it wraps."""
+    """Tells whether code is that of a function, or of one that it wraps."""
     for name in ("func", "__func__", "__wrapped__"):
         if (inner := getattr(function, name, None)) is not None:
             return _is_of(code, inner)
@@ -123,7 +123,7 @@ def _is_of(code: CodeType, function: Any) -> bool:
 
 
 def _asking_model(asking: keras.Layer) -> Running | None:
-    """Returns the outermost model at work outside of Keras's steps."""
+    """The outermost model on the stack, outside of Keras's steps."""
     found: keras.Model | None = None
     for frame in frames():
         if _is_exporting(frame):
@@ -144,7 +144,7 @@ def _asking_model(asking: keras.Layer) -> Running | None:
 def _has_step(model: keras.Model) -> bool:
     """Tells whether a model counts steps, or was given one by hand."""
     return getattr(model, "optimizer", None) is not None or bool(
-        layer_tree.carried(model)
+        layer_tree.tracked_states(model)
     )
 
 
@@ -158,25 +158,25 @@ def _is_exporting(frame: FrameType) -> bool:
 
 
 def trained_by(callback: keras.callbacks.Callback) -> keras.Model | None:
-    """Returns the model whose `fit` or `evaluate` has called a callback.
+    """The model whose `fit` or `evaluate` has called a callback.
 
     `callback.model` is the one that was set last, which is another if the same
     callback was handed to the training of a second model meanwhile. `None` in a
-    loop of one's own.
+    custom training loop.
     """
     for frame in frames():
         if frame.f_code.co_name in _TRAINERS:
             owner = frame.f_locals.get("self")
             called = frame.f_locals.get("callbacks")
             if isinstance(owner, keras.Model) and any(
-                each is callback for each in getattr(called, "callbacks", [])
+                other is callback for other in getattr(called, "callbacks", [])
             ):
                 return owner
     return None
 
 
 def models_on_stack() -> list[keras.Model]:
-    """Returns the models whose methods are running, each once.
+    """The models with methods under way, each once.
 
     The innermost call comes first. Looked at are the frames of this thread in
     which `self` is a model, closures of its methods included. That holds inside

@@ -1,4 +1,4 @@
-"""What is particular to JAX."""
+"""The backend JAX."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ class JAX(AnyBackend):
         return isinstance(value, jax.core.Tracer)
 
     def is_tracing(self) -> bool:
-        # Whatever is made while JAX compiles is a tracer.
+        # Every array that is made while JAX compiles is a tracer.
         return self.is_symbolic(jax.numpy.zeros(()))
 
     def host_callback(self, function: Callable[[], np.ndarray]) -> Tensor:
@@ -42,7 +42,7 @@ class JAX(AnyBackend):
 
     def from_numpy(self, array: np.ndarray) -> Tensor:
         # Where Keras makes the value of a new variable, JAX compiles a program
-        # for each shape to take in what is not one of its own arrays.
+        # for each shape to take in an array that is not its own.
         return jax.device_put(array)
 
     def output_shape(

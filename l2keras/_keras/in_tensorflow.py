@@ -1,4 +1,4 @@
-"""What is particular to TensorFlow."""
+"""The backend TensorFlow."""
 
 import contextlib
 import functools
@@ -96,7 +96,7 @@ class TensorFlow(AnyBackend):
     def variable_scope(
         self, model: keras.Model
     ) -> contextlib.AbstractContextManager:
-        # Distribution strategies mirror only what is made inside it.
+        # Distribution strategies mirror only variables made inside it.
         strategy = model.distribute_strategy
         if strategy is None:
             return super().variable_scope(model)
@@ -124,10 +124,10 @@ class TensorFlow(AnyBackend):
 
 
 def _call_with_function(function: Callable[[], Tensor], key: Any) -> None:
-    """Has TensorFlow call a function before each call of what it compiles.
+    """Has TensorFlow call a function before each call of its compiled step.
 
-    What it returns would be an input of the compiled function, to which its
-    value when it is called is handed. Once for the same key.
+    The result is an input of the compiled step, and not used in it. Once for
+    the same key.
     """
     graph = tf.compat.v1.get_default_graph()
     while getattr(graph.outer_graph, "building_function", False):

@@ -1,4 +1,4 @@
-"""What is particular to PyTorch."""
+"""The backend PyTorch."""
 
 import contextlib
 from collections.abc import Callable, Iterator

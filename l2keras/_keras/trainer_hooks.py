@@ -1,4 +1,4 @@
-"""What Keras's trainers keep to themselves: metrics, losses, compiled state."""
+"""The private parts of Keras's trainers: metrics, losses, compiled state."""
 
 import contextlib
 import inspect
@@ -33,7 +33,7 @@ def remove_metrics(
 
 
 def compiled_metric_names(model: keras.Model) -> set[str]:
-    """Returns the names of the metrics that were given to `compile`.
+    """The names of the metrics that were given to `compile`.
 
     `model.metrics_names` has one name for all of them.
     """
@@ -62,7 +62,7 @@ def is_readable(variable: keras.Variable) -> bool:
 
 
 def note_state(model: keras.Model) -> None:
-    """Tells the model that its variables are not those that `fit` began with.
+    """Tells the model that it has other variables than when `fit` began.
 
     Until Keras 3.11 the JAX trainer lists their shardings once, and fails where
     the list is too short.
@@ -81,7 +81,7 @@ def build_for_training(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
 
 
 def names_of_output_losses(model: keras.Model) -> set[str]:
-    """Returns the names under which Keras logs the loss of each output."""
+    """The names under which Keras logs the loss of each output."""
     compiled = model._compile_loss
     return {metric.name for metric in compiled.metrics} if compiled else set()
 
@@ -89,7 +89,7 @@ def names_of_output_losses(model: keras.Model) -> set[str]:
 def callbacks_at_work(
     model: keras.Model,
 ) -> list[list[keras.callbacks.Callback]]:
-    """Returns the callbacks of each method under way that trains or evaluates.
+    """The callbacks of each method under way that trains or evaluates.
 
     The innermost comes first: a callback may call another. Those that train or
     test on one batch have no callbacks.
@@ -108,7 +108,7 @@ def callbacks_at_work(
 
 @contextlib.contextmanager
 def losses_given(model: keras.Model, losses: list[Tensor]) -> Iterator[None]:
-    """Has `model.losses` return these inside.
+    """Has `model.losses` return the given losses inside.
 
     Keras's JAX trainer hands its losses to `compute_loss` in the same way.
     """
@@ -129,7 +129,7 @@ def is_compiled_with_a_loss(model: keras.Model) -> bool:
 
 @contextlib.contextmanager
 def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
-    """Gives what the losses of `compile` come to, as `compute_loss` is called.
+    """Gives the data losses of `compile`, one for each `compute_loss` inside.
 
     Keras's own `compute_loss` adds `model.losses` to it.
     """
@@ -155,7 +155,7 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
 
 
 class _WatchedLosses(list[Tensor]):
-    """A list that knows whether anyone has looked at what is in it.
+    """A list that knows whether its elements were read.
 
     For the thread that made it: in others it is empty, so that a data set which
     asks the model for its losses has Keras compute them.
@@ -184,14 +184,14 @@ class _WatchedLosses(list[Tensor]):
 
 
 class Losses(NamedTuple):
-    """What `model.losses` returns while a loss is computed."""
+    """The elements of `model.losses` while a loss is computed."""
 
     values: list[Tensor]
     watched: _WatchedLosses
 
     @property
     def were_read(self) -> bool:
-        """Whether anyone has looked at them; no if there are none."""
+        """Whether they were read; no if there are none."""
         return self.watched.were_read
 
 

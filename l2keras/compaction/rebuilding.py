@@ -83,7 +83,7 @@ class _Rebuilding:
         if id(operation) in self._calls:
             call, rule = self._calls[id(operation)]
             config = changed = _unbuilt(config)
-            if isinstance(operation, layer_tree.ToldWhenBuilt):
+            if isinstance(operation, layer_tree.BuildHook):
                 changed = changed["layer"]["config"]
             if call.layer is not operation:
                 changed = changed["layer"]["config"]

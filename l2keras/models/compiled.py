@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import keras
 
 from l2keras._keras import trainer_hooks
-from l2keras.models.terms import carry_states, scheduled_terms, terms
+from l2keras.models.terms import scheduled_terms, terms, track_states
 from l2keras.strengths import step as steps
 from l2keras.strengths.step import Clock
 from l2keras.weights.survey import Survey
@@ -77,5 +77,5 @@ def update(
     if step is not None:
         for term in scheduled_terms(survey):
             term.strength.remember(step)
-    carry_states(survey)
+    track_states(survey)
     forget_compiled(holders)

@@ -9,7 +9,7 @@ from l2keras import _validation
 from l2keras._keras import layer_tree
 from l2keras._keras.backend import backend
 from l2keras.models.compiled import compiled_with, forget_compiled
-from l2keras.models.terms import carry_states, scheduled_terms
+from l2keras.models.terms import scheduled_terms, track_states
 from l2keras.regularizers.base import Regularizer
 from l2keras.strengths import step as steps
 from l2keras.strengths.strength import Scale
@@ -73,7 +73,7 @@ def set_step(model: keras.Model, step: int) -> None:
             )
         ]
         for layer in carriers:
-            layer_tree.carry(layer, by_hand)
+            layer_tree.track(layer, by_hand)
         forget_compiled(compiled_with(survey))
     clock = steps.clock_of(model)
     assert clock is not None  # Since a step was set.
@@ -154,7 +154,7 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
         scales[pattern] = state
     # Those that share a regularizer carry its scale too.
     holders = compiled_with(survey)
-    if any([carry_states(Survey(model)) for model in holders]):
+    if any([track_states(Survey(model)) for model in holders]):
         forget_compiled(holders)
     return scales
 

@@ -24,7 +24,7 @@ _OWN_KEYS = {"layer", "weights", "regularizers"}
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
-class RegularizedLayer(layer_tree.ToldWhenBuilt):
+class RegularizedLayer(layer_tree.BuildHook):
     """Mixed into the class of a layer so that it saves its regularizers."""
 
     # Regularizers that wait for their weights to be made.
@@ -86,7 +86,7 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
         object.__setattr__(self, "_awaited", awaited)
         self._attach()  # A model may be built by its constructor.
 
-    def on_built(self) -> None:
+    def on_build(self) -> None:
         self._attach()
 
     def build_from_config(self, config: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def scheduled_terms(survey: Survey) -> list[Term]:
     return [term for term in terms(survey) if term.strength.is_scheduled]
 
 
-def carry_states(survey: Survey) -> bool:
+def track_states(survey: Survey) -> bool:
     """Has Keras carry the states that strengths need, and no others of ours.
 
     Returns whether any was not carried before, so that what was compiled holds
@@ -70,9 +70,9 @@ def carry_states(survey: Survey) -> bool:
     changed = False
     for _, layer in survey.layers:
         states = needed.get(id(layer), {})
-        for state in layer_tree.carried(layer):
+        for state in layer_tree.tracked_states(layer):
             if isinstance(state, Scale) and id(state) not in states:
-                layer_tree.drop(layer, state)
+                layer_tree.untrack(layer, state)
         for state in states.values():
-            changed |= layer_tree.carry(layer, state)
+            changed |= layer_tree.track(layer, state)
     return changed

@@ -27,8 +27,8 @@ from keras import ops
 from l2keras._keras import layer_tree, optimizer_hooks, trainer_hooks
 from l2keras._keras.backend import backend
 from l2keras._keras.call_stack import Running, running_model
-from l2keras._keras.carried_state import State
 from l2keras._keras.optimizer_hooks import Counter
+from l2keras._keras.tracked_state import State
 from l2keras._types import Tensor
 from l2keras.strengths.watch import Calls, Watch
 
@@ -210,7 +210,7 @@ def clock_of(model: keras.Model) -> Clock | None:
 
 def set_by_hand(model: keras.Model) -> StepSetByHand | None:
     """Returns what `set_step` put into a model, `None` if it was not called."""
-    for state in layer_tree.carried(model):
+    for state in layer_tree.tracked_states(model):
         if isinstance(state, StepSetByHand):
             return state
     return None

@@ -23,7 +23,7 @@ from l2keras import _validation
 from l2keras._keras import precision, trainer_hooks
 from l2keras._keras.backend import backend
 from l2keras._keras.call_stack import running_model
-from l2keras._keras.carried_state import State
+from l2keras._keras.tracked_state import State
 from l2keras._types import Schedule, Tensor
 from l2keras.strengths import step as steps
 from l2keras.strengths.step import Clock, Reading

@@ -15,7 +15,7 @@ from keras import ops
 from l2keras._keras import pure_updates
 from l2keras._keras.backend import backend
 from l2keras._keras.call_stack import running_model
-from l2keras._keras.carried_state import State
+from l2keras._keras.tracked_state import State
 from l2keras._types import Tensor
 from l2keras.strengths import step as steps
 from l2keras.strengths.strength import Strength

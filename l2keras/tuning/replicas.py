@@ -168,7 +168,7 @@ def build_prototype(settings: Settings) -> Prototype:
             replica = Replica(model, variables, settings.data)
         else:
             for variable in variables:
-                layer_tree.carry(model, variable)
+                layer_tree.track(model, variable)
         starts.append(Start(State.of(model), backend.random_state()))
     return Prototype(replica, starts)
 

@@ -21,7 +21,7 @@ from l2keras._keras import (
     trainer_hooks,
 )
 from l2keras._keras.backend import backend
-from l2keras._keras.carried_state import State
+from l2keras._keras.tracked_state import State
 
 
 def compiled_model(optimizer=None, **arguments):
@@ -40,12 +40,12 @@ X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
 def test_a_state_is_carried_with_a_layer_and_is_no_weight():
     model = compiled_model()
     state = State(3.0, "float32", "state")
-    assert layer_tree.carry(model.layers[0], state)
-    assert not layer_tree.carry(model.layers[0], state)
+    assert layer_tree.track(model.layers[0], state)
+    assert not layer_tree.track(model.layers[0], state)
     assert any(each is state.state for each in model.non_trainable_variables)
     assert not any(each is state.state for each in model.weights)
-    assert layer_tree.carried(model.layers[0]) == [state]
-    layer_tree.drop(model.layers[0], state)
+    assert layer_tree.tracked_states(model.layers[0]) == [state]
+    layer_tree.untrack(model.layers[0], state)
     assert model.non_trainable_variables == []
 
 
