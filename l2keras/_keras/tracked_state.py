@@ -3,9 +3,9 @@
 Keras compiles a training step once. A number that is to change afterwards, and
 not be compiled again, has to be a variable, and on JAX one that Keras tracks:
 any other is baked into the compiled step without a word. Keras offers three
-kinds of tracked variables to a layer. Weights are saved, counted and expected in weight
-files, so a weight of ours would make files differ from plain Keras. Metrics are
-not carried through the forward pass. Random state is: it is in
+kinds of tracked variables to a layer. Weights are saved, counted and expected
+in weight files, so a weight of ours would make files differ from plain Keras.
+Metrics are not passed through the forward pass. Random state is: it is in
 `layer.variables`, and not in `layer.weights`. Hence the base class below.
 """
 

@@ -1,4 +1,4 @@
-"""What regularization a model has: every weight, what it pays, and why."""
+"""The audit of a model: each weight's penalty, and doubtful settings."""
 
 import dataclasses
 import math
@@ -24,19 +24,19 @@ from l2keras.weights.survey import Survey
 
 @dataclasses.dataclass(frozen=True)
 class WeightPenalty:
-    """What a weight pays, and by which regularizer.
+    """The penalty of one weight, and its regularizer.
 
     Attributes:
         path: Its path in the model, without the model's own name.
         shape: Its shape.
         parameters: The number of its elements.
-        trainable: Whether it is trained now. If not, it pays nothing.
+        trainable: Whether it is trained now. If not, it has no penalty.
         regularizer: Its regularizer, or `None`.
         strengths: The strength times scale of each term of the regularizer at
             the current step, by the name of the term's class: `{"L2": 0.01}`.
             Empty for regularizers that have no strength known to l2keras.
         schedules: Those of the strengths that are schedules, by the same names.
-        penalty: What it adds to the loss now, 0.0 if nothing.
+        penalty: Its part of the loss now, 0.0 if it has none.
         share: `penalty` as a fraction of that of all weights, 0.0 if that is 0.
         weight_decay: The optimizer's weight decay on it now, as in
             `w -= learning_rate * weight_decay * w`, or without the learning
@@ -68,7 +68,7 @@ class WeightPenalty:
 
 
 def penalties(model: keras.Model) -> list[WeightPenalty]:
-    """Returns what each weight of a model pays, in the order of its layers.
+    """The penalty of each weight of a model, in the order of its layers.
 
     Args:
         model: A built Keras model.
@@ -85,7 +85,7 @@ def penalties(model: keras.Model) -> list[WeightPenalty]:
     ...     kernel_regularizer=l2keras.L1(0.25),
     ... )
     >>> model = keras.Sequential([keras.Input((4,)), dense])
-    >>> [(each.path, each.penalty) for each in l2keras.penalties(model)]
+    >>> [(weight.path, weight.penalty) for weight in l2keras.penalties(model)]
     [('hidden/kernel', 1.0), ('hidden/bias', 0.0)]
     """
     return _records(Survey.of(model))
@@ -97,8 +97,8 @@ def _records(survey: Survey) -> list[WeightPenalty]:
 
 
 def _records_at_step(survey: Survey) -> list[WeightPenalty]:
-    paid = [_penalty(weight) for weight in survey.weights]
-    total = sum(paid)
+    values = [_penalty(weight) for weight in survey.weights]
+    total = sum(values)
     return [
         WeightPenalty(
             path=path,
@@ -113,7 +113,7 @@ def _records_at_step(survey: Survey) -> list[WeightPenalty]:
             weight_decay=decay,
         )
         for (path, variable, _), penalty, decay in zip(
-            survey.weights, paid, _decays(survey), strict=True
+            survey.weights, values, _decays(survey), strict=True
         )
     ]
 
@@ -176,7 +176,7 @@ def summary(
 
 
 def _decays(survey: Survey) -> list[float]:
-    """Returns the optimizer's weight decay on each weight."""
+    """The optimizer's weight decay on each weight."""
     strengths = decay_strengths(survey.layer)
     return [
         strengths.get(
@@ -195,7 +195,7 @@ def _penalty(weight: Weight) -> float:
     if regularizer is None or not variable.trainable:
         return 0.0
     try:
-        # As Keras does, which adds up what a regularizer returns.
+        # The sum, since Keras adds up a tensor of any shape.
         return float(keras.ops.convert_to_numpy(regularizer(variable)).sum())
     except Exception as error:
         raise describing.cannot_compute(
@@ -252,7 +252,7 @@ def _table(
 
 
 def _described(record: WeightPenalty) -> str:
-    """Returns the regularizer in short, of its schedules only the names."""
+    """The regularizer in short, with its schedules' names only."""
     text = describing.describe(record.regularizer)
     for schedule in record.schedules.values():
         name = getattr(schedule, "__name__", type(schedule).__name__)
@@ -284,13 +284,13 @@ def _totals(records: list[WeightPenalty]) -> list[str]:
 
 
 def _findings(survey: Survey, records: list[WeightPenalty]) -> Iterable[str]:
-    """Yields what a careful reviewer would ask about."""
+    """Yields the settings that a careful reviewer would ask about."""
     pairs = list(zip(survey.weights, records, strict=True))
-    # Weights whose layers' arguments do not say what they have.
-    set_apart = {
+    # Weights with regularizers that their layers' arguments do not hold.
+    saved_by_class = {
         id(weight.variable)
         for _, layer in survey.layers
-        if regularized_layer.is_remembering(layer)
+        if regularized_layer.saves_by_class(layer)
         for weight in Survey(layer).weights
     }
     kernels = [
@@ -330,7 +330,11 @@ def _findings(survey: Survey, records: list[WeightPenalty]) -> Iterable[str]:
         "The layer was given another regularizer after it was built, which "
         "has no effect until the model is saved and loaded (see "
         "`l2keras.apply_regularizers`)",
-        [r for weight, r in pairs if _was_given_in_vain(weight, set_apart)],
+        [
+            r
+            for weight, r in pairs
+            if _was_given_in_vain(weight, saved_by_class)
+        ],
     )
 
 
@@ -342,12 +346,12 @@ def _about(problem: str, records: list[WeightPenalty]) -> Iterable[str]:
         yield f"{problem}: {listed}{more}"
 
 
-def _was_given_in_vain(weight: Weight, set_apart: set[int]) -> bool:
+def _was_given_in_vain(weight: Weight, saved_by_class: set[int]) -> bool:
     name = kinds.argument(weight) if weight.is_trained else None
     if (
         name is None
         or not layer_tree.is_of_keras(weight.layer)
-        or id(weight.variable) in set_apart
+        or id(weight.variable) in saved_by_class
     ):
         return False
     return not describing.same(

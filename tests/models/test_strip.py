@@ -164,7 +164,7 @@ def test_what_keras_cannot_say_is_taken_off_with_a_warning(regularizer):
     with pytest.warns(UserWarning, match="taken off") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
     assert [str(each.message) for each in warned] == [
-        "Keras has no regularizer that says the same, so these were taken "
+        "Keras has no equivalent of these regularizers, so they were taken "
         f"off: 'hidden/kernel': {regularizer!r}"
     ]
     assert warned[0].filename == __file__
@@ -178,8 +178,8 @@ def test_it_warns_where_the_layer_has_no_argument_for_keras_words():
     with pytest.warns(UserWarning, match="no argument") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
     assert [str(each.message) for each in warned] == [
-        "Their layers have no argument to save a regularizer by, so that "
-        "Keras alone will not save those of these weights: mha/query/kernel"
+        "Keras will not save the regularizers of these weights, whose layers "
+        "have no argument for them: mha/query/kernel"
     ]
     assert not uses_l2keras(model)
     # As long as the model lives, it pays.
@@ -193,7 +193,7 @@ def test_it_warns_of_each_weight_once_that_two_layers_had_saved():
     with pytest.warns(UserWarning, match="no argument") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
     (message,) = [str(each.message) for each in warned]
-    assert message.endswith(f" these weights: {', '.join(done)}")
+    assert message.endswith(f" for them: {', '.join(done)}")
     assert not uses_l2keras(model)
     assert type(model) is Backbone
 
@@ -249,7 +249,7 @@ def test_a_schedule_of_the_optimizer_is_warned_of():
     assert [str(each.message) for each in warned] == [
         "Model 'small' still needs l2keras to be loaded, since it is saved "
         "with l2keras>LinearSchedule. If its optimizer has such a schedule, "
-        "compile the model anew with another."
+        "compile the model with another optimizer."
     ]
 
 
