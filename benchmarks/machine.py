@@ -7,13 +7,13 @@ from pathlib import Path
 
 import keras
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 
 def describe():
     """Prints backend, device, versions and commit: a result's first line."""
     print(
-        f"{keras.backend.backend()}, {backends.device_name()}, "
+        f"{keras.backend.backend()}, {backend.device_name()}, "
         f"Keras {keras.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores, commit {_commit()}"
     )

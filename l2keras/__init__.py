@@ -6,9 +6,10 @@ from l2keras.compaction.report import CompactionReport
 from l2keras.compaction.sparsity import sparsity
 from l2keras.compaction.sparsity_plot import plot_sparsity
 from l2keras.models.apply import AppliedRegularizers, apply_regularizers
-from l2keras.models.audit import WeightPenalty, penalties, summary
 from l2keras.models.manual import set_scale, set_step
+from l2keras.models.penalties import WeightPenalty, penalties
 from l2keras.models.strip import strip_regularizers
+from l2keras.models.summary import summary
 from l2keras.optimizers.conversions import (
     l2_from_weight_decay,
     weight_decay_from_l2,

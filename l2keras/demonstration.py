@@ -17,7 +17,7 @@ import rich.table
 
 import l2keras
 from l2keras import plots
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 try:
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ class Demonstration:
         """Runs all steps; returns the exit status."""
         self._print(
             f"l2keras {l2keras.__version__}, Keras {keras.__version__} on "
-            f"{keras.backend.backend()}, device: {backends.device_name()}\n"
+            f"{keras.backend.backend()}, device: {backend.device_name()}\n"
             "442 patients with diabetes, 10 measurements each; the disease "
             "progresses slowly,\nmoderately or fast within a year. Two "
             "thirds of them are held out. The model is\n"

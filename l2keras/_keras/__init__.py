@@ -1,5 +1,5 @@
-"""What Keras and its backends keep to themselves, and how it is reached.
+"""Private attributes of Keras and its backends, and functions to reach them.
 
-The only place that touches their underscore attributes: a file for each kind of
-secret. The attributes are the same from Keras 3.10 to 3.15.
+The only place that touches them: a file for each kind. The attributes are the
+same from Keras 3.10 to 3.16.
 """

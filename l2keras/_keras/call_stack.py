@@ -13,6 +13,7 @@ where those are to be had: the forward pass is given the model's alone.
 
 import inspect
 import sys
+from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from l2keras._keras import layer_tree
 
 _STEPS = frozenset(["train_step", "test_step", "predict_step"])
 _TRAINERS = frozenset(["fit", "evaluate"])
-# Whoever writes a model to a file traces it, and trains nothing.
+# Modules that write a model to a file trace it, and train nothing.
 _EXPORTERS = (
     keras.export.ExportArchive.__module__.rpartition(".")[0],
     "tensorflow.python.saved_model",
@@ -35,8 +36,8 @@ class Running(NamedTuple):
     Attributes:
         model: The model.
         step: Which of Keras's steps is under way, such as `"train_step"`; empty
-            in a loop of one's own.
-        given: What that step was given first: on JAX its state, else data.
+            in a custom training loop.
+        given: The first argument of that step: on JAX its state, else data.
         is_of_keras: Whether the code of that step is Keras's own, which counts
             the model's optimizer on.
     """
@@ -47,19 +48,27 @@ class Running(NamedTuple):
     is_of_keras: bool = False
 
 
+def frames() -> Iterator[FrameType]:
+    """Yields the calls around the one that asks, the innermost first."""
+    # Without its own: a frame that holds itself lives on until collected.
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
 def running_model() -> Running | None:
-    """Returns the model that is asking for a penalty, `None` if none is.
+    """The model at work that asks for a penalty, `None` if there is none.
 
     The layer that asks is the innermost on the stack. In one of Keras's steps
-    the model is the one whose step it is, if that layer is a part of it; a
-    teacher that a student's metric asks is none. Elsewhere it is the outermost
-    model at work which has that layer, up to where a callback was called.
+    the model is the owner of the step, if that layer is a part of it; a teacher
+    that a student's metric asks is not. Elsewhere it is the outermost model on
+    the stack which has that layer, up to the call of a callback.
     """
     asking: Any = None
-    frame: FrameType | None = sys._getframe(1)
     # Only a few frames are looked into: to read the locals of each takes
     # PyTorch, which comes by here at every step, as long as an operation.
-    while frame is not None:
+    for frame in frames():
         code = frame.f_code
         is_step = code.co_name in _STEPS
         if is_step or asking is None:
@@ -74,12 +83,11 @@ def running_model() -> Running | None:
             ):
                 own = _is_of(code, getattr(keras.Model, code.co_name))
                 return Running(owner, code.co_name, given, own)
-        frame = frame.f_back
     return None if asking is None else _asking_model(asking)
 
 
 def _two_arguments(frame: FrameType) -> list[Any]:
-    """Returns the first arguments that a function was called with."""
+    """The first two arguments of a call."""
     code = frame.f_code
     names = code.co_varnames[: min(code.co_argcount, 2)]
     if not names and not code.co_flags & inspect.CO_VARARGS:
@@ -95,14 +103,14 @@ def _two_arguments(frame: FrameType) -> list[Any]:
 def _is_method(model: keras.Model, code: CodeType) -> bool:
     """Tells whether code is that of a model's method of the same name.
 
-    And not of a function that somebody has called `train_step`.
+    And not of another function named `train_step`.
     """
     owners = [vars(model), *map(vars, type(model).__mro__)]
     return any(_is_of(code, owner.get(code.co_name)) for owner in owners)
 
 
 def _is_of(code: CodeType, function: Any) -> bool:
-    """Tells whether code is that of a function, or of what it wraps."""
+    """Tells whether code is that of a function, or of one that it wraps."""
     for name in ("func", "__func__", "__wrapped__"):
         if (inner := getattr(function, name, None)) is not None:
             return _is_of(code, inner)
@@ -115,10 +123,9 @@ def _is_of(code: CodeType, function: Any) -> bool:
 
 
 def _asking_model(asking: keras.Layer) -> Running | None:
-    """Returns the outermost model at work outside of Keras's steps."""
+    """The outermost model on the stack, outside of Keras's steps."""
     found: keras.Model | None = None
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in frames():
         if _is_exporting(frame):
             return None
         owner = frame.f_locals.get("self")
@@ -131,25 +138,19 @@ def _asking_model(asking: keras.Layer) -> Running | None:
             and layer_tree.contains(owner, asking)
         ):
             found = owner
-        frame = frame.f_back
     return None if found is None else Running(found)
 
 
 def _has_step(model: keras.Model) -> bool:
     """Tells whether a model counts steps, or was given one by hand."""
     return getattr(model, "optimizer", None) is not None or bool(
-        layer_tree.carried(model)
+        layer_tree.tracked_states(model)
     )
 
 
 def is_exporting() -> bool:
     """Tells whether a model is being written to a file."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if _is_exporting(frame):
-            return True
-        frame = frame.f_back
-    return False
+    return any(map(_is_exporting, frames()))
 
 
 def _is_exporting(frame: FrameType) -> bool:
@@ -157,27 +158,25 @@ def _is_exporting(frame: FrameType) -> bool:
 
 
 def trained_by(callback: keras.callbacks.Callback) -> keras.Model | None:
-    """Returns the model whose `fit` or `evaluate` has called a callback.
+    """The model whose `fit` or `evaluate` has called a callback.
 
     `callback.model` is the one that was set last, which is another if the same
     callback was handed to the training of a second model meanwhile. `None` in a
-    loop of one's own.
+    custom training loop.
     """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in frames():
         if frame.f_code.co_name in _TRAINERS:
             owner = frame.f_locals.get("self")
             called = frame.f_locals.get("callbacks")
             if isinstance(owner, keras.Model) and any(
-                each is callback for each in getattr(called, "callbacks", [])
+                other is callback for other in getattr(called, "callbacks", [])
             ):
                 return owner
-        frame = frame.f_back
     return None
 
 
 def models_on_stack() -> list[keras.Model]:
-    """Returns the models whose methods are running, each once.
+    """The models with methods under way, each once.
 
     The innermost call comes first. Looked at are the frames of this thread in
     which `self` is a model, closures of its methods included. That holds inside
@@ -185,11 +184,9 @@ def models_on_stack() -> list[keras.Model]:
     TensorFlow's replicas, which each call the model's `train_step`.
     """
     found: dict[int, keras.Model] = {}
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in frames():
         caller = frame.f_locals.get("self")
         # Not `isinstance`, which would wake objects that load lazily.
         if issubclass(type(caller), keras.Model):
             found.setdefault(id(caller), caller)
-        frame = frame.f_back
     return list(found.values())

@@ -1,4 +1,4 @@
-"""The graph of a sequential or functional model: what is called on what."""
+"""The graph of a sequential or functional model: the calls of its layers."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ import keras
 
 
 class Node(NamedTuple):
-    """One call of a layer, or of an operation that is none."""
+    """One call of a layer, or of another operation."""
 
     operation: Any
     args: tuple[Any, ...]
@@ -17,10 +17,10 @@ class Node(NamedTuple):
 
 
 def function_of(model: Any) -> Any:
-    """Returns the functional model that runs a model, `None` if none does.
+    """The functional model that computes a model's outputs, if there is one.
 
-    A sequential model makes one when it is built. Where a class has a `call` of
-    its own, the graph is not what runs.
+    A sequential model makes one when it is built. A class with a `call` of its
+    own does not run its graph.
     """
     if not is_of_keras(type(model), "call"):
         return None
@@ -31,12 +31,12 @@ def function_of(model: Any) -> Any:
 
 def is_of_keras(cls: type, method: str) -> bool:
     """Tells whether a class has a method as Keras wrote it."""
-    owner = next(each for each in cls.__mro__ if method in vars(each))
+    owner = next(base for base in cls.__mro__ if method in vars(base))
     return owner.__module__.partition(".")[0] == "keras"
 
 
 def nodes(function: Any) -> list[Node]:
-    """Returns the calls in a functional model, inputs first."""
+    """The calls in a functional model, inputs first."""
     by_depth = function._nodes_by_depth
     return [
         Node(
@@ -58,5 +58,5 @@ def is_masked(tensor: keras.KerasTensor) -> bool:
 
 
 def input_layer(tensor: keras.KerasTensor) -> Any:
-    """Returns the layer that stands for an input of a functional model."""
+    """The `InputLayer` of an input of a functional model."""
     return tensor._keras_history.operation

@@ -1,4 +1,4 @@
-"""What a layer holds that its config does not say: for a copy of the layer."""
+"""The state of a layer that its config lacks: for a copy of the layer."""
 
 import re
 import tempfile
@@ -32,8 +32,8 @@ def own_variables_by_name(layer: keras.layers.Layer) -> dict[str, Any]:
 def change_kernels_alike(old: Any, new: Any) -> None:
     """Quantizes a layer, and gives it LoRA, as another one was and has.
 
-    The configs of layers that hold others, such as `MultiHeadAttention`, say
-    nothing of what was done to those.
+    The configs of layers that hold others, such as `MultiHeadAttention`, do not
+    have the quantization and the LoRA of those.
     """
     mode = getattr(old, "quantization_mode", None)
     if mode and not getattr(new, "quantization_mode", None):
@@ -47,10 +47,10 @@ def change_kernels_alike(old: Any, new: Any) -> None:
 
 
 def copy_beside_weights(old: Any, new: Any) -> None:
-    """Copies what a layer keeps beside its weights, its weights being there.
+    """Copies the state beside the weights, which must have been copied before.
 
-    A vocabulary; what it makes of what was adapted; and the states of a
-    stateful recurrent layer, which Keras does not track.
+    A vocabulary; the numbers that are computed of an adapted layer's weights;
+    and the states of a stateful recurrent layer, which Keras does not track.
     """
     if hasattr(old, "save_assets"):
         with tempfile.TemporaryDirectory() as folder:

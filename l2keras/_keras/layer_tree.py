@@ -1,16 +1,16 @@
-"""What Keras's layers keep to themselves: layers in them, variables, state."""
+"""The layers in a layer, and their variables and tracked state."""
 
 from typing import Any
 
 import keras
 
-from l2keras._keras.carried_state import State
+from l2keras._keras.tracked_state import State
 
 
 def layers_by_path(
     model: keras.layers.Layer,
 ) -> list[tuple[str, keras.layers.Layer]]:
-    """Returns the model and all layers in it, at any depth, each once.
+    """The model and all layers in it, at any depth, each once.
 
     With each comes its path: the names of the layers on the way to it, each
     with a slash behind, as in `inner/dense/`. The model's own is empty.
@@ -34,20 +34,20 @@ def layers_by_path(
 def contains(model: keras.layers.Layer, layer: keras.layers.Layer) -> bool:
     """Tells whether a layer is a model, or anywhere in it."""
     return layer is model or any(
-        each is layer for _, each in layers_by_path(model)
+        inner is layer for _, inner in layers_by_path(model)
     )
 
 
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """Returns the variables that the layer itself made, frozen ones too.
+    """The variables that the layer itself made, frozen ones too.
 
     `layer.weights` has those of the layers inside it as well.
     """
     return layer._trainable_variables + layer._non_trainable_variables
 
 
-class ToldWhenBuilt:
-    """Mixed into the class of a layer, which is told when it has been built.
+class BuildHook:
+    """Mixed into the class of a layer: `on_build` is called after `build`.
 
     Keras replaces `build` on each instance, so a class derived later cannot
     override it for layers that there are.
@@ -55,10 +55,10 @@ class ToldWhenBuilt:
 
     def _post_build(self) -> None:
         super()._post_build()  # type: ignore[misc]
-        self.on_built()
+        self.on_build()
 
-    def on_built(self) -> None:
-        """Called when the layer has been built."""
+    def on_build(self) -> None:
+        """Called when the layer has been built, and has its variables."""
 
 
 def is_of_keras(layer: keras.layers.Layer) -> bool:
@@ -86,45 +86,47 @@ def is_trained(layer: keras.layers.Layer, variable: keras.Variable) -> bool:
 
     `variable.trainable` is false for those of a frozen layer too.
     """
-    return any(each is variable for each in layer._trainable_variables)
+    return any(own is variable for own in layer._trainable_variables)
 
 
 def variable_of(
     model: keras.layers.Layer, weights: Any
 ) -> keras.Variable | None:
-    """Returns the variable that a regularizer of a model was called with.
+    """The variable that a regularizer of a model was called with.
 
     Its value, in stateless scopes. `None` for the outputs of a layer.
     """
     if isinstance(weights, keras.Variable):
         return weights
     return next(
-        (each for each in model.trainable_variables if each.value is weights),
+        (own for own in model.trainable_variables if own.value is weights),
         None,
     )
 
 
-def carry(layer: keras.layers.Layer, state: State) -> bool:
-    """Makes Keras carry `state` through compiled steps with the layer.
+def track(layer: keras.layers.Layer, state: State) -> bool:
+    """Has Keras track a state with the layer, through compiled steps.
 
     Setting an attribute does it for a layer under construction, but a built
-    layer refuses that. Returns whether it was not carried before.
+    layer refuses that. Returns whether the state was untracked before.
     """
-    if any(each is state for each in layer._seed_generators):
+    if any(tracked is state for tracked in layer._seed_generators):
         return False
     layer._seed_generators.append(state)
     return True
 
 
-def carried(layer: keras.layers.Layer) -> list[State]:
-    """Returns what `carry` was called with."""
-    return [each for each in layer._seed_generators if isinstance(each, State)]
+def tracked_states(layer: keras.layers.Layer) -> list[State]:
+    """The states that `track` was called with."""
+    return [
+        state for state in layer._seed_generators if isinstance(state, State)
+    ]
 
 
-def drop(layer: keras.layers.Layer, state: State) -> None:
-    """Undoes `carry`."""
-    for index, each in enumerate(layer._seed_generators):
-        if each is state:
+def untrack(layer: keras.layers.Layer, state: State) -> None:
+    """Undoes `track`."""
+    for index, tracked in enumerate(layer._seed_generators):
+        if tracked is state:
             del layer._seed_generators[index]
             return
 
@@ -146,4 +148,5 @@ def draws_random_numbers(layer: keras.layers.Layer) -> bool:
     ]
     if rates and not any(rates):
         return False
-    return any(not isinstance(e, State) for e in layer._seed_generators)
+    generators = layer._seed_generators
+    return any(not isinstance(own, State) for own in generators)

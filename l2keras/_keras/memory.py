@@ -1,4 +1,4 @@
-"""Models found among all objects in memory, where nothing else can tell.
+"""Models found among all objects in memory, for want of another way.
 
 `gc.freeze` hides those that there were before it.
 """
@@ -12,9 +12,9 @@ from l2keras._keras.layer_tree import layers_by_path, own_variables
 
 
 def models_with(weights: Iterable[keras.Variable]) -> list[keras.Model]:
-    """Returns the models that have any of these weights in them.
+    """The models that have any of these weights in them.
 
-    A weight does not know who uses it, so all objects in memory are looked at,
+    A weight does not know its models, so all objects in memory are looked at,
     once for all weights.
     """
     wanted = {id(weight) for weight in weights}
@@ -22,25 +22,25 @@ def models_with(weights: Iterable[keras.Variable]) -> list[keras.Model]:
         model
         for model in _all_models()
         if any(
-            id(each) in wanted
+            id(variable) in wanted
             for _, layer in layers_by_path(model)
-            for each in own_variables(layer)
+            for variable in own_variables(layer)
         )
     ]
 
 
 def models_in_memory() -> list[keras.Model]:
-    """Returns all models, but for those that a `Sequential` is made of.
+    """All models, except the functional model inside each `Sequential`.
 
     An optimizer does not know the model that it trains.
     """
     models = _all_models()
     hidden = {
-        id(getattr(each, "_functional", None))
-        for each in models
-        if isinstance(each, keras.Sequential)
+        id(getattr(model, "_functional", None))
+        for model in models
+        if isinstance(model, keras.Sequential)
     }
-    return [each for each in models if id(each) not in hidden]
+    return [model for model in models if id(model) not in hidden]
 
 
 def _all_models() -> list[keras.Model]:
@@ -50,9 +50,9 @@ def _all_models() -> list[keras.Model]:
         fresh = [sub for cls in fresh for sub in cls.__subclasses__()]
         classes.update(fresh)
     return [
-        each
-        for each in gc.get_objects()
+        model
+        for model in gc.get_objects()
         # Not `isinstance`, which would wake objects that load lazily.
-        if type(each) in classes
-        and hasattr(each, "_layers")  # It is not being constructed.
+        if type(model) in classes
+        and hasattr(model, "_layers")  # It is not being constructed.
     ]

@@ -1,4 +1,4 @@
-"""What Keras's optimizers keep to themselves: the update, and its variables."""
+"""The private parts of Keras's optimizers: the update, and its variables."""
 
 import contextlib
 import contextvars
@@ -11,17 +11,17 @@ from keras import ops
 
 from l2keras._types import Tensor
 
-# What makes an optimizer's update, given what makes it without, the variables
-# that have gradients, and the learning rate of the step.
+# Makes an optimizer's update, given the function of the plain update, the
+# variables that have gradients, and the learning rate of the step.
 AroundUpdate: TypeAlias = Callable[
     [Callable[[], None], list[keras.Variable], Tensor], None
 ]
 
 
 def weight_decay(model: keras.Model, variable: keras.Variable) -> float:
-    """Returns the weight decay of the model's optimizer on a variable.
+    """The weight decay of the model's optimizer on a variable.
 
-    `exclude_from_weight_decay` is public, but not what it excluded.
+    `exclude_from_weight_decay` is public, but not the list of the excluded.
     """
     own: Any = getattr(model, "optimizer", None)
     optimizer: Any = optimizers_of(own, variable)[-1]
@@ -39,7 +39,7 @@ def _is_excluded(optimizer: Any, variable: keras.Variable) -> bool:
 
 
 def public_class(optimizer: keras.Optimizer) -> type:
-    """Returns the class under which Keras offers an optimizer.
+    """The class under which Keras offers an optimizer.
 
     On PyTorch it derives classes of its own from these, for speed.
     """
@@ -50,7 +50,7 @@ def public_class(optimizer: keras.Optimizer) -> type:
 
 
 def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
-    """Returns by what an optimizer knows a variable.
+    """The key by which an optimizer looks a variable up.
 
     On TensorFlow it may be given its own variables or those of Keras.
     """
@@ -60,13 +60,13 @@ def variable_key(optimizer: keras.optimizers.Optimizer, variable: Any) -> Any:
         return id(variable)
 
 
-# What an optimizer keeps ------------------------------------------------------
+# The optimizer's own variables ------------------------------------------------
 
 
 def slot(
     optimizer: keras.optimizers.Optimizer, name: str, variable: Any
 ) -> Tensor:
-    """Returns what an optimizer keeps for a weight under a name.
+    """The slot of an optimizer for a weight, such as its velocity.
 
     Args:
         optimizer: A built optimizer of Keras.
@@ -78,12 +78,12 @@ def slot(
 
 
 def product_of_momentums(optimizer: keras.optimizers.Optimizer) -> Tensor:
-    """Returns what `Nadam` has come to multiply by so far, this step's too."""
+    """The product of `Nadam`'s momentums so far, with this step's."""
     return ops.convert_to_tensor(optimizer._u_product)
 
 
 def learning_rate_schedule(optimizer: keras.optimizers.Optimizer) -> Any:
-    """Returns the schedule of an optimizer's learning rate, `None` if none."""
+    """The schedule of an optimizer's learning rate, `None` if it has none."""
     rate = optimizer._learning_rate
     is_schedule = isinstance(
         rate, keras.optimizers.schedules.LearningRateSchedule
@@ -97,7 +97,7 @@ def remove_variables(
     """Undoes `add_variable`."""
     added = {id(variable) for variable in variables}
     optimizer._variables = [
-        each for each in optimizer._variables if id(each) not in added
+        own for own in optimizer._variables if id(own) not in added
     ]
 
 
@@ -110,7 +110,7 @@ _around_updates: contextvars.ContextVar[tuple[AroundUpdate, ...]] = (
 
 
 class _UpdateStep:
-    """Stands for the update step of one optimizer."""
+    """The update step of one optimizer, with the functions around it."""
 
     def __init__(self, optimizer: Any) -> None:
         self.optimizer = optimizer
@@ -151,7 +151,7 @@ def forbid_around_updates(optimizer: keras.optimizers.Optimizer) -> None:
 
 
 def is_update_step_prepared(value: Any) -> bool:
-    """Tells whether an attribute is what `allow_around_updates` put there."""
+    """Tells whether `allow_around_updates` has set an attribute."""
     return isinstance(value, _UpdateStep)
 
 
@@ -159,9 +159,9 @@ def is_update_step_prepared(value: Any) -> bool:
 def around_updates(function: AroundUpdate) -> Iterator[None]:
     """Has each update of a prepared optimizer made by `function`.
 
-    It is called with what makes the update, the variables, and the learning
-    rate. Inside another such scope, what makes the update is made by that one's
-    function in turn. Only while the scope is open, and in this thread: on
+    It is called with the function of the plain update, the variables, and the
+    learning rate. Scopes nest: the plain update of the outer one is the inner
+    one's function. Only while the scope is open, and in this thread: on
     TensorFlow each replica has a thread of its own.
     """
     token = _around_updates.set((*_around_updates.get(), function))
@@ -177,8 +177,8 @@ def around_updates(function: AroundUpdate) -> Iterator[None]:
 class OfInnerOptimizer:
     """An attribute or method that an optimizer has from its `inner_optimizer`.
 
-    Reading, calling and setting it reach the inner one. What the constructor of
-    Keras sets, before there is an inner one, is dropped.
+    Reading, calling and setting it reach the inner one. Values that Keras's
+    constructor sets, before there is an inner one, are dropped.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -195,7 +195,7 @@ class OfInnerOptimizer:
 
 
 class SharesVariables:
-    """Mixed into an optimizer whose variables are those of the inner one.
+    """Mixed into an optimizer that has the variables of the inner one.
 
     `keras.callbacks.SwapEMAWeights` and others of Keras look for them there.
     """
@@ -206,7 +206,7 @@ class SharesVariables:
 
 
 def chain(optimizer: Any) -> list[Any]:
-    """Returns an optimizer and those that it wraps, the outermost first.
+    """The optimizer and those that it wraps, the outermost first.
 
     Through Keras's `LossScaleOptimizer` as well.
     """
@@ -217,7 +217,7 @@ def chain(optimizer: Any) -> list[Any]:
 
 
 def optimizers_of(optimizer: Any, variable: keras.Variable) -> list[Any]:
-    """Returns an optimizer and those that it has update a variable.
+    """The optimizer, and those in it that update a variable.
 
     Through Keras's `MultiOptimizer` too, which has another for each variable.
     """
@@ -228,7 +228,7 @@ def optimizers_of(optimizer: Any, variable: keras.Variable) -> list[Any]:
 
 
 def _part_of(several: Any, variable: keras.Variable) -> Any:
-    """Returns which part of a `MultiOptimizer` updates a variable.
+    """The part of a `MultiOptimizer` that updates a variable.
 
     Its map is asked only before it is built: it may be a function that makes
     another optimizer at each call. `None` where that cannot be made, in Keras's
@@ -245,7 +245,7 @@ def _part_of(several: Any, variable: keras.Variable) -> Any:
 
 
 def all_optimizers(optimizer: Any) -> list[Any]:
-    """Returns an optimizer and all in it, those of a `MultiOptimizer` too."""
+    """The optimizer and all in it, those of a `MultiOptimizer` too."""
     found = chain(optimizer)
     for part in getattr(found[-1], "optimizers", []):
         found += chain(part)
@@ -258,7 +258,7 @@ def replace_optimizers(
     """Puts other optimizers in place of those that a model has.
 
     Those among its attributes, and the one that it is saved with. Returns
-    whether there was another to put in place of any.
+    whether any was replaced.
 
     Args:
         model: The model.
@@ -299,20 +299,20 @@ def replace_inner_optimizers(
                 by_path._optimizer_map[pattern] = replace(part)
 
 
-# Whose step it is -------------------------------------------------------------
+# The count of steps -----------------------------------------------------------
 
 
 class Counter(NamedTuple):
-    """Where an optimizer counts its steps, without the optimizer.
+    """The count of an optimizer's steps, without the optimizer.
 
-    Whoever remembers it keeps one number alive, and not all the slots.
+    A reference to it keeps one number alive, and not all the slots.
     """
 
     variable: Any
     steps_per_update: int
 
     def now(self) -> Tensor:
-        """Returns the steps so far, in compiled code those when it runs."""
+        """The steps so far, in compiled code at the time when it runs."""
         # Not `convert_to_tensor`, which gives the variable on TensorFlow.
         counted = ops.cast(self.variable, self.variable.dtype)
         if self.steps_per_update > 1:
@@ -320,7 +320,7 @@ class Counter(NamedTuple):
         return counted
 
     def number(self) -> int:
-        """Returns the steps so far, outside compiled code.
+        """The steps so far, outside compiled code.
 
         By NumPy, since JAX would compile an operation of its own.
         """
@@ -330,7 +330,7 @@ class Counter(NamedTuple):
 
 
 def counter(optimizer: Any) -> Counter:
-    """Returns where `optimizer.iterations` come from.
+    """The count that `optimizer.iterations` are computed of.
 
     With gradient accumulation they are no variable, but computed from one.
     """

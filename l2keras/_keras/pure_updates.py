@@ -89,19 +89,19 @@ def _twin_class(cls: type) -> type:
     """
     root, _, _ = keras.optimizers.Optimizer.__module__.partition(".optimizers")
 
-    def is_of_backend(each: type) -> bool:
+    def is_of_backend(base: type) -> bool:
         name = f"{root}.backend.{keras.backend.backend()}."
-        return each.__module__.startswith(name)
+        return base.__module__.startswith(name)
 
     # On PyTorch, Keras derives classes from its own, for speed.
-    public = next(each for each in cls.__mro__ if not is_of_backend(each))
-    special = [each for each in public.__mro__ if is_of_backend(each)]
+    public = next(base for base in cls.__mro__ if not is_of_backend(base))
+    special = [base for base in public.__mro__ if is_of_backend(base)]
     below = public.__mro__[public.__mro__.index(special[0]) :]
     general = {
-        name: vars(each)[name]
-        for each in reversed(below)
-        if not is_of_backend(each)
-        for name in vars(each)
+        name: vars(base)[name]
+        for base in reversed(below)
+        if not is_of_backend(base)
+        for name in vars(base)
         if not name.startswith("__")
         and any(name in vars(other) for other in special)
     }
@@ -138,14 +138,14 @@ class _Functional:
         if steps:
             is_update = ops.equal((self._iterations + 1) % steps, 0)
             sums = [
-                self._accumulated_gradients[self._get_variable_index(each)]
-                for each in trainable_variables
+                self._accumulated_gradients[self._get_variable_index(weight)]
+                for weight in trainable_variables
             ]
             totals = [g + s for g, s in zip(grads, sums, strict=True)]
             grads = [total / steps for total in totals]
             before = [
-                (each, each.value)
-                for each in (*trainable_variables, *self.variables)
+                (variable, variable.value)
+                for variable in (*trainable_variables, *self.variables)
             ]
         grads = self._clip_gradients(grads)
         self._apply_weight_decay(trainable_variables)

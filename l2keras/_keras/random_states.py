@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-# What Keras keeps the seed under, and the generator that is made of it.
+from l2keras._keras.backend import backend
+
+# The names of Keras's seed, and of the generator that is made of it.
 _GENERATOR = "global_seed_generator"
 _OF_KERAS = ("global_random_seed", _GENERATOR)
 
@@ -22,19 +24,19 @@ def random_states_kept() -> Iterator[None]:
     none. TensorFlow's kernels with a seed of their own begin their sequences
     anew, as they do whenever the global seed is set.
 
-    They belong to the process: what other threads draw meanwhile is drawn from
-    the same generators, and forgotten.
+    They belong to the process: other threads draw from the same generators,
+    and their draws meanwhile are forgotten.
     """
     of_python = random.getstate()
-    of_numpy = np.random.get_state()  # noqa: NPY002 (What Keras seeds.)
+    of_numpy = np.random.get_state()  # noqa: NPY002 (Keras seeds it.)
     keras_state = _keras_state()
     of_keras = {n: keras_state.get_global_attribute(n) for n in _OF_KERAS}
     of_tensorflow = _tensorflow_states()
-    # What is drawn inside is drawn from another: Keras before 3.13 keeps the
-    # one that there is when it is seeded.
+    # Draws inside are from another generator: Keras before 3.13 keeps its own
+    # when it is seeded.
     keras_state.set_global_attribute(_GENERATOR, None)
     try:
-        with _torch_states_kept():
+        with backend.random_states_kept():
             yield
     finally:
         random.setstate(of_python)
@@ -45,12 +47,12 @@ def random_states_kept() -> Iterator[None]:
 
 
 def _keras_state() -> Any:
-    """Returns where Keras keeps what is global. It offers only to seed it."""
+    """Keras's module of global state, of which only seeding is public."""
     return keras.utils.set_random_seed.__globals__["global_state"]
 
 
 def _tensorflow_context() -> Any:
-    """Returns what holds TensorFlow's seed, or `None` if it is not loaded.
+    """The holder of TensorFlow's seed, `None` if TensorFlow is not loaded.
 
     Keras seeds TensorFlow on every backend, if it is installed.
     """
@@ -62,7 +64,7 @@ def _tensorflow_context() -> Any:
 
 
 def _tensorflow_states() -> tuple[Any, Any]:
-    """Returns TensorFlow's seed, and where the seeds that follow from it are.
+    """TensorFlow's seed, and the state of the generator of further seeds.
 
     Its public function sets both, and nothing public reads them.
     """
@@ -82,26 +84,3 @@ def _set_tensorflow_states(seed: Any, state: Any) -> None:
         context._rng = None
     else:
         context._rng.setstate(state)
-
-
-@contextlib.contextmanager
-def _torch_states_kept() -> Iterator[None]:
-    if keras.backend.backend() != "torch":
-        yield  # Keras seeds it on its backend only.
-        return
-    import torch
-
-    # Whatever computes, to seed PyTorch seeds all that there is.
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng([]))
-        for name in "cuda", "xpu":
-            module = getattr(torch, name, None)
-            if module is not None and module.is_available():
-                numbers = range(module.device_count())
-                stack.enter_context(
-                    torch.random.fork_rng(numbers, device_type=name)
-                )
-        if torch.backends.mps.is_available():
-            state = torch.mps.get_rng_state()
-            stack.callback(torch.mps.set_rng_state, state)
-        yield

@@ -1,15 +1,14 @@
-"""What Keras's trainers keep to themselves: metrics, losses, compiled state."""
+"""The private parts of Keras's trainers: metrics, losses, compiled state."""
 
 import contextlib
 import inspect
-import sys
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any, NamedTuple
 
 import keras
 
-from l2keras._keras import backends
+from l2keras._keras import call_stack
+from l2keras._keras.backend import backend
 from l2keras._types import Tensor
 
 
@@ -34,7 +33,7 @@ def remove_metrics(
 
 
 def compiled_metric_names(model: keras.Model) -> set[str]:
-    """Returns the names of the metrics that were given to `compile`.
+    """The names of the metrics that were given to `compile`.
 
     `model.metrics_names` has one name for all of them.
     """
@@ -63,7 +62,7 @@ def is_readable(variable: keras.Variable) -> bool:
 
 
 def note_state(model: keras.Model) -> None:
-    """Tells the model that its variables are not those that `fit` began with.
+    """Tells the model that it has other variables than when `fit` began.
 
     Until Keras 3.11 the JAX trainer lists their shardings once, and fails where
     the list is too short.
@@ -82,7 +81,7 @@ def build_for_training(model: keras.Model, batch: tuple[Any, Any, Any]) -> None:
 
 
 def names_of_output_losses(model: keras.Model) -> set[str]:
-    """Returns the names under which Keras logs the loss of each output."""
+    """The names under which Keras logs the loss of each output."""
     compiled = model._compile_loss
     return {metric.name for metric in compiled.metrics} if compiled else set()
 
@@ -90,14 +89,13 @@ def names_of_output_losses(model: keras.Model) -> set[str]:
 def callbacks_at_work(
     model: keras.Model,
 ) -> list[list[keras.callbacks.Callback]]:
-    """Returns the callbacks of each method under way that trains or evaluates.
+    """The callbacks of each method under way that trains or evaluates.
 
     The innermost comes first: a callback may call another. Those that train or
     test on one batch have no callbacks.
     """
     found = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in call_stack.frames():
         if (
             frame.f_code.co_name
             in ("fit", "evaluate", "train_on_batch", "test_on_batch")
@@ -105,13 +103,12 @@ def callbacks_at_work(
         ):
             called = frame.f_locals.get("callbacks")
             found.append(list(getattr(called, "callbacks", [])))
-        frame = frame.f_back
     return found
 
 
 @contextlib.contextmanager
 def losses_given(model: keras.Model, losses: list[Tensor]) -> Iterator[None]:
-    """Has `model.losses` return these inside.
+    """Has `model.losses` return the given losses inside.
 
     Keras's JAX trainer hands its losses to `compute_loss` in the same way.
     """
@@ -132,12 +129,12 @@ def is_compiled_with_a_loss(model: keras.Model) -> bool:
 
 @contextlib.contextmanager
 def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
-    """Gives what the losses of `compile` come to, as `compute_loss` is called.
+    """Gives the data losses of `compile`, one for each `compute_loss` inside.
 
     Keras's own `compute_loss` adds `model.losses` to it.
     """
     values: list[Tensor] = []
-    thread = backends.this_thread()
+    thread = backend.this_thread()
     compiled = model._compile_loss
     if compiled is None:
         yield values
@@ -146,7 +143,7 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
     def call(*args: Any) -> Tensor:
         value = type(compiled).call(compiled, *args)
         # None if no output has a loss. Another thread may compute one, too.
-        if value is not None and backends.runs_in(thread):
+        if value is not None and backend.runs_in(thread):
             values.append(value)
         return value
 
@@ -158,7 +155,7 @@ def compiled_losses(model: keras.Model) -> Iterator[list[Tensor]]:
 
 
 class _WatchedLosses(list[Tensor]):
-    """A list that knows whether anyone has looked at what is in it.
+    """A list that knows whether its elements were read.
 
     For the thread that made it: in others it is empty, so that a data set which
     asks the model for its losses has Keras compute them.
@@ -167,11 +164,11 @@ class _WatchedLosses(list[Tensor]):
     def __init__(self, losses: list[Tensor]) -> None:
         super().__init__(losses)
         self.were_read = False
-        self._thread = backends.this_thread()
+        self._thread = backend.this_thread()
 
     def __bool__(self) -> bool:
         # Keras asks this before it hands the list out.
-        return super().__len__() > 0 and backends.runs_in(self._thread)
+        return super().__len__() > 0 and backend.runs_in(self._thread)
 
     def __len__(self) -> int:
         self.were_read = True
@@ -187,14 +184,14 @@ class _WatchedLosses(list[Tensor]):
 
 
 class Losses(NamedTuple):
-    """What `model.losses` returns while a loss is computed."""
+    """The elements of `model.losses` while a loss is computed."""
 
     values: list[Tensor]
     watched: _WatchedLosses
 
     @property
     def were_read(self) -> bool:
-        """Whether anyone has looked at them; no if there are none."""
+        """Whether they were read; no if there are none."""
         return self.watched.were_read
 
 

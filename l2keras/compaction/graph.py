@@ -164,13 +164,13 @@ class Graph:
             call.outputs = list(map(self._varying, call.shapes))
         self.calls.append(call)
         self.rules.append(rule)
-        self._keep_paying(call)
+        self._keep_penalized(call)
         self._keep_around(call)
         for tensor, channels in zip(node.outputs, call.outputs, strict=True):
             self._keep_not_finite(channels, tensor.dtype, path)
         return call.outputs
 
-    def _keep_paying(self, call: Call) -> None:
+    def _keep_penalized(self, call: Call) -> None:
         """Keeps the channels for which an activity regularizer may be paid."""
         for layer in (call.operation, call.layer):
             regularizer = getattr(layer, "activity_regularizer", None)

@@ -181,7 +181,7 @@ def rule_of(layer: Any) -> Rule:
         if not elementwise.is_operation(layer):
             raise LeftAlone(f"{name} is an operation that is not known")
         return Elementwise(is_product=name == "Multiply")
-    saves_regularizers = isinstance(layer, layer_tree.ToldWhenBuilt)
+    saves_regularizers = isinstance(layer, layer_tree.BuildHook)
     if saves_regularizers:  # A class that was derived for that.
         cls = next((each for each in cls.__mro__ if each in RULES), cls)
     if cls is layers.TimeDistributed:

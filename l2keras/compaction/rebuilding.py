@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras._keras import backends, graphs, layer_state, layer_tree
+from l2keras._keras import graphs, layer_state, layer_tree
+from l2keras._keras.backend import backend
 from l2keras.compaction.consumers import Recurrent
 from l2keras.compaction.nodes import variables_of
 from l2keras.compaction.plan import Plan
@@ -26,7 +27,7 @@ def rebuilt(plan: Plan, model: keras.Model) -> Any:
     # is drawn after this is what it would have been.
     state = random.getstate()
     try:
-        with backends.variable_scope(model):
+        with backend.variable_scope(model):
             return _Rebuilding(plan).of(model)
     finally:
         random.setstate(state)
@@ -38,7 +39,7 @@ class _NumpyZeros(keras.initializers.Initializer):
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         if dtype == "bfloat16":  # NumPy itself has none.
             return keras.ops.zeros(shape, dtype)
-        return backends.from_numpy(np.zeros(shape, dtype))
+        return backend.from_numpy(np.zeros(shape, dtype))
 
     def get_config(self) -> dict[str, Any]:
         return {}
@@ -82,7 +83,7 @@ class _Rebuilding:
         if id(operation) in self._calls:
             call, rule = self._calls[id(operation)]
             config = changed = _unbuilt(config)
-            if isinstance(operation, layer_tree.ToldWhenBuilt):
+            if isinstance(operation, layer_tree.BuildHook):
                 changed = changed["layer"]["config"]
             if call.layer is not operation:
                 changed = changed["layer"]["config"]

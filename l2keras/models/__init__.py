@@ -1,1 +1,1 @@
-"""What is done to, and known of, a whole model."""
+"""Functions on a whole model: apply, strip, audit, set the step or scales."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import keras
 
-from l2keras._keras import backends, memory
+from l2keras._keras import memory
+from l2keras._keras.backend import backend
 from l2keras.models import compiled
-from l2keras.models.regularized_layer import save_with
-from l2keras.models.saving import units
+from l2keras.models.regularized_layer import save_regularizers
+from l2keras.models.saving import serialization_roots
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import warn_unless_loadable
 from l2keras.weights import kinds
@@ -19,9 +20,9 @@ from l2keras.weights.survey import Survey
 
 
 class AppliedRegularizers(dict[str, Any]):
-    """What was done to a model: a dictionary from path to regularizer.
+    """The regularizers that were applied to a model, by the weights' paths.
 
-    `None` stands for one that was taken off. Prints one weight in a line.
+    `None` where one was taken off. Prints one weight in a line.
 
     Args:
         regularizers: The dictionary.
@@ -54,13 +55,13 @@ def apply_regularizers(
 ) -> AppliedRegularizers:
     """Puts regularizers on weights of a model that is already built.
 
-    It acts at once and for good: on `model.losses`, on training, even of a
-    model that has been compiled and fitted before, or of another that shares
-    the weights, and on what is saved or cloned. (Such another is looked for
-    among Python's objects. Where it has been fitted before and is hidden from
-    there by `gc.freeze`, compile it anew.) Setting
-    `layer.kernel_regularizer` does none of this, since Keras reads it only when
-    the layer is built. Each weight gets a copy of its own.
+    The regularizers act at once and for good: on `model.losses`; on training,
+    even if the model, or another that shares the weights, has been compiled and
+    fitted before; and on saved files and clones. (Models that share weights are
+    found among Python's objects. One that was fitted before a `gc.freeze` is
+    hidden there: compile it anew.) Setting `layer.kernel_regularizer` does none
+    of this, since Keras reads it only when the layer is built. Each weight gets
+    a copy of its own.
 
     Everything is checked before anything is changed.
 
@@ -77,17 +78,17 @@ def apply_regularizers(
             there. An exact path goes before an expression.
         default: The regularizer of every kernel that no rule names, or `None`
             to leave those as they are. Kernels are weights of two or more
-            dimensions but for biases, embeddings, what normalization layers
-            and `PReLU` have, and vectors of shape `(1, 1, n)`. Defaults to
+            dimensions except biases, embeddings, the weights of normalizations
+            and of `PReLU`, and vectors of shape `(1, 1, n)`. Defaults to
             `None`.
         default_embeddings: Whether `default` goes to embeddings too: those of
-            an `Embedding`, and what other layers call so, positions and class
-            tokens among them. Defaults to `False`.
+            an `Embedding`, and weights of other layers with such a name,
+            positions and class tokens among them. Defaults to `False`.
 
-    Frozen weights get regularizers as well, and pay from when they are thawed.
-    Where `enable_lora` was called, the frozen kernel and its two factors are
-    three weights, and `default` goes to all of them. Layers that are quantized
-    have no kernel left that is trained.
+    Frozen weights get regularizers as well, which take effect when they are
+    thawed. After `enable_lora` the frozen kernel and its two factors are three
+    weights, and `default` goes to all of them. Quantized layers have no kernel
+    left that is trained.
 
     Returns:
         Dictionary from path to the regularizer that the weight has now, for
@@ -125,7 +126,7 @@ def apply_regularizers(
 
     step = compiled.clock_or_step(model)
     holders = compiled.compiled_with(survey)
-    with backends.variable_scope(model):  # Copies of schedules have variables.
+    with backend.variable_scope(model):  # Copies of schedules have variables.
         changes = [
             (weight, _own_copy(regularizer))
             for weight, _, regularizer in chosen
@@ -133,11 +134,11 @@ def apply_regularizers(
     for weight, regularizer in changes:
         weight.variable.regularizer = regularizer
     changed = {id(weight.variable) for weight, _ in changes}
-    for unit in units(model):
-        own = Survey(unit).trained
+    for root in serialization_roots(model):
+        own = Survey(root).trained
         if any(id(weight.variable) in changed for weight in own):
-            save_with(unit, own)
-    # Models that have the weights, and had nothing to do with l2keras yet.
+            save_regularizers(root, own)
+    # Models that share the weights, and have met no strength of l2keras yet.
     holders += memory.models_with([weight.variable for weight, _ in changes])
     compiled.update(survey, holders, step)
     return AppliedRegularizers({w.path: r for w, r in changes})
@@ -149,7 +150,7 @@ def _choose(
     default: Any,
     default_embeddings: bool,
 ) -> list[Named[Any]]:
-    """Returns the weights that are to change, each with its regularizer."""
+    """The weights that are to change, each with its regularizer."""
     rules = Rules(
         given, default, check=_check_regularizer, values="a regularizer"
     )
@@ -180,7 +181,7 @@ def _choose(
 
 
 def _check_regularizer(value: Any, name: str) -> Any:
-    """Returns a regularizer, or `None`, as Keras would take it.
+    """The regularizer, or `None`, as Keras would take it.
 
     Raises:
         TypeError: If it is neither.
@@ -208,12 +209,12 @@ def _check_regularizer(value: Any, name: str) -> Any:
 
 
 def _check_computes(regularizer: Any, weight: Weight) -> None:
-    """Raises a ValueError unless it makes one number of the weight."""
+    """Raises a ValueError unless a regularizer returns one number."""
     if regularizer is None:
         return
     name = describing.describe(regularizer)
     try:
-        returned = backends.output_shape(regularizer, weight.variable)
+        returned = backend.output_shape(regularizer, weight.variable)
     except Exception as error:
         raise describing.cannot_compute(
             regularizer, weight.path, weight.variable.shape, error
@@ -239,7 +240,7 @@ def _check_saves(regularizer: Any) -> None:
 
 
 def _own_copy(regularizer: Any) -> Any:
-    """Returns a copy for one weight alone, which can have its own scale."""
+    """A copy for one weight alone, which can have its own scale."""
     if isinstance(regularizer, keras.Regularizer):
         return copy.deepcopy(regularizer)
     return regularizer

@@ -1,7 +1,7 @@
-"""What a model's optimizer decays by `DecoupledWeightDecay`.
+"""The weights that a model's optimizer decays by `DecoupledWeightDecay`.
 
-That is the optimizer itself, or what it wraps, or one of several in Keras's
-`MultiOptimizer`, which then decays the weights that it updates.
+The decay may be the optimizer itself, or one that it wraps, or one of several
+in Keras's `MultiOptimizer`, which then decays the weights that it updates.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ def strengths_in_use(model: keras.Model) -> list[Any]:
 def decayed_variables(
     model: keras.Model,
 ) -> list[tuple[keras.Variable, Any]]:
-    """What the model's optimizer decays, and the strengths as given."""
+    """The variables that the optimizer decays, with the strengths as given."""
     return [
         (variables[path], strength)
         for decay, variables in _decays(model)

@@ -1,4 +1,4 @@
-"""What is set by hand: the step of a model's schedules, and scales."""
+"""Manual settings: the step of a model's schedules, and scales."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import keras
 
 from l2keras import _validation
-from l2keras._keras import backends, layer_tree
+from l2keras._keras import layer_tree
+from l2keras._keras.backend import backend
 from l2keras.models.compiled import compiled_with, forget_compiled
-from l2keras.models.terms import carry_states, scheduled_terms
+from l2keras.models.terms import scheduled_terms, track_states
 from l2keras.regularizers.base import Regularizer
 from l2keras.strengths import step as steps
 from l2keras.strengths.strength import Scale
@@ -19,21 +20,21 @@ from l2keras.weights.survey import Survey
 def set_step(model: keras.Model, step: int) -> None:
     """Puts every schedule of a model at a step of the optimizer.
 
-    For training whose optimizer is not the one that the model is compiled with,
-    and for all loops of your own on JAX: call it before each step. Elsewhere
-    there is nothing to do: schedules read `model.optimizer.iterations` by
-    themselves. Models whose strengths are constant are left as they are.
+    For training with another optimizer than the model is compiled with, and for
+    all custom training loops on JAX: call it before each step. Elsewhere there
+    is nothing to do: schedules read `model.optimizer.iterations` by themselves.
+    Models with constant strengths are left as they are.
 
     The step holds until `model.optimizer` counts on, if the model has one. It
     is saved with the model's regularizers.
 
     On JAX the step is one of `model.non_trainable_variables` from the first
-    call: in a loop of your own, read their values after the call, and pass them
-    to the compiled step.
+    call: in a custom loop, read their values after the call, and pass them to
+    the compiled step.
 
     Args:
-        model: A built Keras model. The outermost one, whose `losses` or whose
-            `train_step` asks for the penalties.
+        model: A built Keras model. The outermost one, of which `losses` or
+            `train_step` is called.
         step: Integer >= 0 and < 2**31, or `optimizer.iterations`.
 
     Raises:
@@ -59,10 +60,10 @@ def set_step(model: keras.Model, step: int) -> None:
         return
     by_hand = steps.set_by_hand(model)
     if by_hand is None:
-        with backends.variable_scope(model):
+        with backend.variable_scope(model):
             by_hand = steps.StepSetByHand()
-        # In those inside too, whose losses may be asked for alone.
-        carriers = [
+        # In those inside too: their `losses` may be read alone.
+        trackers = [
             layer
             for _, layer in survey.layers
             if layer is model
@@ -71,8 +72,8 @@ def set_step(model: keras.Model, step: int) -> None:
                 and getattr(layer, "optimizer", None) is None
             )
         ]
-        for layer in carriers:
-            layer_tree.carry(layer, by_hand)
+        for layer in trackers:
+            layer_tree.track(layer, by_hand)
         forget_compiled(compiled_with(survey))
     clock = steps.clock_of(model)
     assert clock is not None  # Since a step was set.
@@ -84,10 +85,10 @@ def set_step(model: keras.Model, step: int) -> None:
 def set_scale(model: keras.Model, scales: Mapping[str, float]) -> None:
     """Sets the scale of some of a model's regularizers, by their weights.
 
-    What a regularizer returns is its scale times its strength times its
-    penalty. The first call for a weight compiles the model's training step
-    anew, and those of all models that were trained with the regularizer; later
-    ones take effect without. The scale is saved with the model.
+    A regularizer returns scale times strength times penalty. The first call for
+    a weight compiles the training step anew, of the model and of all models
+    that were trained with the regularizer; later calls do not. The scale is
+    saved with the model.
 
     Args:
         model: A built Keras model.
@@ -140,34 +141,34 @@ def connect_scales(model: keras.Model, rules: Rules[Any]) -> dict[str, Scale]:
         needs=lambda weight: weight.variable.regularizer is not None,
         lack="has no regularizer",
     )
-    chosen = _check_one_scale_each(survey, named)
+    chosen = _check_one_scale(survey, named)
     scales: dict[str, Scale] = {}
     for pattern, regularizers in chosen.items():
-        states = [each.state_of_scale for each in regularizers]
+        states = [regularizer.state_of_scale for regularizer in regularizers]
         state = states[0]
-        if state is None or any(each is not state for each in states):
-            with backends.variable_scope(model):
+        if state is None or any(other is not state for other in states):
+            with backend.variable_scope(model):
                 state = Scale(regularizers[0].scale)
-            for each in regularizers:
-                each.set_scale(state)
+            for regularizer in regularizers:
+                regularizer.set_scale(state)
         scales[pattern] = state
-    # Those that share a regularizer carry its scale too.
+    # Models that share a regularizer track its scale too.
     holders = compiled_with(survey)
-    if any([carry_states(Survey(model)) for model in holders]):
+    if any([track_states(Survey(model)) for model in holders]):
         forget_compiled(holders)
     return scales
 
 
-def _check_one_scale_each(
+def _check_one_scale(
     survey: Survey, named: list[Named[Any]]
 ) -> dict[str, list[Regularizer]]:
-    """Returns the regularizers that each rule names.
+    """The regularizers that each rule names.
 
     Raises:
         TypeError: If one of them is not of l2keras.
         ValueError: If one is shared with a weight of another rule, or of none.
     """
-    patterns = {each.weight.path: each.pattern for each in named}
+    patterns = {weight.path: pattern for weight, pattern, _ in named}
     chosen: dict[str, list[Regularizer]] = {}
     first: dict[int, tuple[str | None, str]] = {}
     for path, variable, _ in survey.regularized:

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from l2keras._keras import layer_tree
-from l2keras.models.saving import tell_arguments, units
+from l2keras.models.saving import serialization_roots, sync_arguments
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
 from l2keras.weights.survey import Survey
@@ -24,15 +24,15 @@ _OWN_KEYS = {"layer", "weights", "regularizers"}
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
-class RegularizedLayer(layer_tree.ToldWhenBuilt):
+class RegularizedLayer(layer_tree.BuildHook):
     """Mixed into the class of a layer so that it saves its regularizers."""
 
-    # Regularizers that wait for their weights to be made.
-    _awaited: list[tuple[str, Any]] | None = None
+    # Regularizers of weights that are not made yet.
+    _pending: list[tuple[str, Any]] | None = None
 
     def get_config(self) -> dict[str, Any]:
         own = type(self)
-        # As what it was before, which Keras knows how to save.
+        # In its former class, which Keras knows how to save.
         _set_class(self, _base(own))
         try:
             layer = keras.saving.serialize_keras_object(self)
@@ -61,32 +61,34 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         # Read from a file the class is this one. When Keras clones a layer it
-        # is the layer's own, whose base need not be registered.
+        # is the derived class, and its base need not be registered.
         known: dict[str, Any] | None = None
         if cls is not RegularizedLayer:
             base: Any = _base(cls)
             if not set(config) >= _OWN_KEYS:
                 return base.from_config(config)
             known = {keras.saving.get_registered_name(base): base}
-        # What a loader put in besides, such as another `dtype`, is meant for
-        # the layer.
-        besides = {k: v for k, v in config.items() if k not in _OWN_KEYS}
+        # Further keys that a loader put in, such as another `dtype`, are meant
+        # for the layer.
+        further = {k: v for k, v in config.items() if k not in _OWN_KEYS}
         layer = config["layer"]
-        layer = {**layer, "config": {**layer["config"], **besides}}
+        layer = {**layer, "config": {**layer["config"], **further}}
         again = keras.saving.deserialize_keras_object(layer, known)
-        remember(again)
+        save_by_class(again)
         regularizers = keras.saving.deserialize_keras_object(
             config["regularizers"]
         )
-        again._await(list(zip(config["weights"], regularizers, strict=True)))
+        again._attach_later(
+            list(zip(config["weights"], regularizers, strict=True))
+        )
         return again
 
-    def _await(self, awaited: list[tuple[str, Any]]) -> None:
+    def _attach_later(self, pending: list[tuple[str, Any]]) -> None:
         # Not the layer's own `__setattr__`, which tracks lists.
-        object.__setattr__(self, "_awaited", awaited)
+        object.__setattr__(self, "_pending", pending)
         self._attach()  # A model may be built by its constructor.
 
-    def on_built(self) -> None:
+    def on_build(self) -> None:
         self._attach()
 
     def build_from_config(self, config: dict[str, Any]) -> None:
@@ -98,35 +100,35 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
         outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
         # A layer may leave it to its first call to build the layers in it.
         self._attach()
-        if self._awaited is not None:
+        if self._pending is not None:
             raise ValueError(
                 f"Layer {self.name!r} was saved with the regularizers of "  # type: ignore[attr-defined]
-                f"{len(self._awaited)} weights, but has "
+                f"{len(self._pending)} weights, but has "
                 f"{len(Survey(self).trained)}. Load it with the class that "
                 "it was saved with."
             )
         return outputs
 
     def _attach(self) -> None:
-        """Gives the awaited regularizers to the weights, if all are there."""
-        if self._awaited is None:
+        """Gives the pending regularizers to the weights, if all are there."""
+        if self._pending is None:
             return
         weights = Survey(self).trained
-        awaited = self._awaited
-        if len(weights) != len(awaited):
+        pending = self._pending
+        if len(weights) != len(pending):
             # Keras merges the factors of `enable_lora` into the kernels that it
             # saves, and most layers do not make them again.
-            awaited = [e for e in awaited if not e[0].startswith("lora_")]
-        if len(weights) != len(awaited):
+            pending = [p for p in pending if not p[0].startswith("lora_")]
+        if len(weights) != len(pending):
             return
-        for weight, (_, regularizer) in zip(weights, awaited, strict=True):
+        for weight, (_, regularizer) in zip(weights, pending, strict=True):
             weight.variable.regularizer = regularizer
             if name := kinds.argument(weight):
                 setattr(weight.layer, name, regularizer)
-        object.__setattr__(self, "_awaited", None)
-        for unit in units(self):
-            if unit is not self:
-                save_with(unit, Survey(unit).trained)
+        object.__setattr__(self, "_pending", None)
+        for root in serialization_roots(self):
+            if root is not self:
+                save_regularizers(root, Survey(root).trained)
 
     def __reduce__(self) -> Any:
         # Pickle finds classes by their names, and this one has none.
@@ -135,40 +137,40 @@ class RegularizedLayer(layer_tree.ToldWhenBuilt):
         return getattr(_base(type(self)), function.__name__), arguments
 
 
-def is_remembering(layer: keras.layers.Layer) -> bool:
-    """Tells whether a layer saves its weights' regularizers by itself."""
+def saves_by_class(layer: keras.layers.Layer) -> bool:
+    """Tells whether a layer saves its weights' regularizers by its class."""
     return isinstance(layer, RegularizedLayer)
 
 
-def save_with(layer: keras.layers.Layer, trained: list[Weight]) -> None:
-    """Has a layer save the regularizers that its weights have now.
+def save_regularizers(layer: keras.layers.Layer, trained: list[Weight]) -> None:
+    """Has a layer save the regularizers of its weights.
 
-    By its arguments, if they can say it, and else by the class of it.
+    By its arguments, if it has them all, and else by its class.
 
     Args:
         layer: A layer.
         trained: The weights in it that are ever trained.
     """
-    if not tell_arguments(layer, trained):
-        remember(layer)
+    if not sync_arguments(layer, trained):
+        save_by_class(layer)
 
 
-def remember(layer: keras.layers.Layer) -> None:
+def save_by_class(layer: keras.layers.Layer) -> None:
     """Has a layer save the regularizers of all the weights in it."""
-    if not is_remembering(layer):
+    if not saves_by_class(layer):
         base: Any = type(layer)
         _set_class(layer, _derived(base))
 
 
-def forget(layer: keras.layers.Layer) -> None:
-    """Undoes `remember`."""
-    if is_remembering(layer):
+def restore_class(layer: keras.layers.Layer) -> None:
+    """Undoes `save_by_class`."""
+    if saves_by_class(layer):
         _set_class(layer, _base(type(layer)))
 
 
 @functools.cache
 def _derived(base: type) -> type:
-    """Returns a class that saves its regularizers and is else like `base`."""
+    """A class that saves its regularizers and is else like `base`."""
     attributes: dict[str, Any] = {
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
@@ -188,20 +190,20 @@ def _derived(base: type) -> type:
 def _save_to_preset(model: Any, *args: Any, **kwargs: Any) -> None:
     """Saves a model of KerasHub as a preset, which can hold no regularizers.
 
-    `from_preset` asks, before anything is loaded, whether the class by whose
-    name the preset was saved is a subclass of the one that it is called on.
+    `from_preset` checks, before anything is loaded, that the saved class is a
+    subclass of the one that it is called on.
     """
-    remembering = [
+    changed = [
         (layer, type(layer))
         for _, layer in layer_tree.layers_by_path(model)
-        if is_remembering(layer)
+        if saves_by_class(layer)
     ]
-    for layer, own in remembering:
+    for layer, own in changed:
         _set_class(layer, _base(own))
     try:
         model.save_to_preset(*args, **kwargs)
     finally:
-        for layer, own in remembering:
+        for layer, own in changed:
             _set_class(layer, own)
     warnings.warn(
         f"A preset of KerasHub cannot hold the regularizers of {model.name!r}, "
@@ -212,7 +214,7 @@ def _save_to_preset(model: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _base(derived: type) -> Any:
-    """Returns the class that a layer had before `remember`."""
+    """The class that a layer had before `save_by_class`."""
     return derived.__bases__[1]
 
 

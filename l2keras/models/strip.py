@@ -8,7 +8,7 @@ import keras
 from l2keras._keras import optimizer_hooks
 from l2keras.models import compiled, regularized_layer
 from l2keras.models.decay import decay_strengths
-from l2keras.models.saving import objects, tell_arguments
+from l2keras.models.saving import objects, sync_arguments
 from l2keras.optimizers import wrapper
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import Regularizer
@@ -21,18 +21,18 @@ def strip_regularizers(
 ) -> keras.Model:
     """Takes off a model all that needs l2keras: regularizers and optimizers.
 
-    For whoever serves the model: once saved, it loads where there is Keras
-    alone. The model is changed in place, its weights are not touched, and
-    Keras's own regularizers stay. Of `Proximal` and `DecoupledWeightDecay` the
-    optimizer stays that they wrap, with its state. Training goes on without
-    the penalties and the decay.
+    For deployment: the model, once saved, loads where there is Keras alone. It
+    is changed in place, its weights are not touched, and Keras's own
+    regularizers stay. `Proximal` and `DecoupledWeightDecay` are replaced by the
+    optimizer that they wrap, with its state. Training goes on without the
+    penalties and the decay.
 
     Args:
         model: A Keras model.
-        to_keras: Whether to put Keras's own `L1`, `L2` or `L1L2` in place of a
-            regularizer that says the same: one of constant strength. Warns of
-            those that cannot be said in Keras, weight decay by path among
-            them, and takes them off. Defaults to `False`.
+        to_keras: Whether to put Keras's own `L1`, `L2` or `L1L2` in place of an
+            equivalent regularizer of constant strength. Warns of those without
+            an equivalent in Keras, weight decay by path among them, and takes
+            them off. Defaults to `False`.
 
     Returns:
         The model.
@@ -65,7 +65,7 @@ def strip_regularizers(
     for _, layer in survey.layers:
         if isinstance(layer, keras.Model):
             optimizer_hooks.replace_optimizers(layer, wrapper.unwrapped)
-    unsaved = _forget(survey)
+    unsaved = _restore_classes(survey)
     compiled.update(survey, holders)
     if to_keras and decayed:
         warnings.warn(
@@ -79,54 +79,54 @@ def strip_regularizers(
 
 
 class _Counterparts:
-    """What is put in place of regularizers, `None` if nothing.
+    """The replacements of regularizers, `None` for none.
 
-    One for one, so that what a layer and its weight share stays shared.
+    One for one, so that a layer and its weight go on sharing one.
 
     Attributes:
-        lost: Those that should have had one of Keras and have none, by path.
+        lost: The regularizers without an equivalent in Keras, by path.
     """
 
     def __init__(self, to_keras: bool) -> None:
         self.lost: dict[str, Regularizer] = {}
         self._to_keras = to_keras
-        # By `id`, with what it is the `id` of, which must not be freed.
+        # By `id`, with the regularizer, which must not be freed.
         self._found: dict[int, tuple[Regularizer, Any]] = {}
 
     def of(self, regularizer: Regularizer, path: str) -> Any:
         if id(regularizer) not in self._found:
-            found = _in_keras(regularizer) if self._to_keras else None
+            found = _keras_equivalent(regularizer) if self._to_keras else None
             if self._to_keras and found is None:
                 self.lost[path] = regularizer
             self._found[id(regularizer)] = regularizer, found
         return self._found[id(regularizer)][1]
 
 
-def _forget(survey: Survey) -> list[str]:
-    """Has layers save by their arguments alone what their weights have now.
+def _restore_classes(survey: Survey) -> list[str]:
+    """Has layers save by their arguments alone.
 
-    Returns the paths of the weights whose regularizers that does not save.
+    Returns the paths of the weights with regularizers that are not saved so.
     """
     paths = {id(weight.variable): weight.path for weight in survey.weights}
-    remembering = [
+    restored = [
         layer
         for _, layer in survey.layers
-        if regularized_layer.is_remembering(layer)
+        if regularized_layer.saves_by_class(layer)
     ]
-    for layer in remembering:
-        regularized_layer.forget(layer)
+    for layer in restored:
+        regularized_layer.restore_class(layer)
     unsaved: dict[str, None] = {}  # In order, and each once.
-    for layer in remembering:
+    for layer in restored:
         inside = Survey(layer)
         _clear_unused(inside)
-        if not tell_arguments(layer, inside.trained):
+        if not sync_arguments(layer, inside.trained):
             for weight in inside.regularized:
                 unsaved[paths[id(weight.variable)]] = None
     return list(unsaved)
 
 
 def _clear_unused(survey: Survey) -> None:
-    """Clears arguments whose regularizer was taken off all the weights."""
+    """Clears arguments with a regularizer that no weight has."""
     used = {id(weight.variable.regularizer) for weight in survey.weights}
     for _, layer in survey.layers:
         for name, value in list(vars(layer).items()):
@@ -138,8 +138,8 @@ def _clear_unused(survey: Survey) -> None:
                 setattr(layer, name, None)
 
 
-def _in_keras(regularizer: Any) -> Any:
-    """Returns Keras's own regularizer that says the same, if there is one."""
+def _keras_equivalent(regularizer: Any) -> Any:
+    """Keras's own equivalent of a regularizer, if there is one."""
     parts = describing.constant_parts(regularizer)
     if parts is None:
         return None
@@ -154,19 +154,18 @@ def _in_keras(regularizer: Any) -> Any:
 def _warn_of(
     model: keras.Model, lost: dict[str, Any], unsaved: list[str]
 ) -> None:
-    """Warns of what stripping could not do."""
+    """Warns of regularizers that are lost, and of names that remain."""
     if lost:
         listed = ", ".join(f"{path!r}: {r!r}" for path, r in lost.items())
         warnings.warn(
-            "Keras has no regularizer that says the same, so these were taken "
+            "Keras has no equivalent of these regularizers, so they were taken "
             f"off: {listed}",
             stacklevel=3,
         )
     if unsaved:
         warnings.warn(
-            "Their layers have no argument to save a regularizer by, so that "
-            "Keras alone will not save those of these weights: "
-            f"{', '.join(unsaved)}",
+            "Keras will not save the regularizers of these weights, whose "
+            f"layers have no argument for them: {', '.join(unsaved)}",
             stacklevel=3,
         )
     try:
@@ -177,15 +176,15 @@ def _warn_of(
         return
     needed = sorted(
         {
-            each["registered_name"]
-            for each in objects(config)
-            if str(each.get("registered_name")).startswith("l2keras>")
+            found["registered_name"]
+            for found in objects(config)
+            if str(found.get("registered_name")).startswith("l2keras>")
         }
     )
     if needed:
         warnings.warn(
             f"Model {model.name!r} still needs l2keras to be loaded, since it "
             f"is saved with {', '.join(needed)}. If its optimizer has such a "
-            "schedule, compile the model anew with another.",
+            "schedule, compile the model with another optimizer.",
             stacklevel=3,
         )

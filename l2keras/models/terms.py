@@ -19,17 +19,19 @@ class Placed(NamedTuple):
 
 
 def placed_regularizers(
-    survey: Survey, *, only_paying: bool = False
+    survey: Survey, *, only_penalized: bool = False
 ) -> list[Placed]:
-    """Returns the regularizers of a model's weights and of its activities.
+    """The regularizers of a model's weights and of its activities.
 
     Args:
-        survey: Of the model.
-        only_paying: Whether to leave out those of frozen weights.
+        survey: The survey of the model.
+        only_penalized: Whether to leave out those of frozen weights.
     """
     of_weights = [
         Placed(weight.layer, weight.variable.regularizer)
-        for weight in (survey.paying if only_paying else survey.regularized)
+        for weight in (
+            survey.penalized if only_penalized else survey.regularized
+        )
     ]
     of_activities = [
         Placed(layer, layer.activity_regularizer)
@@ -40,7 +42,7 @@ def placed_regularizers(
 
 
 def terms(survey: Survey) -> list[Term]:
-    """Returns all the terms of a model's regularizers."""
+    """All terms of a model's regularizers."""
     return [
         term
         for placed in placed_regularizers(survey)
@@ -49,28 +51,29 @@ def terms(survey: Survey) -> list[Term]:
 
 
 def scheduled_terms(survey: Survey) -> list[Term]:
-    """Returns those whose strength is a schedule."""
+    """The terms with a schedule for a strength."""
     return [term for term in terms(survey) if term.strength.is_scheduled]
 
 
-def carry_states(survey: Survey) -> bool:
-    """Has Keras carry the states that strengths need, and no others of ours.
+def track_states(survey: Survey) -> bool:
+    """Has Keras track the states that strengths need, and no others of ours.
 
-    Returns whether any was not carried before, so that what was compiled holds
-    no more.
+    Returns whether any was untracked before, so that compiled functions are
+    out of date.
     """
     needed: dict[int, dict[int, Any]] = {}
     for layer, regularizer in placed_regularizers(survey):
         if isinstance(regularizer, Regularizer):
             states = needed.setdefault(id(layer), {})
             for term in regularizer.terms:
-                states.update({id(each): each for each in term.strength.states})
+                for state in term.strength.states:
+                    states[id(state)] = state
     changed = False
     for _, layer in survey.layers:
         states = needed.get(id(layer), {})
-        for state in layer_tree.carried(layer):
+        for state in layer_tree.tracked_states(layer):
             if isinstance(state, Scale) and id(state) not in states:
-                layer_tree.drop(layer, state)
+                layer_tree.untrack(layer, state)
         for state in states.values():
-            changed |= layer_tree.carry(layer, state)
+            changed |= layer_tree.track(layer, state)
     return changed

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras._keras import backends, optimizer_hooks, trainer_hooks
+from l2keras._keras import optimizer_hooks, precision, trainer_hooks
+from l2keras._keras.backend import backend
 from l2keras._types import Tensor
 from l2keras.optimizers import (
     proximal_warnings,
@@ -163,14 +164,14 @@ class Proximal(OptimizerWrapper):
     ) -> None:
         """Makes the update, and the proximal steps after it."""
         update()
-        learning_rate = backends.at_least_float32(
+        learning_rate = precision.at_least_float32(
             ops.convert_to_tensor(learning_rate)
         )
         self._lengths.note_update(variables, learning_rate)
         for variable, terms, thresholds in self._steps(
             variables, lambda each: self._lengths.of(each, learning_rate)
         ):
-            backends.update(
+            backend.update(
                 lambda weights, *each, terms=terms: stepped(
                     terms, weights, each
                 ),

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from l2keras._keras import backends
+from l2keras._keras import precision
+from l2keras._keras.backend import backend
 from l2keras._keras.optimizer_hooks import (
     learning_rate_schedule,
     product_of_momentums,
@@ -89,7 +90,7 @@ class StepLengths:
             if (key := self._key(variable)) in self._sums
         }
         if kept:
-            backends.update(
+            backend.update(
                 lambda before, now: self._momentum * before + now,
                 [self._sums[key] for key in kept],
                 [self._alone(each, learning_rate) for each in kept.values()],
@@ -108,7 +109,7 @@ class StepLengths:
         kept = self._sums.get(self._key(variable))
         if kept is None:
             return self._alone(variable, learning_rate)
-        length = backends.at_least_float32(ops.convert_to_tensor(kept))
+        length = precision.at_least_float32(ops.convert_to_tensor(kept))
         return self._looking_ahead(length, variable, learning_rate)
 
     def mean(self, variable: Any, updates: int) -> Tensor:
@@ -141,7 +142,7 @@ class StepLengths:
         """The length without momentum."""
 
         def own(name: str) -> Tensor:
-            return backends.at_least_float32(
+            return precision.at_least_float32(
                 slot(self._optimizer, name, variable)
             )
 

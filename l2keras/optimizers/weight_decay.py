@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from l2keras._types import StrengthLike, Tensor
 from l2keras.optimizers import decayed_weights, trained_model, wrapper
 from l2keras.optimizers.decayed_weights import DecayedWeight
@@ -307,7 +307,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         if not self.cautious:
             # First, as in `AdamW`: some optimizers look at the weights.
             for group, factor in groups:
-                backends.multiply(group, factor)
+                backend.multiply(group, factor)
             update()
             return
         before = [
@@ -317,7 +317,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         ]
         update()
         for (group, factor), old in zip(groups, before, strict=True):
-            backends.update(
+            backend.update(
                 _cautiously_decayed, group, old, [factor] * len(group)
             )
 

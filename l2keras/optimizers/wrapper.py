@@ -41,7 +41,7 @@ class OptimizerWrapper(
     `add_variable`, which makes it a variable of the innermost optimizer. Only
     there is it safe: on JAX, Keras computes each update, and undoes it while
     gradients accumulate, for the variables of the optimizer that accumulates.
-    It is changed by `backends.update`, as weights are, which TensorFlow's
+    It is changed by `backend.update`, as weights are, which TensorFlow's
     distribution strategies ask for.
 
     Args:

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from l2keras._keras import backends, layer_tree, optimizer_hooks
+from l2keras._keras import layer_tree, optimizer_hooks
+from l2keras._keras.backend import backend
 from l2keras._keras.call_stack import running_model
 from l2keras._types import Tensor
 from l2keras.regularizers.terms import Term
@@ -36,7 +37,7 @@ def penalty_of(terms: Iterable[Term], weights: Any) -> Penalty:
         weights: What a regularizer was called with: a variable, its value, or
             the outputs of a layer, on which no proximal steps are taken.
     """
-    if any(has_proximal(term) for term in terms) and backends.call_uncompiled(
+    if any(has_proximal(term) for term in terms) and backend.call_uncompiled(
         _are_taken, weights
     ):
         return _without_gradient

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from l2keras._keras import backends
+from l2keras._keras import precision
 from l2keras._types import Tensor
 from l2keras.regularizers.base import Regularizer, terms_of
 from l2keras.regularizers.elementwise import L1
@@ -102,7 +102,7 @@ def stepped(
     terms: Iterable[ProximalTerm], weights: Tensor, thresholds: Iterable[Tensor]
 ) -> Tensor:
     """The weights after the steps of all terms, each with its threshold."""
-    wide = backends.at_least_float32(weights)
+    wide = precision.at_least_float32(weights)
     for term, threshold in zip(terms, thresholds, strict=True):
         wide = term.step(wide, ops.cast(threshold, wide.dtype))
     return ops.cast(wide, weights.dtype)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from l2keras import _validation
-from l2keras._keras.carried_state import State
+from l2keras._keras.tracked_state import State
 from l2keras._types import Tensor
 from l2keras.strengths.strength import Strength
 

@@ -17,7 +17,7 @@ import keras
 from keras import ops
 
 from l2keras import _validation
-from l2keras._keras import backends
+from l2keras._keras import precision
 from l2keras._types import Schedule, Tensor
 from l2keras.strengths.strength import Strength, value_at
 
@@ -58,7 +58,7 @@ class _Ramp(_Schedule):
         self.begin = _validation.check_step(begin, "begin", minimum=0)
 
     def __call__(self, step: Tensor) -> Tensor:
-        elapsed = backends.as_step(step)
+        elapsed = precision.as_step(step)
         if self.begin:  # PyTorch takes its time for each operation.
             elapsed = ops.maximum(elapsed - self.begin, 0)
         progress = self._progress(elapsed)
@@ -73,7 +73,7 @@ class _Ramp(_Schedule):
         """Returns `elapsed / steps`, at most 1."""
         # The end is compared, since XLA multiplies by the reciprocal, and
         # `steps * (1 / steps)` need not be 1.
-        share = backends.to_float32(elapsed) / self.steps
+        share = precision.to_float32(elapsed) / self.steps
         return ops.where(elapsed >= self.steps, 1.0, share)
 
 
@@ -240,7 +240,7 @@ class JoinedSchedule(_Schedule):
             )
 
     def __call__(self, step: Tensor) -> Tensor:
-        step = backends.as_step(step)
+        step = precision.as_step(step)
         value = _value_at(self.schedules[0], step)
         for boundary, schedule in zip(
             self.boundaries, self.schedules[1:], strict=True
@@ -288,4 +288,4 @@ def is_never_negative(schedule: Schedule) -> bool:
 
 def _value_at(schedule: float | Schedule, step: Tensor) -> Tensor:
     value = value_at(schedule, step) if callable(schedule) else schedule
-    return backends.to_float32(value)
+    return precision.to_float32(value)

@@ -24,15 +24,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from l2keras._keras import (
-    backends,
-    layer_tree,
-    optimizer_hooks,
-    trainer_hooks,
-)
+from l2keras._keras import layer_tree, optimizer_hooks, trainer_hooks
+from l2keras._keras.backend import backend
 from l2keras._keras.call_stack import Running, running_model
-from l2keras._keras.carried_state import State
 from l2keras._keras.optimizer_hooks import Counter
+from l2keras._keras.tracked_state import State
 from l2keras._types import Tensor
 from l2keras.strengths.watch import Calls, Watch
 
@@ -163,7 +159,7 @@ def read() -> Reading:
     step = _given.get()
     if step is not None:
         return Reading(step())
-    return backends.call_uncompiled(_read_of_running_model)
+    return backend.call_uncompiled(_read_of_running_model)
 
 
 def _read_of_running_model() -> Reading:
@@ -214,7 +210,7 @@ def clock_of(model: keras.Model) -> Clock | None:
 
 def set_by_hand(model: keras.Model) -> StepSetByHand | None:
     """Returns what `set_step` put into a model, `None` if it was not called."""
-    for state in layer_tree.carried(model):
+    for state in layer_tree.tracked_states(model):
         if isinstance(state, StepSetByHand):
             return state
     return None
@@ -238,7 +234,7 @@ def _counted(running: Running, counter: Counter) -> Tensor | None:
         mapping = list(zip(optimizer.variables, state[2], strict=True))
         with keras.StatelessScope(state_mapping=mapping):
             return counter.now()
-    if not backends.is_tracing():
+    if not backend.is_tracing():
         is_readable = trainer_hooks.is_readable(counter.variable)
         return counter.now() if is_readable else None
     return _counted_by_host(running.model, counter) if running.step else None
@@ -258,4 +254,4 @@ def _counted_by_host(model: keras.Model, counter: Counter) -> Tensor:
         number = 0 if clock is None else clock.counted() or 0
         return np.asarray(number, counter.variable.dtype)
 
-    return backends.ask_host(counted)
+    return backend.host_callback(counted)

@@ -20,9 +20,10 @@ import keras
 from keras import ops
 
 from l2keras import _validation
-from l2keras._keras import backends, trainer_hooks
+from l2keras._keras import precision, trainer_hooks
+from l2keras._keras.backend import backend
 from l2keras._keras.call_stack import running_model
-from l2keras._keras.carried_state import State
+from l2keras._keras.tracked_state import State
 from l2keras._types import Schedule, Tensor
 from l2keras.strengths import step as steps
 from l2keras.strengths.step import Clock, Reading
@@ -82,7 +83,7 @@ class Strength:
         _check_saves(value, self.name)
         for step in _PROBED_STEPS:
             returned = value_at(value, ops.convert_to_tensor(step))
-            if backends.is_symbolic(returned):
+            if backend.is_symbolic(returned):
                 break  # A layer is being built inside a compiled function.
             _check_returned(returned, value, self.name, step)
         return value
@@ -125,7 +126,7 @@ class Strength:
             penalty: Tensor of shape `()`.
             of: The regularizer, for the message.
         """
-        if backends.is_tracing():
+        if backend.is_tracing():
             running = running_model()
             if running is not None:
                 self._memory.models.add(running.model)
@@ -186,9 +187,9 @@ class Strength:
         if not self.is_scheduled:
             return float(self.value)
         try:
-            return backends.to_float32(value_at(self.value, step))
+            return precision.to_float32(value_at(self.value, step))
         except Exception as error:
-            if backends.is_symbolic(step):
+            if backend.is_symbolic(step):
                 error.add_note(
                     f"The schedule {self.value!r} was being compiled. It must "
                     "return a tensor that is computed of the step by "
@@ -273,7 +274,8 @@ class _Memory:
         """Returns the number."""
         if self.clock is None:
             return self._number
-        with backends.eagerly():  # A model that is exported is being traced.
+        # A model that is exported is being traced.
+        with backend.outside_trace():
             counted = self.clock.number() or 0
         holds = self.clock.by_hand is None and self._since == counted
         return self._number if holds else counted
@@ -307,7 +309,7 @@ def shown(scale: float | Scale) -> str:
     """
     if isinstance(scale, Scale) and (
         not trainer_hooks.is_readable(scale.state)
-        or backends.is_symbolic(ops.convert_to_tensor(scale.state))
+        or backend.is_symbolic(ops.convert_to_tensor(scale.state))
     ):
         return "..."
     return repr(number(scale))
@@ -328,7 +330,7 @@ def value_at(schedule: Schedule, step: Tensor) -> Tensor:
     Those of l2keras count in integers, and others are given float32.
     """
     if not getattr(schedule, "counts_in_integers", False):
-        step = backends.to_float32(step)
+        step = precision.to_float32(step)
     return schedule(step)
 
 

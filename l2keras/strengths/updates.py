@@ -12,9 +12,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from l2keras._keras import backends, pure_updates
+from l2keras._keras import pure_updates
+from l2keras._keras.backend import backend
 from l2keras._keras.call_stack import running_model
-from l2keras._keras.carried_state import State
+from l2keras._keras.tracked_state import State
 from l2keras._types import Tensor
 from l2keras.strengths import step as steps
 from l2keras.strengths.strength import Strength
@@ -61,7 +62,7 @@ def _readable(states: list[State]) -> Iterator[None]:
                 strict=True,
             )
         )
-    elif backends.is_tracing():
+    elif backend.is_tracing():
         mapping = [(each.state, _asked_of_host(each)) for each in states]
     else:
         yield
@@ -72,4 +73,4 @@ def _readable(states: list[State]) -> Iterator[None]:
 
 def _asked_of_host(state: State) -> Tensor:
     dtype = state.state.dtype
-    return backends.ask_host(lambda: np.asarray(state.read(), dtype))
+    return backend.host_callback(lambda: np.asarray(state.read(), dtype))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from l2keras._types import Tensor
 
 # How often gradients may be taken at one step. Some ways to train take them
@@ -64,7 +64,7 @@ class Watch:
         if self._was_told:
             return value
         if calls is None:
-            return backends.on_gradient(value, lambda: self._warn(of, problem))
+            return backend.on_gradient(value, lambda: self._warn(of, problem))
         if calls.data is not None and self._data() is calls.data:
             return value
         self._is_due = True
@@ -75,7 +75,7 @@ class Watch:
                 self._data = weakref.ref(calls.data)
             return was_due
 
-        return backends.on_each_gradient(
+        return backend.on_each_gradient(
             value,
             is_due,
             functools.partial(self._gradient, of, problem),

@@ -198,7 +198,9 @@ class RegularizationLogger(ShowsParts):
         """Looks at an epoch that is over: compiled code cannot complain."""
         strengths = [
             term.strength
-            for placed in placed_regularizers(Survey(model), only_paying=True)
+            for placed in placed_regularizers(
+                Survey(model), only_penalized=True
+            )
             for term in terms_of(placed.regularizer)
             if term.strength.is_scheduled
         ]
@@ -233,7 +235,7 @@ def _strengths(model: keras.Model) -> dict[str, float]:
     """Returns the strengths at the model's step, by the keys of the logs."""
     found: dict[str, float] = {}
     with steps.of(model):
-        for weight in Survey(model).paying:
+        for weight in Survey(model).penalized:
             strengths = strengths_of(weight.variable.regularizer)
             for name, strength in strengths.items():
                 key = f"strength/{weight.path}"

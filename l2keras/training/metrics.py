@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras._keras import backends, trainer_hooks
+from l2keras._keras import trainer_hooks
+from l2keras._keras.backend import backend
 from l2keras._types import Tensor
 
 
@@ -46,12 +47,12 @@ class LossParts(keras.metrics.Metric):
 
     def add(self, numbers: list[Tensor], size: Tensor) -> None:
         """Adds the numbers of one batch of so many samples."""
-        batch = backends.stack_detached([*numbers, 1.0])
+        batch = backend.stack_detached([*numbers, 1.0])
         # Of a static shape it is a Python number, else an integer tensor.
         size = (
             float(size) if isinstance(size, int) else ops.cast(size, "float32")
         )
-        backends.add_to(self.sums, batch, size)
+        backend.add_to(self.sums, batch, size)
 
     def is_carried(self) -> bool:
         """Tells whether the step being compiled was given the sums.

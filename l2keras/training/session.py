@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from l2keras._keras import backends, trainer_hooks
+from l2keras._keras import trainer_hooks
 from l2keras.training.patching import replace_method
 from l2keras.training.splitting import PARTS, LossSplit
 
@@ -147,7 +147,8 @@ def split_loss(
         RuntimeError: If Keras trains JAX models by way of Flax NNX.
         ValueError: If the model logs numbers of the same names already.
     """
-    if backends.is_nnx_enabled():
+    # Keras has the function from 3.11 on.
+    if getattr(keras.config, "is_nnx_enabled", bool)():
         raise RuntimeError(
             "With `KERAS_NNX_ENABLED` Keras compiles the `train_step` of "
             "the model's class, where l2keras cannot split the loss. Unset "

@@ -16,7 +16,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from l2keras._keras import backends, trainer_hooks
+from l2keras._keras import precision, trainer_hooks
+from l2keras._keras.backend import backend
 from l2keras._types import Tensor
 from l2keras.training.metrics import LossParts
 from l2keras.weights.survey import Survey
@@ -52,7 +53,7 @@ class LossSplit:
         self.was_asked = False
         self.leaves_penalties_out = False
         self._variables: list[keras.Variable] = []
-        self._replicas = backends.num_replicas(model)
+        self._replicas = backend.num_replicas(model)
         self._adds_up = trainer_hooks.adds_losses_up(model)
         # In which a step is running.
         self._thread: int | None = None
@@ -81,11 +82,11 @@ class LossSplit:
     def _add_metric(self) -> LossParts:
         model, names = self._model, list(PARTS)
         if self.has_penalties:
-            paying = Survey(model).paying
-            names += [f"regularization_loss/{each.path}" for each in paying]
-            self._variables = [each.variable for each in paying]
+            penalized = Survey(model).penalized
+            names += [f"regularization_loss/{each.path}" for each in penalized]
+            self._variables = [each.variable for each in penalized]
         trackers = [each for each in model.metrics if each.name == "loss"]
-        with backends.variable_scope(model):
+        with backend.variable_scope(model):
             self.metric = LossParts(names, [] if self.is_plain else trackers)
         if self._thread is not None:
             self.show(None)
@@ -115,7 +116,7 @@ class LossSplit:
         # A generator may run in another thread, while a step is under way. But
         # the replicas of a step have threads of their own.
         return self._thread is not None and (
-            self._replicas > 1 or backends.runs_in(self._thread)
+            self._replicas > 1 or backend.runs_in(self._thread)
         )
 
     def splitting(self, compute_loss: Callable[..., Tensor]) -> Any:
@@ -193,7 +194,7 @@ def _total(
     """Returns the sum of losses, each reduced to a number."""
     scalars = [
         loss if len(loss.shape) == 0 else reduce(loss)
-        for loss in map(backends.to_float32, losses)
+        for loss in map(precision.to_float32, losses)
     ]
     return sum(scalars[1:], start=scalars[0]) if scalars else 0.0
 

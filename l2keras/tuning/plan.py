@@ -6,7 +6,8 @@ from typing import NamedTuple, TypeAlias
 import keras
 import numpy as np
 
-from l2keras._keras import backends, layer_tree
+from l2keras._keras import layer_tree
+from l2keras._keras.backend import backend
 from l2keras.strengths.placeholder import NoValueError
 from l2keras.tuning.probe import Probe
 from l2keras.tuning.replicas import (
@@ -116,7 +117,7 @@ def _plan_for(
                 reason = _reason_of(probe.difference(stacked, chunk))
                 break
             except Exception as error:
-                if backends.is_out_of_memory(error):
+                if backend.is_out_of_memory(error):
                     stacked.close()
                     at_once //= 2
                 elif _is_of_l2keras(error):
@@ -203,7 +204,7 @@ def _unsupported_reason(model: keras.Model) -> str | None:
     for name in ("train_step", "test_step"):
         if getattr(type(model), name) is not getattr(keras.Model, name):
             return f"the model has a `{name}` of its own"
-    if backends.num_replicas(model) > 1:
+    if backend.num_replicas(model) > 1:
         return "the model is distributed over devices"
     if keras.backend.backend() == "torch":
         for _, layer in layer_tree.layers_by_path(model):
@@ -232,13 +233,13 @@ def _at_once(settings: Settings, prototype: Prototype) -> int:
     model = prototype.model
     # Convolutions with a kernel for each replica, say, are slower together than
     # one after another on a CPU. Without weights replicas are more rows.
-    if backends.shares_memory() and not all(
+    if backend.shares_memory() and not all(
         not layer.weights or isinstance(layer, _FAST_TOGETHER)
         for _, layer in layer_tree.layers_by_path(model)
     ):
         return 1
     bytes_of_one = 4 * elements_per_step(model, settings.batch_size)
-    return max(1, backends.free_memory() // 4 // bytes_of_one)
+    return max(1, backend.free_memory() // 4 // bytes_of_one)
 
 
 def _check_matters(

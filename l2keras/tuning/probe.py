@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Self
 import keras
 import numpy as np
 
-from l2keras._keras import backends, layer_tree, trainer_hooks
+from l2keras._keras import layer_tree, trainer_hooks
+from l2keras._keras.backend import backend
 from l2keras.tuning.replicas import Chunk, Trainer
 from l2keras.tuning.sequential import SequentialTrainer
 from l2keras.tuning.settings import Settings
@@ -73,7 +74,7 @@ class Probe:
     def __init__(self, settings: Settings, strengths: np.ndarray) -> None:
         self.chunk = Chunk([len(settings.folds) - 1], strengths[None])
         alone = SequentialTrainer(settings, None, compiles=False)
-        with backends.compiled_quickly():
+        with backend.compiled_quickly():
             try:
                 alone.begin(self.chunk)
                 self.expected = FirstSteps.of(alone, 0, 0)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import keras
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from l2keras._keras.random_states import random_states_kept
 from l2keras.tuning.plan import Plan, Stacked
 from l2keras.tuning.probe import Probe
@@ -101,7 +101,7 @@ class Workers(NamedTuple):
             probe,
             _KerasSettings.now(),
             _Process.this(),
-            "cpu" if backends.computes_on_torch_cpu() else None,
+            "cpu" if backend.computes_on_torch_cpu() else None,
         )
         parallel = joblib.Parallel(
             n_jobs=settings.n_jobs,
@@ -208,7 +208,7 @@ class _Process(NamedTuple):
         return cls(
             socket.gethostname(),
             os.getpid(),
-            backends.device_name(),
+            backend.device_name(),
             os.environ.get("CUDA_VISIBLE_DEVICES"),
         )
 
@@ -299,7 +299,7 @@ def _check_process(job: _Job) -> None:
     # joblib says so to the processes of its own.
     threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if threads.isdigit():
-        backends.limit_threads(int(threads))
+        backend.limit_threads(int(threads))
 
 
 def _trainer_of(job: _Job, chunk: Chunk) -> Trainer:

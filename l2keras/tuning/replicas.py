@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import numpy as np
 
-from l2keras._keras import backends, layer_tree, trainer_hooks
+from l2keras._keras import layer_tree, trainer_hooks
+from l2keras._keras.backend import backend
 from l2keras.models.decay import strengths_in_use
 from l2keras.strengths.placeholder import (
     PlaceholderStrength,
@@ -167,8 +168,8 @@ def build_prototype(settings: Settings) -> Prototype:
             replica = Replica(model, variables, settings.data)
         else:
             for variable in variables:
-                layer_tree.carry(model, variable)
-        starts.append(Start(State.of(model), backends.random_state()))
+                layer_tree.track(model, variable)
+        starts.append(Start(State.of(model), backend.random_state()))
     return Prototype(replica, starts)
 
 

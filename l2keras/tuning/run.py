@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import keras
 import numpy as np
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from l2keras._keras.random_states import random_states_kept
 from l2keras.tuning import checkpoint, processes
 from l2keras.tuning.checkpoint import Checkpoint
@@ -98,7 +98,7 @@ class Search:
                 self._train(self.curves.candidates[new])
             except Exception as error:
                 if (
-                    not backends.is_out_of_memory(error)
+                    not backend.is_out_of_memory(error)
                     or self.plan.at_once == 1
                 ):
                     raise

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras._keras import backends, trainer_hooks
+from l2keras._keras import trainer_hooks
+from l2keras._keras.backend import backend
 from l2keras.training.logger import RegularizationLogger
 from l2keras.tuning.replicas import (
     Chunk,
@@ -53,14 +54,14 @@ class SequentialTrainer:
             )
             self._keep()
             if not self._compiles:
-                backends.train_uncompiled(self.model)
+                backend.train_uncompiled(self.model)
             return
         self.model = self._prototype.model
         self._keep()
         start = self._prototype.starts[self._fold]
         state = self._prototype.replica.with_strengths(start.state, strengths)
         self._assign([value for part in state for value in part])
-        backends.set_random_state(start.random)
+        backend.set_random_state(start.random)
 
     def epoch(
         self, epoch: int, first_steps: bool = False
@@ -105,11 +106,11 @@ class SequentialTrainer:
         if self._prototype is None:
             # What `build_model` made may have a state that nothing shows.
             return None
-        return [*backends.random_state(), *to_numpy(self._variables())]
+        return [*backend.random_state(), *to_numpy(self._variables())]
 
     def restore(self, state: list[np.ndarray]) -> None:
-        number = len(backends.random_state())
-        backends.set_random_state(state[:number])
+        number = len(backend.random_state())
+        backend.set_random_state(state[:number])
         self._assign(state[number:])
 
     def close(self) -> None:

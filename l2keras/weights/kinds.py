@@ -1,4 +1,4 @@
-"""What kind of weight a weight is."""
+"""The kinds of weights: kernels, biases, embeddings, normalizations."""
 
 import re
 
@@ -15,31 +15,30 @@ _NORMALIZATIONS = (
 
 
 def is_normalization(weight: Weight) -> bool:
-    """Tells whether it is a scale or an offset of a normalization."""
+    """Tells whether a weight is a scale or an offset of a normalization."""
     return isinstance(weight.layer, _NORMALIZATIONS)
 
 
 def is_bias(weight: Weight) -> bool:
-    """Tells whether it is a bias, which may have two dimensions.
+    """Tells whether a weight is a bias, which may have two dimensions.
 
-    Those of `EinsumDense` have, and so inside `MultiHeadAttention`, and those
-    of `GRU`.
+    The biases of `EinsumDense`, as in `MultiHeadAttention`, and of `GRU` have.
     """
     return weight.variable.name.endswith("bias")
 
 
-# What other people's layers call tables, positions, and learned inputs such as
-# the class token of a vision transformer.
+# Names in other people's layers for tables, positions, and learned inputs such
+# as the class token of a vision transformer.
 _EMBEDDING_NAME = re.compile(
     r"(^|_)(embeddings?|embed|emb|tokens?|table|rel_pos|relative_position)(_|$)"
 )
 
 
 def is_embedding(weight: Weight) -> bool:
-    """Tells whether it is looked up or learned as an input, not multiplied by.
+    """Tells whether a weight is a table or a learned input, and no factor.
 
-    Whatever a layer `Embedding` has; of other layers what its name, or else
-    the name of the layer's class, says so of: `position_embeddings`,
+    Every weight of an `Embedding` is; in other layers a weight whose name, or
+    else the name of the layer's class, says so: `position_embeddings`,
     `class_token`.
     """
     if isinstance(weight.layer, keras.layers.Embedding):
@@ -54,10 +53,10 @@ def is_embedding(weight: Weight) -> bool:
 
 
 def is_kernel(weight: Weight) -> bool:
-    """Tells whether a penalty on it is what one means by regularization.
+    """Tells whether a weight is one that a default penalty is meant for.
 
-    Weights of two or more dimensions are kernels, but for biases, embeddings,
-    what normalization layers have, vectors in a shape to be broadcast, such as
+    Weights of two or more dimensions are kernels, except biases, embeddings,
+    the weights of normalizations, vectors in a shape to be broadcast, such as
     `(1, 1, n)`, and the slopes of `PReLU`, which a penalty would push to those
     of `ReLU` (He et al., *Delving Deep into Rectifiers*, 2015, section 2.1).
     """
@@ -73,7 +72,7 @@ def is_kernel(weight: Weight) -> bool:
 
 
 def is_depthwise_kernel(weight: Weight) -> bool:
-    """Tells whether it has filters for each channel: its last two axes."""
+    """Tells whether a kernel has filters for each channel: its last axes."""
     name = weight.variable.name
     return name == "depthwise_kernel" or (
         name == "kernel"
@@ -85,7 +84,7 @@ def is_depthwise_kernel(weight: Weight) -> bool:
 
 
 def _is_broadcast(weight: Weight) -> bool:
-    """Tells whether it is a vector in a shape to be broadcast over a batch.
+    """Tells whether a weight is a vector in a shape to be broadcast.
 
     Kernels can have such shapes too, as that of `Conv1D(n, 1)` on one channel.
     """
@@ -98,7 +97,7 @@ def _is_broadcast(weight: Weight) -> bool:
 
 
 def argument(weight: Weight) -> str | None:
-    """Returns the attribute in which a layer keeps a weight's regularizer."""
+    """The attribute in which a layer keeps a weight's regularizer."""
     # `enable_lora` gives a kernel two factors, `lora_kernel_a` and `_b`, and
     # hands them the kernel's regularizer.
     name = re.sub(r"^lora_(\w+)_[ab]$", r"\1", weight.variable.name)

@@ -1,4 +1,4 @@
-"""Kernels whose size a batch normalization takes back."""
+"""Kernels whose scale a batch normalization cancels."""
 
 import keras
 
@@ -6,20 +6,20 @@ from l2keras._keras import layer_tree
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
 
-# Of what is twice as large they make what is twice as large.
+# Twice the input gives twice the output.
 _HOMOGENEOUS = ("linear", "relu", "leaky_relu")
 
 
 def normalized_kernels(
     model: keras.Model, weights: list[Weight]
 ) -> list[tuple[Weight, str]]:
-    """Returns the kernels straight before a batch normalization.
+    """The kernels straight before a batch normalization.
 
     Were such a kernel half as large, the model would compute the same.
 
     Args:
-        model: A built model. In layers that are no models of Sequential or
-            functional kind nothing is known of what follows what.
+        model: A built model. The order of layers is known in sequential and
+            functional models only.
         weights: Weights of it.
 
     Returns:
@@ -50,7 +50,7 @@ def _is_homogeneous(layer: keras.layers.Layer) -> bool:
 
 
 def _tensor(layer: keras.layers.Layer, name: str) -> object:
-    """Returns the one symbolic input or output of a layer, if it has one."""
+    """The one symbolic input or output of a layer, if it has one."""
     try:
         return getattr(layer, name)
     except (AttributeError, ValueError):  # It was not called so, or not once.

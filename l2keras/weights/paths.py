@@ -52,7 +52,7 @@ def check_built(model: Any) -> None:
 
 
 def weights_of(layers: list[tuple[str, keras.layers.Layer]]) -> list[Weight]:
-    """Returns the weights of layers, each once, given the layers' paths."""
+    """The weights of layers, each once, given the layers' paths."""
     found: dict[int, Weight] = {}
     places: dict[int, str] = {}
     taken: set[str] = set()
@@ -74,7 +74,7 @@ def weights_of(layers: list[tuple[str, keras.layers.Layer]]) -> list[Weight]:
 
 
 def weights(model: keras.Model) -> list[Weight]:
-    """Returns the weights of a model as a `Survey` of it would.
+    """The weights of a model, each once, in the order of its layers.
 
     Raises:
         TypeError: If `model` is not a Keras model.
@@ -85,5 +85,5 @@ def weights(model: keras.Model) -> list[Weight]:
 
 
 def own_weights(layer: keras.layers.Layer) -> list[Weight]:
-    """Returns the weights of any layer as a `Survey` of it would."""
+    """The weights of any layer, and of the layers in it, each once."""
     return weights_of(layer_tree.layers_by_path(layer))

@@ -1,4 +1,4 @@
-"""Rules: paths or regular expressions, and what they name.
+"""Rules: values for weights, by path or regular expression.
 
 They match as in Keras's `LayoutMap`: the exact path first, then `re.fullmatch`.
 A key that is the path of a weight is no expression for further ones.
@@ -23,10 +23,10 @@ class Named(NamedTuple, Generic[Value]):
 
 
 class Rules(Generic[Value]):
-    """What a user wants for which weights: a dictionary, and a default.
+    """Values for weights: a dictionary by path or pattern, and a default.
 
-    It is made of what the user gave, before there need be a model: the types
-    are checked then, and each value. `resolve` matches it with a model's
+    Made of the user's arguments before there need be a model: the types are
+    checked then, and each value. `resolve` matches the patterns with a model's
     weights.
 
     Args:
@@ -37,7 +37,7 @@ class Rules(Generic[Value]):
             returns the value as it is kept, or raises. Called with the
             default too, if there is one.
         argument: The argument that the user gave, if it is not called `rules`.
-        values: What the values are, for the message.
+        values: The noun for the values, for the message.
 
     Attributes:
         by_pattern: The checked values by path or expression, in the order of
@@ -96,11 +96,12 @@ class Rules(Generic[Value]):
 
         Args:
             weights: All weights of a model, in whose order they are returned.
-            purpose: What the rules would have a weight do, such as "decay".
+            purpose: The verb of the rules for the message, such as "decay".
             reaches: Tells whether the default is meant for a weight. Defaults
                 to `kinds.is_kernel`.
-            needs: Tells whether a weight has what the purpose takes besides.
-            lack: What is said of a weight that has not.
+            needs: Further condition on a weight.
+            lack: The predicate, for the message, of a weight that does not
+                meet it.
 
         Raises:
             ValueError: If a key is no regular expression, matches no weight
@@ -178,7 +179,7 @@ class Rules(Generic[Value]):
 
 
 def _is_value(given: Any, check: Callable[[Any, str], Any]) -> bool:
-    """Tells whether something is the value of a rule, in place of rules."""
+    """Tells whether a value for a rule was given in place of the rules."""
     try:
         return check(given, "default") is not None
     except (TypeError, ValueError):

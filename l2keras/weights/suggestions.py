@@ -1,4 +1,4 @@
-"""What a key that names no weight may have been meant for."""
+"""Messages for a pattern that matches no weight, with suggestions."""
 
 import difflib
 import re
@@ -10,7 +10,7 @@ _LISTED = 5
 
 def no_match(pattern: str, paths: list[str]) -> str:
     """The message for a key that matches no path."""
-    meant = _of_file_names(pattern, paths) or next(
+    meant = _glob_hint(pattern, paths) or next(
         (
             f" Did you mean {other!r}?"
             for other in _others(pattern, paths)
@@ -28,18 +28,18 @@ def no_expression(pattern: str, error: re.error, paths: list[str]) -> str:
     """The message for a key that is neither a path nor an expression."""
     return (
         f"Pattern {pattern!r} is not a regular expression: {error}."
-        f"{_of_file_names(pattern, paths)}"
+        f"{_glob_hint(pattern, paths)}"
     )
 
 
-def _of_file_names(pattern: str, paths: list[str]) -> str:
-    """What is said if the key matches as a pattern for the names of files."""
+def _glob_hint(pattern: str, paths: list[str]) -> str:
+    """The hint for a key that matches as a glob does, empty if it does not."""
     meant = re.sub(r"(?<![.\])])\*+", ".*", pattern)
     if meant == pattern or not _matches(meant, paths):
         return ""
     return (
-        f" Did you mean {meant!r}? (`.*` is any text, `*` alone repeats what "
-        "stands before it.)"
+        f" Did you mean {meant!r}? (`*` repeats the character before it; "
+        "`.*` is any text.)"
     )
 
 

@@ -1,7 +1,7 @@
 """One walk over a model: the layers in it, and the weights, by path.
 
-To walk is slow where there are many layers, so whoever needs to know several
-things of a model makes one survey, and hands it to those that it calls.
+A walk is slow where there are many layers, so one survey is made, and handed
+down to every function that needs to know something of the model.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ from l2keras.weights.paths import Weight
 class Survey:
     """The layers and weights of a model, or of any layer, by their paths.
 
-    Which there are is found once, when the survey is made. What changes is
-    looked at when it is asked for: regularizers, and what is frozen.
+    The weights are found once, when the survey is made. Regularizers, and
+    whether a weight is frozen, may change: they are read when asked for.
 
     Args:
         layer: The model or layer.
@@ -27,8 +27,7 @@ class Survey:
         layers: The layer and all layers in it, at any depth, each once. With
             each comes its path with a slash behind, that of the layer itself
             being empty.
-        weights: The weights that there are, each once, in the order of the
-            layers.
+        weights: All weights, each once, in the order of the layers.
         trained: Those of them that are for training, be they frozen now, and
             not statistics.
     """
@@ -41,7 +40,7 @@ class Survey:
 
     @classmethod
     def of(cls, model: keras.Model) -> "Survey":
-        """Returns the survey of a model that has its weights.
+        """The survey of a model, which must be built.
 
         Raises:
             TypeError: If `model` is not a Keras model.
@@ -60,8 +59,8 @@ class Survey:
         ]
 
     @property
-    def paying(self) -> list[Weight]:
-        """The weights that pay a penalty, in the order of `model.losses`."""
+    def penalized(self) -> list[Weight]:
+        """The weights with a penalty, in the order of `model.losses`."""
         by_id = {id(weight.variable): weight for weight in self.weights}
         return [
             by_id[id(variable)]

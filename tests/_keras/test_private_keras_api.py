@@ -13,14 +13,14 @@ import pytest
 from keras import ops
 
 from l2keras._keras import (
-    backends,
     call_stack,
     graphs,
     layer_tree,
     optimizer_hooks,
     trainer_hooks,
 )
-from l2keras._keras.carried_state import State
+from l2keras._keras.backend import backend
+from l2keras._keras.tracked_state import State
 from tests.support import BACKEND, number
 
 
@@ -40,12 +40,12 @@ X, Y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
 def test_a_state_is_carried_by_a_layer_without_being_a_weight():
     model = compiled_model()
     state = State(3.0, "float32", "state")
-    assert layer_tree.carry(model.layers[0], state)
-    assert not layer_tree.carry(model.layers[0], state)
+    assert layer_tree.track(model.layers[0], state)
+    assert not layer_tree.track(model.layers[0], state)
     assert any(each is state.state for each in model.non_trainable_variables)
     assert not any(each is state.state for each in model.weights)
-    assert layer_tree.carried(model.layers[0]) == [state]
-    layer_tree.drop(model.layers[0], state)
+    assert layer_tree.tracked_states(model.layers[0]) == [state]
+    layer_tree.untrack(model.layers[0], state)
     assert model.non_trainable_variables == []
 
 
@@ -222,15 +222,15 @@ def test_the_model_that_called_a_callback_is_known():
 def test_the_running_thread_is_recognized():
     with ThreadPoolExecutor(1) as other:
         thread = threading.get_ident()
-        assert backends.runs_in(thread)
-        assert not other.submit(backends.runs_in, thread).result()
+        assert backend.runs_in(thread)
+        assert not other.submit(backend.runs_in, thread).result()
 
 
 def test_tracing_is_distinguished_from_running(compiled):
     seen = []
 
     def function(x):
-        seen.append(backends.is_tracing())
+        seen.append(backend.is_tracing())
         return x + 1
 
     function(ops.ones(()))
@@ -274,7 +274,7 @@ def test_an_overridden_method_is_distinguished_from_that_of_keras():
 
 def test_a_tensor_is_made_of_an_array():
     array = np.arange(3, dtype="float32")
-    tensor = backends.from_numpy(array)
+    tensor = backend.from_numpy(array)
     assert keras.ops.is_tensor(tensor)
     np.testing.assert_array_equal(ops.convert_to_numpy(tensor), array)
 

@@ -162,7 +162,7 @@ def test_to_keras_removes_other_regularizers_with_a_warning(regularizer):
     with pytest.warns(UserWarning, match="taken off") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
     assert [str(each.message) for each in warned] == [
-        "Keras has no regularizer that says the same, so these were taken "
+        "Keras has no equivalent of these regularizers, so they were taken "
         f"off: 'hidden/kernel': {regularizer!r}"
     ]
     assert warned[0].filename == __file__
@@ -176,8 +176,8 @@ def test_to_keras_warns_where_a_layer_has_no_regularizer_argument():
     with pytest.warns(UserWarning, match="no argument") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
     assert [str(each.message) for each in warned] == [
-        "Their layers have no argument to save a regularizer by, so that "
-        "Keras alone will not save those of these weights: mha/query/kernel"
+        "Keras will not save the regularizers of these weights, whose layers "
+        "have no argument for them: mha/query/kernel"
     ]
     assert not uses_l2keras(model)
     # As long as the model lives, it pays.
@@ -191,7 +191,7 @@ def test_to_keras_warns_once_per_weight_shared_by_layers():
     with pytest.warns(UserWarning, match="no argument") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
     (message,) = [str(each.message) for each in warned]
-    assert message.endswith(f" these weights: {', '.join(done)}")
+    assert message.endswith(f" for them: {', '.join(done)}")
     assert not uses_l2keras(model)
     assert type(model) is Backbone
 
@@ -247,7 +247,7 @@ def test_a_learning_rate_schedule_of_l2keras_warns():
     assert [str(each.message) for each in warned] == [
         "Model 'small' still needs l2keras to be loaded, since it is saved "
         "with l2keras>LinearSchedule. If its optimizer has such a schedule, "
-        "compile the model anew with another."
+        "compile the model with another optimizer."
     ]
 
 

@@ -103,7 +103,7 @@ FINDINGS = {
     ),
     "frozen": (
         lambda: two(L2, L2, trainable=False),
-        ["Frozen, and so paying nothing: hidden/kernel"],
+        ["Frozen, and so without a penalty: hidden/kernel"],
     ),
     "not finite": (overflowing, ["The penalty is not finite: hidden/kernel"]),
     "given later": (lambda: given_later(None, L2), [IN_VAIN]),

@@ -5,7 +5,7 @@ import tempfile
 import keras
 import pytest
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 
 BACKEND = keras.backend.backend()
 
@@ -43,6 +43,6 @@ def runs_several_steps():
 
 
 torch_compile_only = pytest.mark.skipif(
-    BACKEND != "torch" or backends.device_name() == "MOCK",
+    BACKEND != "torch" or backend.device_name() == "MOCK",
     reason="This is `torch.compile`, which does not know the mock device.",
 )

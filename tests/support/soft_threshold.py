@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from l2keras import DecoupledWeightDecay
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from l2keras.optimizers.wrapper import OptimizerWrapper
 
 
@@ -36,13 +36,13 @@ class SoftThreshold(OptimizerWrapper):
 
     def around_update(self, update, variables, learning_rate):
         update()
-        backends.update(
+        backend.update(
             lambda memory, rate: self.momentum * memory + rate,
             [self.memory],
             [learning_rate],
         )
         kernels = [each for each in variables if len(each.shape) == 2]
-        backends.update(
+        backend.update(
             soft_threshold, kernels, [self.step_size(each) for each in kernels]
         )
 

@@ -9,7 +9,7 @@ import socket
 import numpy as np
 import pytest
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from tests.support import (
     BACKEND,
     assert_splits,
@@ -107,7 +107,7 @@ def test_four_devices_with_a_share_of_the_data_equal_one():
     reason="Since Keras 3.16, on PyTorch.",
 )
 @pytest.mark.skipif(
-    backends.device_name() == "MOCK",
+    backend.device_name() == "MOCK",
     reason="No group of processes knows that device.",
 )
 def test_training_equals_numpy_in_a_group_of_processes(tmp_path):

@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pytest
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from l2keras.tuning import checkpoint
 from l2keras.tuning.processes import Workers
 from tests.support import outputs, start_program
@@ -27,7 +27,7 @@ from tests.support.searches import (
 pytestmark = [
     *EXPECTED_WARNINGS,
     pytest.mark.skipif(
-        backends.device_name() != "CPU",
+        backend.device_name() != "CPU",
         reason="Processes of one machine would share its GPU.",
     ),
     pytest.mark.filterwarnings("ignore:The replicas are trained one after"),

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from l2keras._keras import backends
+from l2keras._keras.backend import backend
 from l2keras._keras.random_states import random_states_kept
 from tests.support import BACKEND
 from tests.support.searches import (
@@ -169,9 +169,9 @@ def test_generators_of_gpus_are_restored(monkeypatch):
     assert [states[index].item() for index in (0, 1)] == [1, 2]
     # Keras's layers draw from the generator of the device that computes.
     device = torch.device("cuda", 1)
-    monkeypatch.setattr(backends, "torch_device", lambda: device)
-    _, state = before = backends.random_state()
+    monkeypatch.setattr(backend, "device", lambda: device)
+    _, state = before = backend.random_state()
     assert state.item() == 2
     states[1] = torch.tensor([5])
-    backends.set_random_state(before)
+    backend.set_random_state(before)
     assert [states[index].item() for index in (0, 1)] == [1, 2]

@@ -57,7 +57,7 @@ def test_frozen_weights_are_regularized_but_not_penalized():
     model.get_layer("inner").trainable = False
     assert "inner/dense/kernel" in paths(survey.trained)
     assert paths(survey.regularized) == ["inner/dense/kernel", "output/kernel"]
-    assert paths(survey.paying) == ["output/kernel"]
+    assert paths(survey.penalized) == ["output/kernel"]
 
 
 def test_penalized_weights_are_in_the_order_of_model_losses():
@@ -86,12 +86,12 @@ def test_penalized_weights_are_in_the_order_of_model_losses():
     for weight in survey.weights:
         weight.variable.assign(np.ones(weight.variable.shape))
         weight.variable.regularizer = l2keras.L2(strengths[weight.path])
-    assert len(survey.paying) == 5
+    assert len(survey.penalized) == 5
     np.testing.assert_allclose(
         [keras.ops.convert_to_numpy(loss) for loss in model.losses],
         [
             strengths[weight.path] * np.prod(weight.variable.shape)
-            for weight in survey.paying
+            for weight in survey.penalized
         ],
     )
 

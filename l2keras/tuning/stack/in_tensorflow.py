@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from l2keras._keras import backends
 from l2keras._types import Tensor
 from l2keras.tuning.stack.replica import Arrays, Replica, Results, State
 from l2keras.tuning.stack.rows import Rows
@@ -29,7 +28,9 @@ class TensorflowStack:
     ) -> None:
         import tensorflow as tf
 
-        backends.register_bitcast()
+        from l2keras._keras.in_tensorflow import register_bitcast
+
+        register_bitcast()
         self._replica = replica
         self._shape = shape
         self._metrics = [

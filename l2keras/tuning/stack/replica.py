@@ -85,7 +85,7 @@ class Replica:
         self.strengths = strengths
         for strength in strengths:
             # A non-trainable variable of the model, as far as Keras knows.
-            layer_tree.carry(model, strength)
+            layer_tree.track(model, strength)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._optimizer = functional_twin(model.optimizer)

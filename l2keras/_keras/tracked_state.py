@@ -1,11 +1,11 @@
 """State that compiled steps read and write.
 
-Keras compiles a training step once. What must change afterwards without being
-compiled again has to be a variable, and on JAX one that Keras knows of: any
-other is baked into the compiled step without a word. Keras offers three kinds
-of known variables to a layer. Weights are saved, counted and expected in weight
-files, so a weight of ours would make files differ from plain Keras. Metrics are
-not carried through the forward pass. Random state is: it is in
+Keras compiles a training step once. A number that is to change afterwards, and
+not be compiled again, has to be a variable, and on JAX one that Keras tracks:
+any other is baked into the compiled step without a word. Keras offers three
+kinds of tracked variables to a layer. Weights are saved, counted and expected
+in weight files, so a weight of ours would make files differ from plain Keras.
+Metrics are not passed through the forward pass. Random state is: it is in
 `layer.variables`, and not in `layer.weights`. Hence the base class below.
 """
 
@@ -19,7 +19,7 @@ from l2keras._types import Tensor
 
 
 class State(keras.random.SeedGenerator):
-    """Numbers that Keras carries through compiled steps as random state.
+    """Numbers that Keras tracks in compiled steps as random state.
 
     Args:
         value: A number, or a tuple of numbers.

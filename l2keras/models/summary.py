@@ -1,6 +1,5 @@
-"""What regularization a model has: every weight, what it pays, and why."""
+"""The summary of a model: a table of its penalties, and doubtful settings."""
 
-import dataclasses
 import math
 import shutil
 from collections.abc import Callable, Iterable
@@ -10,112 +9,13 @@ import keras
 import rich.table
 
 from l2keras import _tables
-from l2keras._keras import layer_tree, optimizer_hooks
-from l2keras._types import Schedule
+from l2keras._keras import layer_tree
 from l2keras.models import regularized_layer
-from l2keras.models.decay import decay_strengths
+from l2keras.models.penalties import WeightPenalty, records_of
 from l2keras.regularizers import describing
-from l2keras.regularizers.base import Regularizer, strengths_of
-from l2keras.strengths import step as steps
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
 from l2keras.weights.survey import Survey
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightPenalty:
-    """What a weight pays, and by which regularizer.
-
-    Attributes:
-        path: Its path in the model, without the model's own name.
-        shape: Its shape.
-        parameters: The number of its elements.
-        trainable: Whether it is trained now. If not, it pays nothing.
-        regularizer: Its regularizer, or `None`.
-        strengths: The strength times scale of each term of the regularizer at
-            the current step, by the name of the term's class: `{"L2": 0.01}`.
-            Empty for regularizers that have no strength known to l2keras.
-        schedules: Those of the strengths that are schedules, by the same names.
-        penalty: What it adds to the loss now, 0.0 if nothing.
-        share: `penalty` as a fraction of that of all weights, 0.0 if that is 0.
-        weight_decay: The optimizer's weight decay on it now, as in
-            `w -= learning_rate * weight_decay * w`, or without the learning
-            rate if it is not coupled to it. 0.0 if there is none, or no
-            optimizer.
-
-    Example:
-
-    >>> import keras, l2keras
-    >>> dense = keras.layers.Dense(
-    ...     1, kernel_initializer="ones", kernel_regularizer=l2keras.L2(0.5)
-    ... )
-    >>> model = keras.Sequential([keras.Input((4,)), dense])
-    >>> kernel, bias = l2keras.penalties(model)
-    >>> kernel.penalty, kernel.share, kernel.strengths
-    (2.0, 1.0, {'L2': 0.5})
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    parameters: int
-    trainable: bool
-    regularizer: Any
-    strengths: dict[str, float]
-    schedules: dict[str, Schedule]
-    penalty: float
-    share: float
-    weight_decay: float
-
-
-def penalties(model: keras.Model) -> list[WeightPenalty]:
-    """Returns what each weight of a model pays, in the order of its layers.
-
-    Args:
-        model: A built Keras model.
-
-    Raises:
-        TypeError: If `model` is not a Keras model.
-        ValueError: If it is not built, or a regularizer cannot be computed.
-
-    Example:
-
-    >>> import keras, l2keras
-    >>> dense = keras.layers.Dense(
-    ...     1, name="hidden", kernel_initializer="ones",
-    ...     kernel_regularizer=l2keras.L1(0.25),
-    ... )
-    >>> model = keras.Sequential([keras.Input((4,)), dense])
-    >>> [(each.path, each.penalty) for each in l2keras.penalties(model)]
-    [('hidden/kernel', 1.0), ('hidden/bias', 0.0)]
-    """
-    return _records(Survey.of(model))
-
-
-def _records(survey: Survey) -> list[WeightPenalty]:
-    with steps.of(survey.layer):
-        return _records_at_step(survey)
-
-
-def _records_at_step(survey: Survey) -> list[WeightPenalty]:
-    paid = [_penalty(weight) for weight in survey.weights]
-    total = sum(paid)
-    return [
-        WeightPenalty(
-            path=path,
-            shape=tuple(variable.shape),
-            parameters=math.prod(variable.shape),
-            trainable=variable.trainable,
-            regularizer=variable.regularizer,
-            strengths=_strengths(variable.regularizer),
-            schedules=_schedules(variable.regularizer),
-            penalty=penalty,
-            share=penalty / total if total else 0.0,
-            weight_decay=decay,
-        )
-        for (path, variable, _), penalty, decay in zip(
-            survey.weights, paid, _decays(survey), strict=True
-        )
-    ]
 
 
 def summary(
@@ -161,7 +61,7 @@ def summary(
     Penalties: 1, on 1 of 2 weights (4 of 5 parameters)
     """
     survey = Survey.of(model)
-    records = _records(survey)
+    records = records_of(survey)
     console = _tables.console(
         line_length or shutil.get_terminal_size((100, 24)).columns
     )
@@ -173,59 +73,6 @@ def summary(
         for finding in _findings(survey, records):
             console.print(f"- {finding}")
     (print_fn or print)(_tables.text(captured.get()))
-
-
-def _decays(survey: Survey) -> list[float]:
-    """Returns the optimizer's weight decay on each weight."""
-    strengths = decay_strengths(survey.layer)
-    return [
-        strengths.get(
-            weight.path,
-            optimizer_hooks.weight_decay(survey.layer, weight.variable),
-        )
-        if weight.variable.trainable
-        else 0.0
-        for weight in survey.weights
-    ]
-
-
-def _penalty(weight: Weight) -> float:
-    variable = weight.variable
-    regularizer = variable.regularizer
-    if regularizer is None or not variable.trainable:
-        return 0.0
-    try:
-        # As Keras does, which adds up what a regularizer returns.
-        return float(keras.ops.convert_to_numpy(regularizer(variable)).sum())
-    except Exception as error:
-        raise describing.cannot_compute(
-            regularizer, weight.path, variable.shape, error
-        ) from error
-
-
-def _strengths(regularizer: Any) -> dict[str, float]:
-    if isinstance(regularizer, Regularizer):
-        return {
-            name: strength.number()
-            for name, strength in strengths_of(regularizer).items()
-        }
-    parts = describing.constant_parts(regularizer)
-    if parts is None:
-        return {}
-    config = regularizer.get_config()
-    return {
-        name: value
-        for name, value in zip(("L1", "L2"), parts, strict=True)
-        if name.lower() in config
-    }
-
-
-def _schedules(regularizer: Any) -> dict[str, Schedule]:
-    return {
-        name: strength.value
-        for name, strength in strengths_of(regularizer).items()
-        if strength.is_scheduled
-    }
 
 
 def _table(
@@ -252,7 +99,7 @@ def _table(
 
 
 def _described(record: WeightPenalty) -> str:
-    """Returns the regularizer in short, of its schedules only the names."""
+    """The regularizer in short, with its schedules' names only."""
     text = describing.describe(record.regularizer)
     for schedule in record.schedules.values():
         name = getattr(schedule, "__name__", type(schedule).__name__)
@@ -267,12 +114,14 @@ def _paid(record: WeightPenalty) -> str:
 
 
 def _totals(records: list[WeightPenalty]) -> list[str]:
-    paying = [r for r in records if r.regularizer is not None and r.trainable]
-    parameters = sum(record.parameters for record in paying)
+    penalized = [
+        r for r in records if r.regularizer is not None and r.trainable
+    ]
+    parameters = sum(record.parameters for record in penalized)
     of_all = sum(record.parameters for record in records)
     lines = [
-        f"Penalties: {sum(record.penalty for record in paying):.6g}, on "
-        f"{len(paying)} of {len(records)} weights ({parameters:,} of "
+        f"Penalties: {sum(record.penalty for record in penalized):.6g}, on "
+        f"{len(penalized)} of {len(records)} weights ({parameters:,} of "
         f"{of_all:,} parameters)"
     ]
     decayed = sum(record.weight_decay > 0 for record in records)
@@ -282,13 +131,13 @@ def _totals(records: list[WeightPenalty]) -> list[str]:
 
 
 def _findings(survey: Survey, records: list[WeightPenalty]) -> Iterable[str]:
-    """Yields what a careful reviewer would ask about."""
+    """Yields the settings that a careful reviewer would ask about."""
     pairs = list(zip(survey.weights, records, strict=True))
-    # Weights whose layers' arguments do not say what they have.
-    set_apart = {
+    # Weights with regularizers that their layers' arguments do not hold.
+    saved_by_class = {
         id(weight.variable)
         for _, layer in survey.layers
-        if regularized_layer.is_remembering(layer)
+        if regularized_layer.saves_by_class(layer)
         for weight in Survey(layer).weights
     }
     kernels = [
@@ -317,7 +166,7 @@ def _findings(survey: Survey, records: list[WeightPenalty]) -> Iterable[str]:
         [r for _, r in regularized if r.weight_decay and r.trainable],
     )
     yield from _about(
-        "Frozen, and so paying nothing",
+        "Frozen, and so without a penalty",
         [record for _, record in regularized if not record.trainable],
     )
     yield from _about(
@@ -328,7 +177,11 @@ def _findings(survey: Survey, records: list[WeightPenalty]) -> Iterable[str]:
         "The layer was given another regularizer after it was built, which "
         "has no effect until the model is saved and loaded (see "
         "`l2keras.apply_regularizers`)",
-        [r for weight, r in pairs if _was_given_in_vain(weight, set_apart)],
+        [
+            r
+            for weight, r in pairs
+            if _was_given_in_vain(weight, saved_by_class)
+        ],
     )
 
 
@@ -340,12 +193,12 @@ def _about(problem: str, records: list[WeightPenalty]) -> Iterable[str]:
         yield f"{problem}: {listed}{more}"
 
 
-def _was_given_in_vain(weight: Weight, set_apart: set[int]) -> bool:
+def _was_given_in_vain(weight: Weight, saved_by_class: set[int]) -> bool:
     name = kinds.argument(weight) if weight.is_trained else None
     if (
         name is None
         or not layer_tree.is_of_keras(weight.layer)
-        or id(weight.variable) in set_apart
+        or id(weight.variable) in saved_by_class
     ):
         return False
     return not describing.same(
