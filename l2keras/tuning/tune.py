@@ -63,10 +63,10 @@ def tune_strength(
 
     Args:
         build_model: Function from a strength, or a dictionary of them by name,
-            to a compiled model. It gets placeholders, which can be multiplied,
-            divided, and handed to l2keras's regularizers, or to
-            `DecoupledWeightDecay`, in place of numbers; and later from you the
-            numbers that were chosen.
+            to a compiled model. It gets placeholders, which can be multiplied
+            and divided by numbers, multiplied by schedules, and handed to
+            l2keras's regularizers, schedules and `DecoupledWeightDecay` in
+            place of numbers; and later from you the numbers that were chosen.
         x: Array, or list or dictionary of arrays: all the rows.
         y: The same, the targets.
         strengths: For one strength, the candidates: finite numbers >= 0,
