@@ -26,6 +26,7 @@ from l2keras.strengths.schedules import (
     CyclicSchedule,
     JoinedSchedule,
     LinearSchedule,
+    ScaledSchedule,
 )
 from l2keras.training.logger import RegularizationLogger
 from l2keras.training.scheduler import PenaltyScheduler
@@ -50,6 +51,7 @@ __all__ = [
     "Proximal",
     "RegularizationLogger",
     "Regularizer",
+    "ScaledSchedule",
     "Sum",
     "TuningResult",
     "WeightPenalty",

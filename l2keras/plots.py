@@ -1,6 +1,9 @@
 """Figures. They need matplotlib: `pip install "l2keras[plots]"`."""
 
-from collections.abc import Mapping, Sequence
+import base64
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from l2keras import _validation
@@ -29,6 +32,26 @@ def new_axes(figsize: tuple[float, float] | None = None) -> Any:
         ) from error
     _, ax = plt.subplots(figsize=figsize, layout="constrained")
     return ax
+
+
+def png(draw: Callable[[Any], Any], description: str) -> str:
+    """A figure as an image in HTML, nothing where there is no matplotlib.
+
+    Args:
+        draw: Function that draws on the axes that it is given.
+        description: The text in place of the image.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return ""
+    # Not by pyplot, which would show the figure once more.
+    figure, file = Figure(layout="constrained"), io.BytesIO()
+    draw(figure.subplots())
+    figure.savefig(file, format="png")
+    data = base64.b64encode(file.getvalue()).decode()
+    source = f"data:image/png;base64,{data}"
+    return f'<img src="{source}" alt="{html.escape(description)}">'
 
 
 def plot_loss_split(
@@ -159,7 +182,7 @@ def _validated(
 
 
 def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
-    """Draws the validation loss by strength, as glmnet's users know it.
+    """Draws the monitored metric by strength, as glmnet's users know it.
 
     Each strength at its best epoch: the mean over the folds, one standard error
     on both sides, and both choices. Of several strengths, a point for each
@@ -186,7 +209,8 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     """
     if ax is None:
         ax = new_axes()
-    ax.set(xlabel="strength", ylabel="validation data loss")
+    metric = result.monitor.removeprefix("val_").replace("_", " ")
+    ax.set(xlabel="strength", ylabel=f"validation {metric}")
     strengths, (loss, error) = result.strengths, result.path()
     if result.keys is not None:
         for key, values in zip(result.keys, strengths.T, strict=True):

@@ -42,8 +42,8 @@ class PlaceholderStrength(Strength):
     """A strength whose number is in a variable of the model.
 
     So that one compiled model serves all the strengths of a search. It can be
-    multiplied and divided by numbers, and be given to regularizers of l2keras
-    and to `DecoupledWeightDecay`.
+    multiplied and divided by numbers, multiplied by schedules of l2keras, and
+    be given to them, to regularizers and to `DecoupledWeightDecay`.
 
     Args:
         variable: Holds the number.
@@ -65,20 +65,23 @@ class PlaceholderStrength(Strength):
         return any(each is not self and each == 0.0 for each in self.scales)
 
     @property
-    def states(self) -> list[State]:
-        return [self.variable, *super().states]
+    def placeholders(self) -> list["PlaceholderStrength"]:
+        return [self]
 
     def _unscaled(self, step: Tensor) -> Tensor:
         value = ops.convert_to_tensor(self.variable.state)
         return value if self.factor == 1.0 else value * self.factor
 
     def __mul__(self, other: Any) -> "PlaceholderStrength":
+        if getattr(other, "counts_in_integers", False):
+            return NotImplemented  # A schedule of l2keras makes the product.
         try:
             factor = _validation.check_number(other, "factor")
         except (TypeError, ValueError) as error:
             raise type(error)(
                 "A strength can be multiplied and divided by finite numbers "
-                f">= 0 only. Received: {other!r}"
+                ">= 0, and multiplied by schedules of l2keras. "
+                f"Received: {other!r}"
             ) from None
         return PlaceholderStrength(self.variable, self.factor * factor)
 
@@ -144,3 +147,12 @@ class PlaceholderStrength(Strength):
         times = "" if self.factor == 1.0 else f"{self.factor:g} * "
         key = "" if self.variable.key is None else f" {self.variable.key!r}"
         return f"{times}<strength{key} of a search>"
+
+
+def check_number_or_placeholder(
+    value: Any, name: str
+) -> float | PlaceholderStrength:
+    """A finite number >= 0 as a float, a placeholder as it is."""
+    if isinstance(value, PlaceholderStrength):
+        return value
+    return _validation.check_number(value, name)

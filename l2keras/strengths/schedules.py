@@ -6,12 +6,13 @@ registered with `keras.saving.register_keras_serializable`. Here are the shapes
 that Keras lacks: they start at any step, and rise as well as fall.
 
 They are Keras learning-rate schedules too, so an optimizer takes them as well.
+In a search their values may be placeholders, whose numbers are in variables.
 """
 
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -19,23 +20,60 @@ from keras import ops
 from l2keras import _validation
 from l2keras._keras import precision
 from l2keras._types import Schedule, Tensor
-from l2keras.strengths.strength import Strength, value_at
+from l2keras.strengths.placeholder import (
+    PlaceholderStrength,
+    check_number_or_placeholder,
+)
+from l2keras.strengths.strength import Strength, placeholders_in, value_at
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """What the schedules share: a readable `repr`."""
+    """Base class: a schedule with a product, a `repr` and a config."""
 
     # A float32 is no exact step beyond 2**24.
     counts_in_integers = True
+
+    # NumPy leaves `np.float64(2) * schedule` to `__rmul__`.
+    __array_ufunc__ = None
+
+    _arguments: tuple[str, ...] = ()
+
+    @property
+    def placeholders(self) -> list[PlaceholderStrength]:
+        """The placeholders among the values."""
+        values = [getattr(self, key) for key in self._arguments]
+        return [
+            placeholder
+            for value in keras.tree.flatten(values)
+            for placeholder in placeholders_in(value)
+        ]
+
+    def __mul__(self, factor: Any) -> "ScaledSchedule":
+        return ScaledSchedule(self, factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> "ScaledSchedule":
+        return ScaledSchedule(self, 1.0 / divisor)
 
     def __repr__(self) -> str:
         arguments = (f"{key}={getattr(self, key)!r}" for key in self._arguments)
         return f"{type(self).__name__}({', '.join(arguments)})"
 
-    _arguments: tuple[str, ...] = ()
-
     def get_config(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in self._arguments}
+        return {
+            key: keras.saving.serialize_keras_object(getattr(self, key))
+            for key in self._arguments
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        return cls(
+            **{
+                key: keras.saving.deserialize_keras_object(value)
+                for key, value in config.items()
+            }
+        )
 
 
 class _Ramp(_Schedule):
@@ -50,10 +88,10 @@ class _Ramp(_Schedule):
         steps: int,
         begin: int = 0,
     ) -> None:
-        self.initial_value = _validation.check_number(
+        self.initial_value = check_number_or_placeholder(
             initial_value, "initial_value"
         )
-        self.end_value = _validation.check_number(end_value, "end_value")
+        self.end_value = check_number_or_placeholder(end_value, "end_value")
         self.steps = _validation.check_step(steps, "steps", minimum=1)
         self.begin = _validation.check_step(begin, "begin", minimum=0)
 
@@ -63,7 +101,9 @@ class _Ramp(_Schedule):
             elapsed = ops.maximum(elapsed - self.begin, 0)
         progress = self._progress(elapsed)
         # Weighted so that both ends are met exactly, not only nearly.
-        return self.initial_value * (1 - progress) + self.end_value * progress
+        initial_value = _number_now(self.initial_value)
+        end_value = _number_now(self.end_value)
+        return initial_value * (1 - progress) + end_value * progress
 
     def _progress(self, elapsed: Tensor) -> Tensor:
         """Returns how far between the values, 0 to 1, after so many steps."""
@@ -219,12 +259,12 @@ class JoinedSchedule(_Schedule):
                     f"Received: {name}={value!r}"
                 )
         self.schedules = [
-            Strength(each, f"schedules[{index}]").value
-            for index, each in enumerate(schedules)
+            Strength.of(schedule, f"schedules[{index}]").value
+            for index, schedule in enumerate(schedules)
         ]
         self.boundaries = [
-            _validation.check_step(each, f"boundaries[{index}]", minimum=1)
-            for index, each in enumerate(boundaries)
+            _validation.check_step(boundary, f"boundaries[{index}]", minimum=1)
+            for index, boundary in enumerate(boundaries)
         ]
         if len(self.schedules) != len(self.boundaries) + 1:
             raise ValueError(
@@ -253,22 +293,48 @@ class JoinedSchedule(_Schedule):
             )
         return value
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "schedules": [
-                keras.saving.serialize_keras_object(each)
-                for each in self.schedules
-            ],
-            "boundaries": list(self.boundaries),
-        }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "JoinedSchedule":
-        schedules = [
-            keras.saving.deserialize_keras_object(each)
-            for each in config["schedules"]
-        ]
-        return cls(schedules, config["boundaries"])
+@keras.saving.register_keras_serializable(package="l2keras")
+class ScaledSchedule(_Schedule):
+    """Multiplies another schedule by a number.
+
+        factor * schedule(step)
+
+    `0.01 * schedule` and `schedule / 100` make one of a schedule of l2keras.
+    Those of `keras.optimizers.schedules` know no products and are given by
+    name, also in a search, where `factor` is the strength that `build_model` is
+    handed: `L2(ScaledSchedule(ExponentialDecay(1.0, 500, 0.5), strength))`.
+
+    Args:
+        schedule: The schedule.
+        factor: Finite number >= 0.
+
+    Raises:
+        TypeError: If `schedule` is no schedule, or `factor` no number.
+        ValueError: If `factor` is negative or not finite, or the schedule
+            returns such a number, or Keras cannot save it.
+
+    Example:
+
+    >>> schedule = 0.5 * LinearSchedule(0.0, 1.0, steps=100)
+    >>> [float(schedule(step)) for step in (0, 50, 100)]
+    [0.0, 0.25, 0.5]
+    """
+
+    _arguments = ("schedule", "factor")
+
+    def __init__(self, schedule: Schedule, factor: float) -> None:
+        if not callable(schedule):
+            raise TypeError(
+                "Argument `schedule` must be a schedule. "
+                f"Received: schedule={schedule!r}"
+            )
+        self.schedule = Strength(schedule, "schedule").value
+        self.factor = check_number_or_placeholder(factor, "factor")
+
+    def __call__(self, step: Tensor) -> Tensor:
+        value = _value_at(self.schedule, backends.as_step(step))
+        return _number_now(self.factor) * value
 
 
 def is_never_negative(schedule: Schedule) -> bool:
@@ -279,13 +345,24 @@ def is_never_negative(schedule: Schedule) -> bool:
     """
     if type(schedule) is JoinedSchedule:
         return all(
-            is_never_negative(each)
-            for each in schedule.schedules
-            if callable(each)
+            is_never_negative(part)
+            for part in schedule.schedules
+            if callable(part)
         )
+    if type(schedule) is ScaledSchedule:
+        return is_never_negative(schedule.schedule)
     return type(schedule) in (LinearSchedule, CosineSchedule, CyclicSchedule)
 
 
 def _value_at(schedule: float | Schedule, step: Tensor) -> Tensor:
-    value = value_at(schedule, step) if callable(schedule) else schedule
+    value = (
+        value_at(schedule, step)
+        if callable(schedule)
+        else _number_now(schedule)
+    )
     return precision.to_float32(value)
+
+
+def _number_now(value: float | PlaceholderStrength) -> Tensor | float:
+    """The number, or the tensor behind a placeholder, in compiled code too."""
+    return value.now() if isinstance(value, PlaceholderStrength) else value

@@ -101,7 +101,13 @@ class Strength:
     @property
     def states(self) -> list[State]:
         """What Keras has to carry through compiled steps for it."""
-        return [each for each in self.scales if isinstance(each, State)]
+        return [
+            *(
+                placeholder.variable
+                for placeholder in placeholders_in(self.value)
+            ),
+            *(scale for scale in self.scales if isinstance(scale, State)),
+        ]
 
     def scaled(self, *scales: float | Scale) -> Self:
         """Returns it times scales; what it remembers is shared."""
@@ -295,6 +301,14 @@ class _Memory:
             return counted
         is_held = ops.equal(counted, self._since)
         return ops.where(is_held, self._number, counted)
+
+
+def placeholders_in(value: Any) -> list[Any]:
+    """The placeholders in the value of a strength.
+
+    A placeholder, and a schedule of l2keras, tell; nothing else has any.
+    """
+    return getattr(value, "placeholders", [])
 
 
 def number(scale: float | Scale) -> float:

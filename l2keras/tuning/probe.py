@@ -15,6 +15,7 @@ import numpy as np
 
 from l2keras._keras import layer_tree, trainer_hooks
 from l2keras._keras.backend import backend
+from l2keras.tuning.monitor import Monitor
 from l2keras.tuning.replicas import Chunk, Trainer
 from l2keras.tuning.sequential import SequentialTrainer
 from l2keras.tuning.settings import Settings
@@ -67,6 +68,7 @@ class Probe:
         changed: What changes in Python with each step, if anything does: a
             counter of a layer's own.
         description: What may begin to matter later.
+        monitor: The metric by which candidates are compared.
         splits_own_loss: Whether the data loss is what is left of a
             `compute_loss` of the model's own.
     """
@@ -94,6 +96,17 @@ class Probe:
                     for name, value in results.items()
                     if isinstance(value, keras.Variable)
                 }
+                self.monitor = Monitor.of(
+                    settings.monitor,
+                    settings.mode,
+                    [
+                        name
+                        for name, value in self.expected.results.items()
+                        # A number for each class has no order.
+                        if name.startswith("val_") and value.ndim == 0
+                    ],
+                    alone.model,
+                )
                 self.splits_own_loss = not trainer_hooks.adds_losses_up(
                     alone.model
                 )

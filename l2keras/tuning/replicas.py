@@ -14,6 +14,7 @@ from l2keras.strengths.placeholder import (
     PlaceholderStrength,
     StrengthVariable,
 )
+from l2keras.strengths.strength import placeholders_in
 from l2keras.tuning.settings import Settings, select_rows
 from l2keras.tuning.stack.replica import Replica, State, to_numpy
 
@@ -209,12 +210,12 @@ def _check_uses(
 ) -> None:
     """Raises a ValueError unless a model uses all its strengths."""
     used = [
-        each.variable
-        for each in strengths_in_use(model)
-        if isinstance(each, PlaceholderStrength)
+        placeholder.variable
+        for value in strengths_in_use(model)
+        for placeholder in placeholders_in(value)
     ]
     for variable in variables:
-        if any(each is variable for each in used):
+        if any(other is variable for other in used):
             continue
         which = "the strength that it is given"
         if variable.key is not None:

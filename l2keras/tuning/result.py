@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import html
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,20 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.axes import Axes
 
 from l2keras import _tables, plots
+from l2keras.tuning import tables
 from l2keras.tuning.folds import Fold
+from l2keras.tuning.monitor import DATA_LOSS, Monitor
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TuningResult:
     """The losses of every replica that `tune_strength` trained, and the choice.
 
     A candidate is one strength, or one for each key. The losses are data
-    losses, without any penalty: what a strength does to the penalized loss says
-    nothing about how good it is. A replica that was not trained to its end, or
-    whose loss is not finite any more, has NaN from there.
+    losses, without any penalty: a penalized loss is lowest for the weakest
+    penalty, however good the model is. A replica that was not trained to its
+    end, or whose loss is not finite any more, has NaN from there.
+
+    In a notebook it shows itself as a table and a figure.
 
     Attributes:
         strengths: The candidates: of shape (candidates,), rising; or, if there
@@ -38,6 +44,9 @@ class TuningResult:
         fallback_reason: Why the replicas were trained one after another where
             that is slower, or `None` if they were not.
         keys: The names of the strengths, `None` if there is one without a name.
+        monitor: The metric by which strengths and epochs are chosen:
+            `val_data_loss`, or one of `metrics` that begins with `val_`.
+        mode: `"min"` if its lower values are better, `"max"` if higher are.
 
     Example:
 
@@ -46,6 +55,9 @@ class TuningResult:
     >>> result = l2keras.TuningResult(np.array([0.1, 1.0]), loss, loss, {}, [])
     >>> result.best_strength, result.best_epoch
     (1.0, 2)
+    >>> result
+    TuningResult of 2 strengths on 2 folds for 2 epochs
+    best_strength=1.0, best_epoch=2: val_data_loss 0.35, standard error 0.05
     """
 
     strengths: np.ndarray
@@ -55,37 +67,50 @@ class TuningResult:
     folds: Sequence[Fold]
     fallback_reason: str | None = None
     keys: tuple[str, ...] | None = None
+    monitor: str = DATA_LOSS
+    mode: str = "min"
 
     @property
     def best_strength(self) -> Any:
-        """The strength whose mean loss is lowest, at its best epoch.
+        """The strength whose mean over the folds is best, at its best epoch.
 
-        What to hand to `build_model`: a float, or a dictionary of them by key.
+        The argument for `build_model`: a float, or a dictionary of them by key.
+        Of equally good ones, it is the first.
         """
-        best = self.strengths[self._best[0]]
+        best = self.strengths[self.best_index]
         if self.keys is None:
             return float(best)
         return dict(zip(self.keys, best.tolist(), strict=True))
 
     @property
     def best_epoch(self) -> int:
-        """After how many epochs it is best: what to hand to `fit(epochs=)`."""
+        """The number of epochs after which it is best, for `fit(epochs=)`."""
         return self._best[1] + 1
+
+    @property
+    def best_index(self) -> int:
+        """The index of the best candidate in `strengths`."""
+        return self._best[0]
+
+    @property
+    def best_epochs(self) -> np.ndarray:
+        """The best epoch of each candidate, counted from one."""
+        return self._ranked.argmin(axis=1) + 1
 
     @property
     def one_standard_error_strength(self) -> float:
         """The strongest strength that is not clearly worse than the best one.
 
-        Its mean loss, at its own best epoch, is within one standard error of
-        the best (Breiman et al., *Classification and Regression Trees*, 1984,
+        Its mean, at its own best epoch, is within one standard error of the
+        best (Breiman et al., *Classification and Regression Trees*, 1984,
         section 3.4.3).
 
-        For linear models the rule costs little and gives simpler ones. Networks
-        it costs: their loss on new data was 20 % higher than with
+        For linear models the rule costs little and gives simpler ones. For
+        networks it costs more: the loss on new data was 20 % higher than with
         `best_strength`, over six small ones in `benchmarks/tune_strengths.py`.
-        What the folds differ in, all strengths share, so the standard error is
-        far wider than what tells two strengths apart; and more of `L2` makes a
-        network no simpler.
+        The folds differ in the same way for all strengths, so the standard
+        error is far wider than the differences between strengths; and more of
+        `L2` makes a network no simpler.
 
         Raises:
             ValueError: If there is one fold, or more than one strength.
@@ -101,9 +126,10 @@ class TuningResult:
                 "The one-standard-error rule needs at least two folds. Use "
                 "`best_strength`. Received: one fold"
             )
-        best = self._best
-        limit = self.mean_loss[best] + self.standard_error[best]
-        within = self._judged.min(axis=1) <= limit
+        index = self._best
+        mean, error = self._mean_and_error()
+        ranked = self._monitor.ranked(mean)
+        within = ranked.min(axis=1) <= ranked[index] + error[index]
         return float(self.strengths[np.flatnonzero(within)[-1]])
 
     @property
@@ -114,111 +140,98 @@ class TuningResult:
     @property
     def standard_error(self) -> np.ndarray:
         """The standard error of `mean_loss`, NaN if there is one fold."""
-        folds = self.validation_loss.shape[1]
-        if folds < 2:
-            return np.full_like(self.mean_loss, np.nan)
-        # A replica that diverged has no error, and NumPy need not say so.
-        with np.errstate(invalid="ignore", over="ignore"):
-            deviation = self.validation_loss.std(axis=1, ddof=1)
-        return deviation / math.sqrt(folds)
+        return _standard_error(self.validation_loss)
 
     def path(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean loss and standard error of each candidate at its best epoch."""
-        epochs = self._judged.argmin(axis=1)
-        index = np.arange(len(epochs)), epochs
-        return self.mean_loss[index], self.standard_error[index]
+        """The monitored metric of each candidate at its best epoch.
+
+        Returns:
+            The means over the folds, and their standard errors.
+        """
+        index = np.arange(len(self.strengths)), self.best_epochs - 1
+        mean, error = self._mean_and_error()
+        return mean[index], error[index]
 
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Prints a table with a line for each candidate, at its best epoch."""
-        metrics = {
-            name: values
-            for name, values in self.metrics.items()
-            # A number for each class has no place in one cell.
-            if name.startswith("val_") and values.ndim == 3
-        }
-        table = _tables.table(
-            left=[],
-            right=[
-                *(self.keys or ["Strength"]),
-                "Epoch",
-                "Loss",
-                "Standard error",
-                "Choice",
-                *metrics,
-            ],
-        )
-        mean, error = self.path()
-        epochs = self._judged.argmin(axis=1)
-        choices = self._choices()
-        for index, strengths in enumerate(self._columns()):
-            table.add_row(
-                *(f"{strength:.4g}" for strength in strengths),
-                str(epochs[index] + 1),
-                f"{mean[index]:.5g}",
-                f"{error[index]:.2g}",
-                ", ".join(choices.get(index, [])),
-                *(
-                    f"{values[index, :, epochs[index]].mean():.4g}"
-                    for values in metrics.values()
-                ),
-            )
-        console = _tables.console(width=100)
-        with console.capture() as captured:
-            console.print(table)
-        (print_fn or print)(_tables.text(captured.get()))
+        """Prints a table with a line for each candidate, at its best epoch.
+
+        With the mean of the monitored metric, its standard error, and the means
+        of the other metrics. The strength that `one_standard_error_strength`
+        chooses is marked with "one SE".
+        """
+        names, rows = tables.at_best_epochs(self)
+        needed = 1 + names.index("Choice")
+        (print_fn or print)(_tables.fitted(names, rows, needed))
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws the losses, see `l2keras.plot_strength_path`."""
         return plots.plot_strength_path(self, ax)
 
+    def to_frame(self) -> "pandas.DataFrame":
+        """A data frame with a row for each candidate, fold and epoch.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "`to_frame` needs pandas. Install it with `pip install "
+                "pandas`, or write a file with `to_csv`."
+            ) from error
+        return pandas.DataFrame(tables.of_all_epochs(self))
+
     def to_csv(self, path: str | pathlib.Path) -> None:
         """Writes a row for each candidate, fold and epoch."""
-        columns = {
-            "train_loss": self.train_loss,
-            "validation_loss": self.validation_loss,
-        }
-        for name, values in self.metrics.items():
-            if values.ndim == 3:
-                columns[name] = values
-                continue
-            flat = values.reshape(*values.shape[:3], -1)
-            for index in range(flat.shape[-1]):
-                columns[f"{name}_{index}"] = flat[..., index]
+        columns = tables.of_all_epochs(self)
         with pathlib.Path(path).open("w", newline="") as file:
             writer = csv.writer(file)
-            keys = self.keys or ["strength"]
-            writer.writerow([*keys, "fold", "epoch", *columns])
-            strengths = self._columns()
-            for c, f, e in np.ndindex(self.validation_loss.shape):
-                row = (each[c, f, e] for each in columns.values())
-                writer.writerow([*strengths[c], f, e + 1, *row])
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+
+    def __repr__(self) -> str:
+        return tables.in_two_lines(self)
+
+    def _repr_html_(self) -> str:
+        lines = "<br>".join(map(html.escape, repr(self).splitlines()))
+        table = _tables.html_table(*tables.at_best_epochs(self))
+        picture = ""
+        if tables.has_choice(self):
+            picture = plots.png(self.plot, f"{self.monitor} by strength")
+        return f"<p>{lines}</p>{table}{picture}"
 
     @property
-    def _judged(self) -> np.ndarray:
-        """The mean loss, with infinity where there is none."""
-        return np.nan_to_num(self.mean_loss, nan=np.inf)
+    def _monitor(self) -> Monitor:
+        return Monitor(self.monitor, self.mode)
+
+    def _mean_and_error(self) -> tuple[np.ndarray, np.ndarray]:
+        """The monitored metric's, each of shape (candidates, epochs)."""
+        values = self._monitor.values(self.validation_loss, self.metrics)
+        return values.mean(axis=1), _standard_error(values)
+
+    @property
+    def _ranked(self) -> np.ndarray:
+        """The means, the best of which is lowest; infinity for no mean."""
+        return self._monitor.ranked(self._mean_and_error()[0])
 
     @property
     def _best(self) -> tuple[int, int]:
-        """The candidate and the epoch, from zero, of the lowest mean loss."""
-        losses = self._judged
-        if np.isinf(losses).all():
+        """The candidate and the epoch, from zero, of the best mean."""
+        ranked = self._ranked
+        if np.isinf(ranked).all():
             raise ValueError(
                 "There is no strength to choose: none was trained in all folds."
             )
-        candidate, epoch = np.unravel_index(losses.argmin(), losses.shape)
+        candidate, epoch = np.unravel_index(ranked.argmin(), ranked.shape)
         return int(candidate), int(epoch)
 
-    def _columns(self) -> np.ndarray:
-        """The strengths, of shape (candidates, keys)."""
-        return self.strengths.reshape(len(self.strengths), -1)
 
-    def _choices(self) -> dict[int, list[str]]:
-        """The names of the choices, by candidate."""
-        best = self._best[0]
-        choices = {best: ["best"]}
-        if self.keys is None and self.validation_loss.shape[1] > 1:
-            strongest = self.one_standard_error_strength
-            index = int(np.flatnonzero(self.strengths == strongest)[0])
-            choices.setdefault(index, []).append("one standard error")
-        return choices
+def _standard_error(values: np.ndarray) -> np.ndarray:
+    """The standard error of the mean over the folds, NaN for one fold."""
+    folds = values.shape[1]
+    if folds < 2:
+        return np.full_like(values[:, 0], np.nan)
+    # A replica that diverged has no error, and NumPy need not say so.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return values.std(axis=1, ddof=1) / math.sqrt(folds)

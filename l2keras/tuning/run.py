@@ -14,6 +14,7 @@ from l2keras._keras.random_states import random_states_kept
 from l2keras.tuning import checkpoint, processes
 from l2keras.tuning.checkpoint import Checkpoint
 from l2keras.tuning.curves import LearningCurves
+from l2keras.tuning.monitor import Monitor
 from l2keras.tuning.plan import (
     Plan,
     Sequential,
@@ -78,16 +79,23 @@ class Search:
         self._stack.close()
 
     @property
+    def monitor(self) -> Monitor:
+        """The metric by which candidates are compared."""
+        return self._probe.monitor
+
+    @property
     def fallback_reason(self) -> str | None:
         """Why replicas were not trained together, if that is slower."""
         plan = self.plan
         return plan.reason if isinstance(plan, Sequential) else None
 
     def losses_of(self, candidates: np.ndarray) -> np.ndarray:
-        """The mean validation loss of each candidate at its best epoch."""
+        """The lowest ranked mean of each candidate over its epochs."""
         rows = self.train(candidates)
-        losses = self.curves.validation_loss[rows].mean(axis=1)
-        return np.nan_to_num(losses, nan=np.inf).min(axis=1)
+        values = self.monitor.values(
+            self.curves.validation_loss, self.curves.metrics
+        )
+        return self.monitor.ranked(values[rows].mean(axis=1)).min(axis=1)
 
     def train(self, candidates: np.ndarray) -> np.ndarray:
         """Trains candidates to their end; their rows in the curves."""
@@ -174,6 +182,8 @@ class Search:
                 settings.shuffle,
                 settings.seed,
                 self._first,
+                # Of several strengths, it decides which are tried.
+                settings.keys and (settings.monitor, settings.mode),
                 *(each for each in arrays if each is not None),
             ),
         )

@@ -11,6 +11,7 @@ import numpy as np
 from l2keras import _validation
 from l2keras.tuning import checkpoint
 from l2keras.tuning.folds import Fold, check_data, draw_folds, order_of
+from l2keras.tuning.monitor import check_mode
 
 # The highest that NumPy takes, and so `keras.utils.set_random_seed`.
 _HIGHEST_SEED = 2**32 - 1
@@ -26,6 +27,8 @@ class Settings(NamedTuple):
         folds: The rows of each fold.
         epochs: Number of epochs.
         batch_size: Number of rows in a batch.
+        monitor: The name of the metric by which candidates are compared.
+        mode: Which of its values are better, if that was given.
         shuffle: Whether each epoch sees the rows in another order.
         seed: Of initial weights and orders of rows.
         at_once: How many replicas are trained together, if that was given.
@@ -40,6 +43,8 @@ class Settings(NamedTuple):
     folds: list[Fold]
     epochs: int
     batch_size: int
+    monitor: str
+    mode: str | None
     shuffle: bool
     seed: int
     at_once: int | None
@@ -60,6 +65,8 @@ class Settings(NamedTuple):
         groups: Any,
         epochs: Any,
         batch_size: Any,
+        monitor: Any,
+        mode: Any,
         shuffle: Any,
         seed: Any,
         at_once: Any,
@@ -107,6 +114,8 @@ class Settings(NamedTuple):
             drawn,
             integer(epochs, "epochs"),
             integer(batch_size, "batch_size"),
+            monitor,
+            check_mode(mode),
             shuffle,
             seed,
             None if at_once is None else integer(at_once, "at_once"),

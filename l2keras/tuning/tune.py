@@ -25,6 +25,8 @@ def tune_strength(
     batch_size: int = 32,
     sample_weight: Any = None,
     groups: Any = None,
+    monitor: str = "val_data_loss",
+    mode: str | None = None,
     shuffle: bool = True,
     seed: int = 0,
     at_once: int | None = None,
@@ -63,10 +65,10 @@ def tune_strength(
 
     Args:
         build_model: Function from a strength, or a dictionary of them by name,
-            to a compiled model. It gets placeholders, which can be multiplied,
-            divided, and handed to l2keras's regularizers, or to
-            `DecoupledWeightDecay`, in place of numbers; and later from you the
-            numbers that were chosen.
+            to a compiled model. It gets placeholders, which can be multiplied
+            and divided by numbers, multiplied by schedules, and handed to
+            l2keras's regularizers, schedules and `DecoupledWeightDecay` in
+            place of numbers; and later from you the numbers that were chosen.
         x: Array, or list or dictionary of arrays: all the rows.
         y: The same, the targets.
         strengths: For one strength, the candidates: finite numbers >= 0,
@@ -82,6 +84,12 @@ def tune_strength(
         groups: Label for each row, or `None`. Rows of one label are never on
             both sides of a fold, if `folds` is a number; a splitter takes them
             by this name.
+        monitor: The metric by which strengths and epochs are chosen, on the
+            rows held out: `"val_data_loss"`, or a compiled metric, such as
+            `"val_accuracy"`. Not `"val_loss"`, which has the penalty in it, so
+            that the weakest would win.
+        mode: `"min"` if lower values of the metric are better, `"max"` if
+            higher are. Defaults to the guess of Keras's `EarlyStopping`.
         shuffle: Whether each epoch sees the rows in another order. If not, it
             is that of the fold. Defaults to `True`.
         seed: Of the folds, the initial weights, and the order of rows.
@@ -110,7 +118,8 @@ def tune_strength(
         ValueError: If `strengths` are empty, negative, not finite, or do not
             rise; a fold is not one, or cannot be made of whole `groups`; the
             data differ in length or hold NaN; `seed` is too high; `build_model`
-            ignores a strength; or `backup_dir` cannot be written, is in use, or
+            ignores a strength; there is no metric `monitor`, or `mode` must be
+            given; or `backup_dir` cannot be written, is in use, or
             has the file of another search, or one that cannot be read.
         ImportError: If `n_jobs` needs joblib, and it is not installed.
         RuntimeError: If a process of `n_jobs` builds other models.
@@ -151,6 +160,8 @@ def tune_strength(
         groups=groups,
         epochs=epochs,
         batch_size=batch_size,
+        monitor=monitor,
+        mode=mode,
         shuffle=shuffle,
         seed=seed,
         at_once=at_once,
@@ -180,9 +191,10 @@ def tune_strength(
         settings.folds,
         search.fallback_reason,
         keys,
+        *search.monitor,
     )
     _warn_of_lost(result, interrupted, settings)
-    if not interrupted and np.isfinite(result.mean_loss).any():
+    if not interrupted and np.isfinite(result.path()[0]).any():
         if ranges is None:
             _warn_of_edge(result)
         else:

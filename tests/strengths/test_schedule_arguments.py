@@ -10,6 +10,7 @@ from l2keras import (
     CyclicSchedule,
     JoinedSchedule,
     LinearSchedule,
+    ScaledSchedule,
 )
 
 RAMPS = [LinearSchedule, CosineSchedule, CyclicSchedule]
@@ -203,4 +204,40 @@ def test_a_joined_schedule_requires_serializable_schedules():
         "define a function at the top level of a module and put "
         '`@keras.saving.register_keras_serializable(package="my_package")` '
         f"above it. Received: schedules[0]={part!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (
+            TypeError,
+            (0.1, LinearSchedule(0, 1, 5)),
+            "Argument `schedule` must be a schedule. Received: schedule=0.1",
+        ),
+        (
+            TypeError,
+            (LinearSchedule(0, 1, 5), LinearSchedule(0, 1, 6)),
+            "Argument `factor` must be a finite number >= 0. "
+            "Received: factor=LinearSchedule(initial_value=0.0, end_value=1.0, "
+            "steps=6, begin=0) (of type LinearSchedule)",
+        ),
+        (
+            ValueError,
+            (LinearSchedule(0, 1, 5), -2.0),
+            "Argument `factor` must be a finite number >= 0. "
+            "Received: factor=-2.0",
+        ),
+    ],
+)
+def test_a_scaled_schedule_names_a_wrong_argument(kind, arguments, message):
+    with pytest.raises(kind) as error:
+        ScaledSchedule(*arguments)
+    assert str(error.value) == message
+
+
+def test_a_scaled_schedule_shows_its_schedule_and_factor():
+    assert repr(0.5 * LinearSchedule(0, 1, 5)) == (
+        "ScaledSchedule(schedule=LinearSchedule(initial_value=0.0, "
+        "end_value=1.0, steps=5, begin=0), factor=0.5)"
     )

@@ -17,6 +17,7 @@ from l2keras import (
     CyclicSchedule,
     JoinedSchedule,
     LinearSchedule,
+    ScaledSchedule,
 )
 from tests.support import BACKEND, number
 
@@ -126,6 +127,18 @@ ROWS = {
         lambda: JoinedSchedule([0.1, JoinedSchedule([0.2, 0.3], [11])], [7]),
         lambda t: 0.1 if t < 7 else 0.2 if t < 18 else 0.3,
     ),
+    "ScaledSchedule": (
+        lambda: 0.5 * LinearSchedule(0.1, 0.4, steps=11, begin=7),
+        lambda t: 0.5 * linear(t, 0.1, 0.4, 11, 7),
+    ),
+    "ScaledSchedule of Keras's": (
+        lambda: ScaledSchedule(KERAS.ExponentialDecay(0.4, 10, 0.5), 3),
+        lambda t: 3 * 0.4 * 0.5 ** (t / 10),
+    ),
+    "ScaledSchedule of a function, in a JoinedSchedule": (
+        lambda: JoinedSchedule([0.1, ScaledSchedule(root, 2.0)], [7]),
+        lambda t: 0.1 if t < 7 else 0.02 * math.sqrt(t - 7),
+    ),
 }
 
 each_schedule = pytest.mark.parametrize(
@@ -152,6 +165,30 @@ def test_every_public_schedule_has_a_row():
         and issubclass(value, KERAS.LearningRateSchedule)
     }
     assert public == {type(make()) for make, _ in ROWS.values()}
+
+
+@pytest.mark.parametrize(
+    ("product", "factor"),
+    [
+        (lambda schedule: schedule * 4, 4.0),
+        (lambda schedule: 1e-4 * schedule, 1e-4),
+        (lambda schedule: np.float64(0.3) * schedule, 0.3),
+        (lambda schedule: schedule * np.float32(0.25), 0.25),
+        (lambda schedule: ops.array(2.0) * schedule, 2.0)
+        if BACKEND == "jax"
+        else (lambda schedule: schedule * ops.array(2.0), 2.0),
+        (lambda schedule: schedule / 8, 0.125),
+        (lambda schedule: 0 * schedule, 0.0),
+        (lambda schedule: 2 * (schedule * 3), 6.0),
+    ],
+)
+def test_a_schedule_can_be_multiplied_by_numbers(product, factor):
+    schedule = CosineSchedule(0.1, 0.4, steps=11)
+    scaled = product(schedule)
+    assert type(scaled) is ScaledSchedule
+    np.testing.assert_allclose(
+        values(scaled), factor * np.array(values(schedule)), rtol=1e-6
+    )
 
 
 @each_schedule

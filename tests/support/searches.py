@@ -137,14 +137,16 @@ def recurrent(strength, dropout=0.0):
     )
 
 
-def bidirectional(strength):
+def bidirectional(strength, strength_of=lambda strength: strength):
     """Returns a model with a layer that makes others from its config."""
     return keras.Sequential(
         [
             keras.Input((6,)),
             layers.Reshape((3, 2)),
             layers.Bidirectional(
-                layers.SimpleRNN(4, kernel_regularizer=L2(strength))
+                layers.SimpleRNN(
+                    4, kernel_regularizer=L2(strength_of(strength))
+                )
             ),
             layers.Dense(3, "softmax"),
         ]
@@ -212,10 +214,10 @@ def annealing(strength):
 
 
 class Own(keras.Model):
-    def __init__(self, strength):
+    def __init__(self, strength, strength_of=lambda strength: 2 * strength):
         super().__init__()
         self.hidden = layers.Dense(
-            5, "relu", kernel_regularizer=L2(2 * strength)
+            5, "relu", kernel_regularizer=L2(strength_of(strength))
         )
         self.last = layers.Dense(3, "softmax")
 
@@ -249,11 +251,13 @@ def with_number(strength):
     return Own(float(strength))
 
 
-def decaying(strength):
+def decaying(strength, strength_of=lambda strength: strength):
     """Returns a model whose weights the optimizer decays."""
     model = Own(0.0)
     model.compile(
-        l2keras.DecoupledWeightDecay(optimizers.Adam(0.01), default=strength),
+        l2keras.DecoupledWeightDecay(
+            optimizers.Adam(0.01), default=strength_of(strength)
+        ),
         "sparse_categorical_crossentropy",
         run_eagerly=EAGER,
     )

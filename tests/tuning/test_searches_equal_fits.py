@@ -168,6 +168,63 @@ KINDS = {
             )
         )
     ),
+    "a schedule times the strength": Kind(
+        net(
+            regularizer=lambda strength: L2(
+                strength * l2keras.CosineSchedule(0.0, 1.0, steps=5) / 2
+            )
+        )
+    ),
+    "a schedule that ends at the strength": Kind(
+        net(
+            optimizer=lambda: l2keras.Proximal(optimizers.Adam(0.01)),
+            regularizer=lambda strength: l2keras.L1(
+                l2keras.JoinedSchedule(
+                    [l2keras.LinearSchedule(0.0, strength, steps=3), strength],
+                    [3],
+                )
+            ),
+        )
+    ),
+    "a schedule of Keras's times the strength": Kind(
+        net(
+            regularizer=lambda strength: L2(
+                l2keras.ScaledSchedule(
+                    optimizers.schedules.ExponentialDecay(1.0, 4, 0.5), strength
+                )
+            )
+        )
+    ),
+    "a scheduled decay by the optimizer": Kind(
+        functools.partial(
+            decaying,
+            strength_of=lambda strength: (
+                strength * l2keras.LinearSchedule(0.0, 1.0, steps=5)
+            ),
+        )
+    ),
+    "a schedule in a layer that makes others": Kind(
+        classifier(
+            functools.partial(
+                bidirectional,
+                strength_of=lambda strength: (
+                    l2keras.LinearSchedule(1.0, 0.0, steps=5) * strength
+                ),
+            )
+        ),
+        at_once=4,
+    ),
+    "a schedule times the strength, in `fit`": Kind(
+        classifier(
+            functools.partial(
+                OwnStep,
+                strength_of=lambda strength: (
+                    strength * l2keras.LinearSchedule(0.0, 1.0, steps=5)
+                ),
+            ),
+        ),
+        "the model has a `train_step` of its own",
+    ),
     "a regularizer of activities": Kind(
         net(
             last=lambda strength: layers.Dense(
@@ -269,6 +326,8 @@ SLOW = {
     # `fit` trains them, which is Keras's.
     "a train_step of its own",
     "decay by the optimizer",
+    "a schedule in a layer that makes others",
+    "a scheduled decay by the optimizer",
     "a number for a strength",
 }
 
@@ -380,6 +439,44 @@ def test_a_model_returned_twice_by_build_model_starts_afresh():
     assert (np.ptp(result.train_loss[:, :, 0], axis=0) < 0.02).all()
     for ours, weights in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, weights)
+
+
+def test_a_scheduled_strength_is_trained_as_numpy_does():
+    schedule = l2keras.LinearSchedule(0.0, 1.0, steps=4, begin=1)
+
+    def build_model(strength):
+        model = keras.Sequential(
+            [
+                keras.Input((6,)),
+                layers.Dense(
+                    1,
+                    use_bias=False,
+                    kernel_initializer="ones",
+                    kernel_regularizer=L2(strength * schedule),
+                ),
+            ]
+        )
+        model.compile(optimizers.SGD(0.05), "mse")
+        return model
+
+    y = X[:, :1]
+    result = tune(build_model, X, y, epochs=3, shuffle=False)
+    for s, strength in enumerate(STRENGTHS):
+        for f, (train, held_out) in enumerate(FOLDS):
+            weights, step, losses = np.ones((6, 1)), 0, []
+            for _ in range(3):
+                for first in range(0, len(train), 16):
+                    rows = train[first : first + 16]
+                    error = X[rows] @ weights - y[rows]
+                    now = strength * min(max(step - 1, 0) / 4, 1)
+                    gradient = 2 * X[rows].T @ error / len(rows)
+                    weights = weights - 0.05 * (gradient + 2 * now * weights)
+                    step += 1
+                error = X[held_out] @ weights - y[held_out]
+                losses.append(np.mean(error**2))
+            np.testing.assert_allclose(
+                result.validation_loss[s, f], losses, rtol=1e-5
+            )
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="It has no float64 by default.")

@@ -1,9 +1,12 @@
 """What a search found: the choice, the tables, the figure, the warnings."""
 
+import base64
 import csv
 import dataclasses
 import re
+import sys
 import warnings
+from xml.etree import ElementTree
 
 import keras
 import numpy as np
@@ -116,8 +119,8 @@ def test_the_summary_has_a_line_for_each_strength(capsys):
     assert rows[0] == [
         "Strength",
         "Epoch",
-        "Loss",
-        "Standard error",
+        "val_data_loss",
+        "Error",
         "Choice",
         "val_accuracy",
     ]
@@ -128,7 +131,7 @@ def test_the_summary_has_a_line_for_each_strength(capsys):
         choice = [
             *(["best"] if strength == result.best_strength else []),
             *(
-                ["one standard error"]
+                ["one SE"]
                 if strength == result.one_standard_error_strength
                 else []
             ),
@@ -148,6 +151,93 @@ def test_the_summary_has_a_line_for_each_strength(capsys):
     assert capsys.readouterr().out == ""
     result.summary()
     assert capsys.readouterr().out == "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("metrics", [0, 1, 2, 5])
+def test_the_summary_is_at_most_80_columns_wide(metrics):
+    names = [f"val_sparse_categorical_accuracy_{n}" for n in range(metrics)]
+    result = made_up(**dict.fromkeys(names))
+    lines = []
+    result.summary(print_fn=lines.append)
+    (text,) = lines
+    assert max(map(len, text.splitlines())) <= 80
+    # Names are broken, and no number is. What has no room is named.
+    loss, _ = result.path()
+    assert all(f"{number:.5g}" in text for number in loss)
+    below = text.partition("Not shown: ")[2].replace("\n", " ").split(", ")
+    assert below == (names[-len(below) :] if metrics == 5 else [""])
+
+
+@each_result
+def test_a_result_shows_its_size_and_choice_in_two_lines(result):
+    loss, error = result.path()
+    best = np.nanargmin(loss)
+    candidates, folds, epochs = result.validation_loss.shape
+    size, choice = repr(result).splitlines()
+    assert re.fullmatch(
+        rf"TuningResult of {candidates} strengths? on {folds} folds? "
+        rf"for {epochs} epochs?",
+        size,
+    )
+    assert choice == (
+        f"best_strength={result.best_strength}, "
+        f"best_epoch={result.best_epoch}: val_data_loss {loss[best]:.4g}, "
+        f"standard error {error[best]:.2g}"
+    )
+
+
+@each_result
+def test_in_a_notebook_a_result_is_a_table_and_a_figure(result):
+    html = ElementTree.fromstring(
+        f"<div>{result._repr_html_()}</div>".replace("<br>", "<br/>").replace(
+            'strength">', 'strength"/>'
+        )
+    )
+    assert "".join(html.find("p").itertext()) == repr(result).replace("\n", "")
+    head, *rows = html.iter("tr")
+    assert [cell.text for cell in head] == [
+        "Strength",
+        "Epoch",
+        "val_data_loss",
+        "Error",
+        "Choice",
+    ]
+    assert [float(row[0].text) for row in rows] == [
+        float(f"{strength:.4g}") for strength in result.strengths
+    ]
+    pytest.importorskip("matplotlib")
+    image = html.find("img")
+    assert image.get("alt") == "val_data_loss by strength"
+    kind, data = image.get("src").split(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data)[1:4] == b"PNG"
+
+
+def test_without_matplotlib_a_result_is_a_table(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    html = made_up()._repr_html_()
+    assert "<table>" in html
+    assert "<img" not in html
+
+
+def test_the_data_frame_has_the_columns_of_the_file(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    for result in (made_up(val_accuracy=True), of_two_keys()):
+        result.to_csv(tmp_path / "result.csv")
+        expected = pandas.read_csv(tmp_path / "result.csv")
+        pandas.testing.assert_frame_equal(
+            result.to_frame(), expected, check_exact=True
+        )
+
+
+def test_without_pandas_the_cure_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError) as error:
+        made_up().to_frame()
+    assert str(error.value) == (
+        "`to_frame` needs pandas. Install it with `pip install pandas`, or "
+        "write a file with `to_csv`."
+    )
 
 
 @each_result
@@ -257,7 +347,7 @@ def test_one_fold_has_no_standard_error(capsys):
     result = made_up(folds=1)
     assert np.isnan(result.standard_error).all()
     result.summary()
-    assert "one standard error" not in capsys.readouterr().out
+    assert "one SE" not in capsys.readouterr().out
     with pytest.raises(ValueError, match="needs at least two folds"):
         result.one_standard_error_strength  # noqa: B018
     pytest.importorskip("matplotlib")
@@ -330,3 +420,9 @@ def test_a_result_without_finished_replicas_has_no_best_strength():
     for name in ("best_strength", "best_epoch", "one_standard_error_strength"):
         with pytest.raises(ValueError, match="There is no strength to choose"):
             getattr(result, name)
+    assert repr(result).splitlines() == [
+        "TuningResult of 2 strengths on 3 folds for 4 epochs",
+        "no strength was trained in all folds",
+    ]
+    result.summary()
+    assert "<table>" in result._repr_html_()
