@@ -11,9 +11,9 @@ import l2keras
 
 DOCS = pathlib.Path(l2keras.__file__).parents[1] / "docs"
 GUIDES = [
-    # It starts processes, which takes seconds on any backend.
+    # They start processes or train for long, which no backend decides.
     pytest.param(path, marks=pytest.mark.slow)
-    if path.stem == "a-search-on-several-machines"
+    if path.stem in ("a-search-on-several-machines", "which-regularizer")
     else path
     for path in sorted((DOCS / "guides").glob("*.md"))
 ]
