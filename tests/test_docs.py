@@ -38,6 +38,9 @@ def test_a_guide_prints_what_it_says(path, tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr().out
         if example["printed"] is not None:
             assert printed == example["printed"]
+    # Those that it shows are saved by its own code.
+    for figure in re.findall(r"\]\(\.\./figures/([^)]+)\)", path.read_text()):
+        assert (tmp_path / figure).exists()
 
 
 def test_every_public_name_has_its_place_on_the_site():
