@@ -12,9 +12,9 @@ from tests.support.package_sources import PACKAGE, ROOMS
 
 DOCS = pathlib.Path(l2keras.__file__).parents[1] / "docs"
 GUIDES = [
-    # It starts processes, which takes seconds on any backend.
+    # They start processes or train for long, which no backend decides.
     pytest.param(path, marks=pytest.mark.slow)
-    if path.stem == "a-search-on-several-machines"
+    if path.stem in ("a-search-on-several-machines", "which-regularizer")
     else path
     for path in sorted((DOCS / "guides").glob("*.md"))
 ]
@@ -41,6 +41,9 @@ def test_each_guide_prints_the_documented_output(
         printed = capsys.readouterr().out
         if example["printed"] is not None:
             assert printed == example["printed"]
+    # Those that it shows are saved by its own code.
+    for figure in re.findall(r"\]\(\.\./figures/([^)]+)\)", path.read_text()):
+        assert (tmp_path / figure).exists()
 
 
 def test_every_public_name_has_its_place_on_the_site():

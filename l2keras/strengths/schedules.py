@@ -333,7 +333,7 @@ class ScaledSchedule(_Schedule):
         self.factor = check_number_or_placeholder(factor, "factor")
 
     def __call__(self, step: Tensor) -> Tensor:
-        value = _value_at(self.schedule, backends.as_step(step))
+        value = _value_at(self.schedule, precision.as_step(step))
         return _number_now(self.factor) * value
 
 
