@@ -63,7 +63,9 @@ def plot_loss_split(
 
     The lower area is the data loss and the upper one the regularization loss,
     so that the upper edge is the loss. The validation data loss, where there is
-    one, is a line: compare it with the lower area's edge.
+    one, is a line. So is the data loss of `RegularizationLogger(train_data=)`:
+    the distance between the two lines is the gap. Without it compare with the
+    lower area's edge, which is a mean over an epoch in which weights move.
 
     Args:
         history: What `model.fit(...)` with a `RegularizationLogger` returns, or
@@ -135,6 +137,16 @@ def plot_loss_split(
             marker="o" if len(validated) < max(2, len(epochs)) else None,
             clip_on=False,  # Nor is half a point to be cut off at an edge.
             label="validation data loss",
+        )
+    if "train_data_loss" in logs:
+        ax.plot(
+            epochs,
+            logs["train_data_loss"],
+            color=BLACK,
+            linestyle=":",
+            marker="o" if len(epochs) == 1 else None,
+            clip_on=False,
+            label="training data loss when the epoch ends",
         )
     ax.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     ax.margins(x=0)

@@ -62,14 +62,23 @@ class RegularizationLogger(ShowsParts):
             ends, as with Keras's `learning_rate`, for callbacks further down
             the list, the progress bar and `History`.
 
+        train_data: Training rows to evaluate when an epoch ends, as `fit` takes
+            `validation_data`: `(x, y)`, `(x, y, sample_weight)` or a data set;
+            a sample of them is enough. `data_loss` is a mean over weights that
+            move, with dropout, and `val_data_loss` is not, so that their
+            difference is no gap. Logged are `train_data_loss`, which is
+            computed as `val_data_loss`, and `gap`: `val_data_loss` minus it.
+            Defaults to `None`, which costs nothing.
+
     Schedules are looked at when an epoch ends, at five of its steps: one that
     is negative or not finite there is an error.
 
     Raises:
-        TypeError: If an argument is not a boolean.
-        ValueError: When training begins: if the model is not compiled, or logs
-            numbers of these names already. When an epoch ends: if a schedule
-            returned a number that is negative or not finite.
+        TypeError: If `penalties` or `strengths` is not a boolean.
+        ValueError: If `train_data` is a longer tuple. When training begins: if
+            the model is not compiled, or logs numbers of these names already.
+            When an epoch ends: if a schedule returned a number that is negative
+            or not finite.
 
     Example:
 
@@ -87,7 +96,12 @@ class RegularizationLogger(ShowsParts):
     ['data_loss', 'loss', 'regularization_loss']
     """
 
-    def __init__(self, penalties: bool = False, strengths: bool = False):
+    def __init__(
+        self,
+        penalties: bool = False,
+        strengths: bool = False,
+        train_data: Any = None,
+    ):
         super().__init__()
         for name, value in (("penalties", penalties), ("strengths", strengths)):
             if not isinstance(value, bool):
@@ -95,8 +109,15 @@ class RegularizationLogger(ShowsParts):
                     f"Argument `{name}` must be a boolean. "
                     f"Received: {name}={value!r}"
                 )
+        if isinstance(train_data, tuple) and len(train_data) > 3:
+            raise ValueError(
+                "Argument `train_data` must be `(x, y)`, `(x, y, "
+                "sample_weight)` or a data set. Received: a tuple of "
+                f"{len(train_data)}"
+            )
         self.penalties = penalties
         self.strengths = strengths
+        self.train_data = train_data
         self._told: set[tuple[int, str]] = set()
         self._begun_at: int | None = None
 
@@ -116,8 +137,29 @@ class RegularizationLogger(ShowsParts):
         if session is not None and trained_by(self) is not None:
             self._tell_of_split(model, session.split, logs or {})
             self._check_schedules(model)
+            if self.train_data is not None and logs is not None:
+                logs.update(self._gap(model, logs))
         if self.strengths and logs is not None:
             logs.update(_strengths(model))
+
+    def _gap(
+        self, model: keras.Model, logs: dict[str, float]
+    ) -> dict[str, float]:
+        """The data loss of `train_data`, and that of validation minus it."""
+        data = self.train_data
+        rows = data if isinstance(data, tuple) else (data,)
+        evaluated = model.evaluate(
+            **dict(zip(("x", "y", "sample_weight"), rows, strict=False)),
+            verbose=0,
+            callbacks=[ShowsParts()],
+            return_dict=True,
+        )
+        if "data_loss" not in evaluated:
+            return {}  # A warning has said why.
+        gap = {"train_data_loss": evaluated["data_loss"]}
+        if "val_data_loss" in logs:
+            gap["gap"] = logs["val_data_loss"] - evaluated["data_loss"]
+        return gap
 
     def _trained_model(self) -> keras.Model:
         """Returns the model that is being trained or evaluated.
