@@ -192,7 +192,7 @@ def test_what_was_done_prints_one_weight_in_a_line():
     assert repr(done) == (
         "hidden/kernel: Keras L1(l1=0.5)\n"
         f"hidden/bias: {function}\n"
-        "norm/gamma: Sum(regularizers=[L1(l1=0.5), L2(l2=0.25)])\n"
+        "norm/gamma: L1(l1=0.5) + L2(l2=0.25)\n"
         "output/kernel: None"
     )
     assert isinstance(done, dict)
