@@ -8,6 +8,10 @@ both orders work.)
 
 import gc
 import os
+import sys
+
+# Figures are drawn without a display, wherever there is one.
+os.environ.setdefault("MPLBACKEND", "agg")
 
 # Read when TensorFlow is imported, which Keras does.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -91,3 +95,11 @@ def compiled():
     return lambda function: torch.compile(
         lambda *args: function(*args), backend="eager"
     )
+
+
+@pytest.fixture(autouse=True)
+def figures_closed():
+    """Closes pyplot's figures after each test, which else pile up."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

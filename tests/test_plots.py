@@ -11,13 +11,6 @@ from matplotlib.figure import Figure
 import l2keras
 
 
-@pytest.fixture(autouse=True)
-def no_figures():
-    """Closes the figures of pyplot after each test."""
-    yield
-    plt.close("all")
-
-
 HISTORY = {
     "data_loss": [2.0, 1.0, 0.5],
     "regularization_loss": [0.5, 0.25, 0.75],

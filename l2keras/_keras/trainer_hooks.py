@@ -91,8 +91,9 @@ def callbacks_at_work(
 ) -> list[list[keras.callbacks.Callback]]:
     """The callbacks of each method under way that trains or evaluates.
 
-    The innermost comes first: a callback may call another. Those that train or
-    test on one batch have no callbacks.
+    The innermost comes first: a callback may call another. Methods that train
+    or test on one batch have no callbacks. The lists are those of Keras: a
+    callback that is moved in one is called at its new place.
     """
     found = []
     for frame in call_stack.frames():
@@ -102,7 +103,7 @@ def callbacks_at_work(
             and frame.f_locals.get("self") is model
         ):
             called = frame.f_locals.get("callbacks")
-            found.append(list(getattr(called, "callbacks", [])))
+            found.append(getattr(called, "callbacks", []))
     return found
 
 

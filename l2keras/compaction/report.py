@@ -2,17 +2,23 @@
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
 
 from l2keras import _tables
 from l2keras.compaction.nodes import variables_of
 from l2keras.compaction.plan import Plan, makes_channels
 
+_COLUMNS = ("Layer", "Width", "Compacted")
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class CompactionReport:
-    """What `compact` did to a model. Prints as a table.
+    """The changes that `compact` made to a model. Shows itself as a table.
 
     Attributes:
         widths: By the path of a layer that has units, filters, an embedding, or
@@ -57,16 +63,37 @@ class CompactionReport:
     threshold: float
     change: float | None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         console = _tables.console(100)
-        table = _tables.table(left=["Layer"], right=["Width", "Compacted"])
-        for path, (before, after) in self.widths.items():
-            table.add_row(path, f"{before:,}", f"{after:,}")
         with console.capture() as captured:
-            console.print(table)
+            console.print(_tables.of_paths(_COLUMNS, self._rows(), 100))
             for line in (*self._totals(), *remarks(self)):
                 console.print(line)
         return _tables.text(captured.get())
+
+    def _repr_html_(self) -> str:
+        lines = [*self._totals(), *remarks(self)]
+        table = _tables.html_table(_COLUMNS, self._rows())
+        return table + _tables.html_lines(lines)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A data frame with a row for each layer: its width before and after.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        return _tables.frame(
+            [
+                {"layer": path, "width": before, "compacted": after}
+                for path, (before, after) in self.widths.items()
+            ]
+        )
+
+    def _rows(self) -> list[list[str]]:
+        return [
+            [path, f"{before:,}", f"{after:,}"]
+            for path, (before, after) in self.widths.items()
+        ]
 
     def _totals(self) -> list[str]:
         lines = [f"Parameters: {saved(self.parameters)}"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich.table
 
 from l2keras import _tables, _validation
 from l2keras.compaction.compact import compacted
@@ -83,14 +82,14 @@ def sparsity(
         small, report = compacted(model, threshold)
     except ValueError as error:
         reason = str(error)
-    console = _tables.console(
-        line_length or shutil.get_terminal_size((100, 24)).columns
-    )
+    rows, zeros, weights = _rows(survey, small, threshold)
+    share = zeros / weights if weights else 0.0
+    width = line_length or shutil.get_terminal_size((100, 24)).columns
+    names = ["Weight", "Shape", "Zeros", "Off", "Compacted"]
+    console = _tables.console(width)
     with console.capture() as captured:
         console.print(f'Sparsity of "{model.name}"')
-        table, zeros, weights = _table(survey, small, threshold)
-        console.print(table)
-        share = zeros / weights if weights else 0.0
+        console.print(_tables.of_paths(names, rows, width))
         console.print(f"Zeros: {zeros:,} of {weights:,} weights ({share:.1%})")
         if report is None:
             console.print(f"What `compact` would save is not known: {reason}")
@@ -100,19 +99,17 @@ def sparsity(
     (print_fn or print)(_tables.text(captured.get()))
 
 
-def _table(
+def _rows(
     survey: Survey, small: Any, threshold: float
-) -> tuple[rich.table.Table, int, int]:
-    """Returns the table, and how many of the weights in it are zero."""
+) -> tuple[list[list[str]], int, int]:
+    """The rows of the table, and the numbers of zeros and of all weights."""
     shapes = {}
     if small is not None:
         shapes = {
             weight.path: tuple(weight.variable.shape)
             for weight in Survey.of(small).weights
         }
-    table = _tables.table(
-        left=["Weight", "Shape"], right=["Zeros", "Off", "Compacted"]
-    )
+    rows = []
     zeros = weights = 0
     for weight in shown_weights(survey):
         array = keras.ops.convert_to_numpy(weight.variable)
@@ -120,14 +117,16 @@ def _table(
         zeros += int(zero.sum())
         weights += zero.size
         off, groups = _groups_off(weight, zero)
-        table.add_row(
-            weight.path,
-            str(zero.shape),
-            f"{zero.mean():.1%}" if zero.size else "",
-            f"{off:,} of {groups:,}",
-            str(shapes.get(weight.path, "")),
+        rows.append(
+            [
+                weight.path,
+                str(zero.shape),
+                f"{zero.mean():.1%}" if zero.size else "",
+                f"{off:,} of {groups:,}",
+                str(shapes.get(weight.path, "")),
+            ]
         )
-    return table, zeros, weights
+    return rows, zeros, weights
 
 
 def shown_weights(survey: Survey) -> list[Weight]:

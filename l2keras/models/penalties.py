@@ -2,10 +2,17 @@
 
 import dataclasses
 import math
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
+import rich.table
 
+if TYPE_CHECKING:
+    import pandas
+
+from l2keras import _tables
 from l2keras._keras import optimizer_hooks
 from l2keras._types import Schedule
 from l2keras.models.decay import decay_strengths
@@ -61,11 +68,39 @@ class WeightPenalty:
     weight_decay: float
 
 
-def penalties(model: keras.Model) -> list[WeightPenalty]:
+class Penalties(list[WeightPenalty]):
+    """Records of weights, in a list that shows itself as a table.
+
+    Of many weights those that are alike share a row, see `l2keras.summary`.
+    """
+
+    def __repr__(self) -> str:
+        console = _tables.console(80)
+        with console.capture() as captured:
+            console.print(table_of(self, 80))
+        return _tables.text(captured.get())
+
+    def _repr_html_(self) -> str:
+        return _tables.html_table(_COLUMNS, _rows(self))
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A data frame with a row for each weight, and its attributes.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        return _tables.frame([vars(record) for record in self])
+
+
+def penalties(model: keras.Model) -> Penalties:
     """The penalty of each weight of a model, in the order of its layers.
 
     Args:
         model: A built Keras model.
+
+    Returns:
+        List of `WeightPenalty`. It shows itself as a table, in notebooks too,
+        and its `to_frame()` is a data frame of pandas.
 
     Raises:
         TypeError: If `model` is not a Keras model.
@@ -85,15 +120,16 @@ def penalties(model: keras.Model) -> list[WeightPenalty]:
     return records_of(Survey.of(model))
 
 
-def records_of(survey: Survey) -> list[WeightPenalty]:
+def records_of(survey: Survey) -> Penalties:
+    """The records of a surveyed model, at its step."""
     with steps.of(survey.layer):
         return _records_at_step(survey)
 
 
-def _records_at_step(survey: Survey) -> list[WeightPenalty]:
+def _records_at_step(survey: Survey) -> Penalties:
     values = [_penalty(weight) for weight in survey.weights]
     total = sum(values)
-    return [
+    return Penalties(
         WeightPenalty(
             path=path,
             shape=tuple(variable.shape),
@@ -109,7 +145,7 @@ def _records_at_step(survey: Survey) -> list[WeightPenalty]:
         for (path, variable, _), penalty, decay in zip(
             survey.weights, values, _decays(survey), strict=True
         )
-    ]
+    )
 
 
 def _decays(survey: Survey) -> list[float]:
@@ -163,3 +199,87 @@ def _schedules(regularizer: Any) -> dict[str, Schedule]:
         for name, strength in strengths_of(regularizer).items()
         if strength.is_scheduled
     }
+
+
+# Tables -----------------------------------------------------------------------
+
+_COLUMNS = (
+    "Weight",
+    "Shape",
+    "Regularizer",
+    "Strength",
+    "Penalty",
+    "Share",
+    "Decay",
+)
+# In tables with more rows than these, weights that are alike share one.
+_MOST_ROWS = 20
+
+
+def table_of(records: Sequence[WeightPenalty], width: int) -> rich.table.Table:
+    """A table of records that is at most so wide."""
+    # Constant strengths are shown with their regularizers as well.
+    is_shown = all(
+        not record.schedules and getattr(record.regularizer, "scale", 1.0) == 1
+        for record in records
+    )
+    return _tables.of_paths(
+        _COLUMNS,
+        _rows(records),
+        width,
+        wrapped=["Regularizer"],
+        dispensable=["Strength" if is_shown else "", "Share", "Shape"],
+    )
+
+
+def _rows(records: Sequence[WeightPenalty]) -> list[list[str]]:
+    groups: dict[Any, list[WeightPenalty]] = {}
+    for record in records:
+        alike = (
+            _pattern(record.path),
+            _described(record),
+            tuple(record.strengths.items()),
+            record.trainable,
+            record.weight_decay,
+        )
+        key = alike if len(records) > _MOST_ROWS else record.path
+        groups.setdefault(key, []).append(record)
+    return [_row(group) for group in groups.values()]
+
+
+def _row(group: list[WeightPenalty]) -> list[str]:
+    record, number = group[0], len(group)
+    if number == 1:
+        path, shape = record.path, str(record.shape)
+    else:
+        path, shape = _pattern(record.path), f"{number} weights"
+    penalty = sum(record.penalty for record in group)
+    return [
+        path,
+        shape,
+        "-" if record.regularizer is None else _described(record),
+        "\n".join(f"{value:.4g}" for value in record.strengths.values()),
+        _shown_penalty(record, penalty),
+        f"{sum(record.share for record in group):.1%}" if penalty else "",
+        f"{record.weight_decay:.4g}" if record.weight_decay else "",
+    ]
+
+
+def _pattern(path: str) -> str:
+    """A regular expression for a path and those with other numbers."""
+    return r"\d+".join(map(re.escape, re.split(r"\d+", path)))
+
+
+def _described(record: WeightPenalty) -> str:
+    """The regularizer in short, with its schedules' names only."""
+    text = describing.describe(record.regularizer)
+    for schedule in record.schedules.values():
+        name = getattr(schedule, "__name__", type(schedule).__name__)
+        text = text.replace(repr(schedule), name)
+    return text
+
+
+def _shown_penalty(record: WeightPenalty, penalty: float) -> str:
+    if record.regularizer is None:
+        return ""
+    return f"{penalty:.4g}" if record.trainable else "frozen"

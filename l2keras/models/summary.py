@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
-import rich.table
 
 from l2keras import _tables
 from l2keras._keras import layer_tree
 from l2keras.models import regularized_layer
-from l2keras.models.penalties import WeightPenalty, records_of
+from l2keras.models.penalties import WeightPenalty, records_of, table_of
 from l2keras.regularizers import describing
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
@@ -23,14 +22,18 @@ def summary(
     line_length: int | None = None,
     print_fn: Callable[[str], Any] | None = None,
 ) -> None:
-    """Prints a table of what regularization a model has, and what to look at.
+    """Prints a table of a model's penalties, and doubtful settings.
 
-    The table has the kernels and whatever else has a regularizer. Below are
-    totals, and what a careful reviewer would ask about: kernels without a
-    penalty beside some that have one, penalties on biases or normalizations, a
-    penalty and the optimizer's weight decay on the same weight, frozen weights,
-    penalties that are not finite, and regularizers given to a layer after it
-    was built, which Keras overlooks.
+    The table has the kernels, and all other weights with a regularizer. In
+    large models the layers that are alike, but for numbers in their names,
+    share a row, with a regular expression for their paths. `penalties` returns
+    the records of all weights.
+
+    Below are totals, and settings that a careful reviewer would ask about:
+    kernels without a penalty beside some that have one, penalties on biases or
+    normalizations, a penalty and the optimizer's weight decay on the same
+    weight, frozen weights, penalties that are not finite, and regularizers
+    given to a layer after it was built, which Keras overlooks.
 
     Args:
         model: A built Keras model.
@@ -54,63 +57,29 @@ def summary(
     >>> l2keras.summary(model, line_length=80)
     Regularization of "small"
     <BLANKLINE>
-     Weight          Shape    Regularizer   Strength   Penalty    Share   Decay
-     ──────────────────────────────────────────────────────────────────────────
+     Weight          Shape    Regularizer   Strength   Penalty    Share
+     ──────────────────────────────────────────────────────────────────
      hidden/kernel   (4, 1)   L1(l1=0.25)       0.25         1   100.0%
     <BLANKLINE>
     Penalties: 1, on 1 of 2 weights (4 of 5 parameters)
     """
     survey = Survey.of(model)
     records = records_of(survey)
-    console = _tables.console(
-        line_length or shutil.get_terminal_size((100, 24)).columns
-    )
+    shown = [
+        record
+        for weight, record in zip(survey.weights, records, strict=True)
+        if record.regularizer is not None or kinds.is_kernel(weight)
+    ]
+    width = line_length or shutil.get_terminal_size((100, 24)).columns
+    console = _tables.console(width)
     with console.capture() as captured:
         console.print(f'Regularization of "{model.name}"')
-        console.print(_table(survey.weights, records))
+        console.print(table_of(shown, width))
         for line in _totals(records):
             console.print(line)
         for finding in _findings(survey, records):
             console.print(f"- {finding}")
     (print_fn or print)(_tables.text(captured.get()))
-
-
-def _table(
-    weights: list[Weight], records: list[WeightPenalty]
-) -> rich.table.Table:
-    table = _tables.table(
-        left=["Weight", "Shape", "Regularizer"],
-        right=["Strength", "Penalty", "Share", "Decay"],
-    )
-    for weight, record in zip(weights, records, strict=True):
-        regularizer = record.regularizer
-        if regularizer is None and not kinds.is_kernel(weight):
-            continue
-        table.add_row(
-            record.path,
-            str(record.shape),
-            "-" if regularizer is None else _described(record),
-            "\n".join(f"{each:.4g}" for each in record.strengths.values()),
-            _paid(record),
-            f"{record.share:.1%}" if record.penalty else "",
-            f"{record.weight_decay:.4g}" if record.weight_decay else "",
-        )
-    return table
-
-
-def _described(record: WeightPenalty) -> str:
-    """The regularizer in short, with its schedules' names only."""
-    text = describing.describe(record.regularizer)
-    for schedule in record.schedules.values():
-        name = getattr(schedule, "__name__", type(schedule).__name__)
-        text = text.replace(repr(schedule), name)
-    return text
-
-
-def _paid(record: WeightPenalty) -> str:
-    if record.regularizer is None:
-        return ""
-    return f"{record.penalty:.4g}" if record.trainable else "frozen"
 
 
 def _totals(records: list[WeightPenalty]) -> list[str]:

@@ -361,10 +361,10 @@ class Sum(Regularizer):
     >>> from l2keras import L2, GroupLasso
     >>> both = L2(0.5) + GroupLasso(1.0)
     >>> both
-    Sum(regularizers=[L2(l2=0.5), GroupLasso(strength=1.0, axis=-1, scale_by_size=False)])
+    L2(l2=0.5) + GroupLasso(strength=1.0, axis=-1, scale_by_size=False)
     >>> float(both(ops.array([[3.0, 0.0], [4.0, 0.0]])))
     17.5
-    """  # noqa: E501
+    """
 
     def __init__(self, regularizers: Sequence[Callable[[Tensor], Tensor]]):
         if not isinstance(regularizers, list | tuple):
@@ -390,6 +390,11 @@ class Sum(Regularizer):
     @functools.cached_property  # Until the constructor sets it.
     def regularizers(self) -> list[Any]:
         raise _not_constructed(self, "regularizers")
+
+    def __repr__(self) -> str:
+        if type(self) is not Sum or shown(self._scale) != "1.0":
+            return super().__repr__()
+        return " + ".join(map(repr, self.regularizers))
 
     @property
     def strength(self) -> StrengthLike:

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from l2keras.regularizers.base import Regularizer, terms_of
+from l2keras.regularizers.base import Regularizer, Sum, terms_of
 from l2keras.regularizers.elementwise import L1, L2
 
 _OF_KERAS = (
@@ -27,6 +27,8 @@ def same(one: Any, other: Any) -> bool:
 
 def describe(regularizer: Any) -> str:
     """Returns how to write a regularizer, Keras's own included."""
+    if type(regularizer) is Sum and regularizer.scale == 1.0:
+        return " + ".join(map(describe, regularizer.regularizers))
     if regularizer is None or isinstance(regularizer, Regularizer):
         return repr(regularizer)
     if isinstance(regularizer, keras.Regularizer):

@@ -6,7 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from l2keras._keras.backend import backend
 from l2keras._keras.call_stack import trained_by
+from l2keras._keras.trainer_hooks import callbacks_at_work
 from l2keras.models.decay import decay_strengths
 from l2keras.models.terms import placed_regularizers
 from l2keras.regularizers.base import strengths_of, terms_of
@@ -38,9 +40,10 @@ class RegularizationLogger(ShowsParts):
 
     The numbers are computed inside the compiled training step and reach Keras
     as metrics: the progress bar, `History`, `CSVLogger`, `TensorBoard` and
-    `EarlyStopping` see them wherever the callback stands in the list. Keras
-    cannot guess whether a number of this name should fall or rise:
-    `EarlyStopping(monitor="val_data_loss", mode="min")`.
+    `EarlyStopping` see them wherever the callback stands in the list, since in
+    `fit` it moves to the front. Keras cannot guess whether a number of this
+    name should fall or rise: `EarlyStopping(monitor="val_data_loss",
+    mode="min")`.
 
     A training step of your own may take the mean of its losses without regard
     to the batches' sizes, as Keras's guides do; then the parts are such means
@@ -58,9 +61,8 @@ class RegularizationLogger(ShowsParts):
             `strength/hidden/kernel`, or with the class's name behind where a
             regularizer has several: `strength/hidden/kernel/L1`. And the decay
             strengths of a `DecoupledWeightDecay`, as
-            `weight_decay/hidden/kernel`. Logged is what they are when the epoch
-            ends, as with Keras's `learning_rate`, for callbacks further down
-            the list, the progress bar and `History`.
+            `weight_decay/hidden/kernel`. They are logged as they are when the
+            epoch ends, like Keras's `learning_rate`.
 
         train_data: Training rows to evaluate when an epoch ends, as `fit` takes
             `validation_data`: `(x, y)`, `(x, y, sample_weight)` or a data set;
@@ -123,6 +125,11 @@ class RegularizationLogger(ShowsParts):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._begin(is_training=True)
+        # Callbacks such as `CSVLogger` see the strengths that are added to the
+        # logs if they are called later.
+        for callbacks in callbacks_at_work(self._trained_model()):
+            if self in callbacks:
+                callbacks.insert(0, callbacks.pop(callbacks.index(self)))
 
     def on_test_begin(self, logs: Any = None) -> None:
         self._begin(is_training=False)
@@ -148,12 +155,14 @@ class RegularizationLogger(ShowsParts):
         """The data loss of `train_data`, and that of validation minus it."""
         data = self.train_data
         rows = data if isinstance(data, tuple) else (data,)
-        evaluated = model.evaluate(
-            **dict(zip(("x", "y", "sample_weight"), rows, strict=False)),
-            verbose=0,
-            callbacks=[ShowsParts()],
-            return_dict=True,
-        )
+        # On PyTorch an evaluation draws from the generator that shuffles.
+        with backend.random_states_kept():
+            evaluated = model.evaluate(
+                **dict(zip(("x", "y", "sample_weight"), rows, strict=False)),
+                verbose=0,
+                callbacks=[ShowsParts()],
+                return_dict=True,
+            )
         if "data_loss" not in evaluated:
             return {}  # A warning has said why.
         gap = {"train_data_loss": evaluated["data_loss"]}

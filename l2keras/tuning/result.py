@@ -173,14 +173,7 @@ class TuningResult:
         Raises:
             ImportError: If pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                "`to_frame` needs pandas. Install it with `pip install "
-                "pandas`, or write a file with `to_csv`."
-            ) from error
-        return pandas.DataFrame(tables.of_all_epochs(self))
+        return _tables.frame(tables.of_all_epochs(self))
 
     def to_csv(self, path: str | pathlib.Path) -> None:
         """Writes a row for each candidate, fold and epoch."""

@@ -196,7 +196,7 @@ def test_the_returned_dictionary_prints_a_line_per_weight():
     assert repr(done) == (
         "hidden/kernel: Keras L1(l1=0.5)\n"
         f"hidden/bias: {function}\n"
-        "norm/gamma: Sum(regularizers=[L1(l1=0.5), L2(l2=0.25)])\n"
+        "norm/gamma: L1(l1=0.5) + L2(l2=0.25)\n"
         "output/kernel: None"
     )
     assert isinstance(done, dict)

@@ -252,7 +252,7 @@ def test_repr_is_the_call_that_makes_it():
             GroupLasso(0.5, axis=(0, 1)),
             "GroupLasso(strength=0.5, axis=[0, 1], scale_by_size=False)",
         ),
-        (L1(1) + L2(2), "Sum(regularizers=[L1(l1=1.0), L2(l2=2.0)])"),
+        (L1(1) + L2(2), "L1(l1=1.0) + L2(l2=2.0)"),
         (
             L2(LinearSchedule(0, 1, 9)),
             "L2(l2=LinearSchedule(initial_value=0.0, end_value=1.0, steps=9, "

@@ -133,6 +133,38 @@ def test_the_progress_bar_shows_the_split(capsys):
         assert f" val_{key}: " in out
 
 
+@pytest.mark.parametrize("position", [0, 1, 2], ids=["first", "mid", "last"])
+def test_csv_logger_writes_strengths_wherever_the_logger_stands(
+    position, tmp_path
+):
+    called = []
+    others = [
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: called.append("begin"),
+            on_epoch_end=lambda epoch, logs: called.append(epoch),
+            on_train_end=lambda logs: called.append("end"),
+        ),
+    ]
+    logger = l2keras.RegularizationLogger(strengths=True)
+    others.insert(position, logger)
+    model = compiled(
+        documented_model(l2keras.L2(rising_schedule()), l2keras.L2(0.5))
+    )
+    logs = fit(model, X, Y, others, epochs=3)
+    rows = read_csv(tmp_path / "log.csv")
+    for name, at_end in (
+        ("hidden", [rising(STEPS * epoch) for epoch in (1, 2, 3)]),
+        ("output", [0.5] * 3),
+    ):
+        key = f"strength/{name}/kernel"
+        assert logs[key] == pytest.approx(at_end)
+        assert [float(row[key]) for row in rows] == pytest.approx(at_end)
+    # The others are called as often as before.
+    assert called == ["begin", 0, 1, 2, "end"]
+    assert others[position] is logger  # In the list of the user.
+
+
 # Each weight's penalty, and each strength.
 
 

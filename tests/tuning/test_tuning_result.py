@@ -235,8 +235,7 @@ def test_without_pandas_the_cure_is_told(monkeypatch):
     with pytest.raises(ImportError) as error:
         made_up().to_frame()
     assert str(error.value) == (
-        "`to_frame` needs pandas. Install it with `pip install pandas`, or "
-        "write a file with `to_csv`."
+        "`to_frame` needs pandas. Install it with `pip install pandas`."
     )
 
 
