@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 import l2keras
 
-
 HISTORY = {
     "data_loss": [2.0, 1.0, 0.5],
     "regularization_loss": [0.5, 0.25, 0.75],
