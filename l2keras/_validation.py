@@ -1,4 +1,4 @@
-"""Checks of arguments. Each message says what must hold and what came."""
+"""Checks of arguments: each message has the condition and the value."""
 
 import math
 import numbers
@@ -28,9 +28,9 @@ def check_number(value: Any, name: str, kind: str = "") -> float:
     """Returns `value` as a Python float if it is finite and >= 0.
 
     Args:
-        value: What the user gave.
+        value: The value of the argument.
         name: The argument's name, for the message.
-        kind: What else would have been allowed, such as `" or a schedule"`.
+        kind: Further kinds that are allowed, such as `" or a schedule"`.
 
     Raises:
         TypeError: If `value` is not a real number.

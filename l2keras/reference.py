@@ -1,8 +1,7 @@
-"""The penalties by hand, in NumPy and float64.
+"""The penalties in NumPy and float64.
 
-What a regularizer of this package returns is defined here: the tests compare
-every class with these functions. They are also how one adds a penalty where
-there is no Keras at all.
+They define the regularizers of this package: the tests compare every class with
+these functions. They also serve where there is no Keras at all.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy.typing as npt
 def _float64(weights: Any) -> list[npt.NDArray[np.float64]]:
     """Returns one array, or a list or tuple of arrays, as a list of arrays."""
     if isinstance(weights, list | tuple):
-        return [np.asarray(each, np.float64) for each in weights]
+        return [np.asarray(array, np.float64) for array in weights]
     return [np.asarray(weights, np.float64)]
 
 
@@ -28,7 +27,7 @@ def l1_regularization(weights: Any, lambda_reg: float = 0.01) -> float:
     0.035
     """
     return float(
-        lambda_reg * sum(np.abs(each).sum() for each in _float64(weights))
+        lambda_reg * sum(np.abs(array).sum() for array in _float64(weights))
     )
 
 
@@ -44,7 +43,7 @@ def l2_regularization(weights: Any, lambda_reg: float = 0.01) -> float:
     0.1525
     """
     return float(
-        lambda_reg * sum(np.square(each).sum() for each in _float64(weights))
+        lambda_reg * sum(np.square(array).sum() for array in _float64(weights))
     )
 
 
@@ -59,7 +58,7 @@ def group_lasso(
     Args:
         weights: One array.
         strength: Number >= 0.
-        axis: The axis, or axes, whose indices name the groups.
+        axis: The axis, or axes: one group for each index along them.
         scale_by_size: Whether `c_g` is the square root of the number of
             weights in the group, rather than 1.
 

@@ -1,1 +1,1 @@
-"""What happens inside `fit`: callbacks, and the split of the loss."""
+"""Callbacks for `fit`, and the split of the loss inside it."""

@@ -18,9 +18,9 @@ from l2keras.training.session import Session, ShowsParts, split_loss
 from l2keras.training.splitting import LossSplit
 from l2keras.weights.survey import Survey
 
-# Of an epoch, by which a schedule that goes wrong inside it is found. Few,
-# since on JAX each takes as long as a training step.
-_STEPS_LOOKED_AT = 5
+# The number of an epoch's steps at which schedules are checked. Few, since on
+# JAX each takes as long as a training step.
+_CHECKED_STEPS = 5
 
 
 class RegularizationLogger(ShowsParts):
@@ -33,10 +33,10 @@ class RegularizationLogger(ShowsParts):
         loss = data_loss + regularization_loss
 
     The regularization loss is the sum of `model.losses`: the penalties of
-    weights and activities, and whatever `add_loss` added. The data loss is what
-    the losses given to `compile` come to, and keeps its digits beside the
-    largest penalty; with a `compute_loss` of the model's own, which may do
-    anything, it is the rest of `loss`.
+    weights and activities, and the losses of `add_loss`. The data loss is the
+    sum of the losses given to `compile`, and keeps its digits beside the
+    largest penalty; with a custom `compute_loss`, which may do anything, it is
+    the rest of `loss`.
 
     The numbers are computed inside the compiled training step and reach Keras
     as metrics: the progress bar, `History`, `CSVLogger`, `TensorBoard` and
@@ -45,25 +45,23 @@ class RegularizationLogger(ShowsParts):
     name should fall or rise: `EarlyStopping(monitor="val_data_loss",
     mode="min")`.
 
-    A training step of your own may take the mean of its losses without regard
-    to the batches' sizes, as Keras's guides do; then the parts are such means
-    too.
+    A custom training step may take the mean of its losses without regard to the
+    batches' sizes, as in Keras's guides; then the parts are such means too.
 
-    What computes the numbers stays on the model until it is compiled anew, so
-    that no later training compiles again. It costs as much as a metric. What is
-    trained or evaluated without the logger logs what it always did, and a saved
-    model has nothing of it.
+    The split stays on the model until it is compiled anew, so that no later
+    training compiles again. It costs as much as a metric. Training and
+    evaluation without the logger log the same as ever, and a saved model has
+    nothing of it.
 
     Args:
-        penalties: Boolean, whether to log what each weight's regularizer
-            returns, as `regularization_loss/hidden/kernel`.
+        penalties: Boolean, whether to log each weight's penalty, as
+            `regularization_loss/hidden/kernel`.
         strengths: Boolean, whether to log each strength times scale, as
             `strength/hidden/kernel`, or with the class's name behind where a
             regularizer has several: `strength/hidden/kernel/L1`. And the decay
             strengths of a `DecoupledWeightDecay`, as
             `weight_decay/hidden/kernel`. They are logged as they are when the
             epoch ends, like Keras's `learning_rate`.
-
         train_data: Training rows to evaluate when an epoch ends, as `fit` takes
             `validation_data`: `(x, y)`, `(x, y, sample_weight)` or a data set;
             a sample of them is enough. `data_loss` is a mean over weights that
@@ -72,8 +70,8 @@ class RegularizationLogger(ShowsParts):
             computed as `val_data_loss`, and `gap`: `val_data_loss` minus it.
             Defaults to `None`, which costs nothing.
 
-    Schedules are looked at when an epoch ends, at five of its steps: one that
-    is negative or not finite there is an error.
+    Schedules are checked when an epoch ends, at five of its steps: one that is
+    negative or not finite there is an error.
 
     Raises:
         TypeError: If `penalties` or `strengths` is not a boolean.
@@ -120,8 +118,8 @@ class RegularizationLogger(ShowsParts):
         self.penalties = penalties
         self.strengths = strengths
         self.train_data = train_data
-        self._told: set[tuple[int, str]] = set()
-        self._begun_at: int | None = None
+        self._warned: set[tuple[int, str]] = set()
+        self._first_step: int | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._begin(is_training=True)
@@ -135,14 +133,14 @@ class RegularizationLogger(ShowsParts):
         self._begin(is_training=False)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._begun_at = _step(self._trained_model())
+        self._first_step = _step(self._trained_model())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         model = self._trained_model()
         session = Session.of(model)
-        # And not in a loop of one's own, which has no logs.
+        # A custom training loop has no logs.
         if session is not None and trained_by(self) is not None:
-            self._tell_of_split(model, session.split, logs or {})
+            self._check_split(model, session.split, logs or {})
             self._check_schedules(model)
             if self.train_data is not None and logs is not None:
                 logs.update(self._gap(model, logs))
@@ -171,10 +169,10 @@ class RegularizationLogger(ShowsParts):
         return gap
 
     def _trained_model(self) -> keras.Model:
-        """Returns the model that is being trained or evaluated.
+        """The model that is being trained or evaluated.
 
-        That is not `self.model` after a callback trained another model with
-        this logger.
+        It is not `self.model` after a callback trained another model with this
+        logger.
         """
         model = trained_by(self) or self.model
         if model is None or not model.compiled:
@@ -195,11 +193,11 @@ class RegularizationLogger(ShowsParts):
                 "return `[*super().metrics, ...]`.",
             )
 
-    def _tell_of_split(
+    def _check_split(
         self, model: keras.Model, split: LossSplit, logs: dict[str, Any]
     ) -> None:
         """Warns where the parts are not those of the loss that Keras logs."""
-        if not split.was_asked:
+        if not split.compute_loss_called:
             self._warn(
                 model,
                 "not asked",
@@ -208,16 +206,16 @@ class RegularizationLogger(ShowsParts):
                 "`self.compute_loss(x, y, y_pred, sample_weight)`, or on JAX "
                 "from `self.stateless_compute_loss(...)`.",
             )
-        elif split.leaves_penalties_out:
+        elif split.ignores_losses:
             self._warn(
                 model,
                 "left out",
                 "has penalties, but its `compute_loss` does not add "
                 "`model.losses`, so that they are not in the loss, and "
-                "`regularization_loss` is 0. Add `sum(self.losses)` to what "
-                "`compute_loss` returns.",
+                "`regularization_loss` is 0. Add `sum(self.losses)` to the "
+                "result of `compute_loss`.",
             )
-        if split.is_plain or split.is_hidden or not split.was_asked:
+        if split.is_plain or split.is_hidden or not split.compute_loss_called:
             return
         if not {"data_loss", "regularization_loss"} <= set(logs):
             self._warn(
@@ -240,13 +238,13 @@ class RegularizationLogger(ShowsParts):
                 model,
                 "other parts",
                 f"logs {loss:.6g} for `loss`, of which `data_loss` and "
-                f"`regularization_loss` are not the parts: they come to "
-                f"{parts:.6g}, the mean over the epoch's batches of what "
-                "`compute_loss` returned.",
+                "`regularization_loss` are not the parts: their sum is "
+                f"{parts:.6g}, the mean over the epoch's batches of the "
+                "result of `compute_loss`.",
             )
 
     def _check_schedules(self, model: keras.Model) -> None:
-        """Looks at an epoch that is over: compiled code cannot complain."""
+        """Checks the epoch that is over: compiled code cannot raise errors."""
         strengths = [
             term.strength
             for placed in placed_regularizers(
@@ -255,35 +253,35 @@ class RegularizationLogger(ShowsParts):
             for term in terms_of(placed.regularizer)
             if term.strength.is_scheduled
         ]
-        if not strengths or self._begun_at is None:
+        if not strengths or self._first_step is None:
             return
-        begin, end = self._begun_at, _step(model) or 0
+        begin, end = self._first_step, _step(model) or 0
         schedules = {
-            id(each.value): each
-            for each in strengths
-            if not is_never_negative(each.value)
+            id(strength.value): strength
+            for strength in strengths
+            if not is_never_negative(strength.value)
         }
         for step in np.unique(
-            np.linspace(begin, end, _STEPS_LOOKED_AT).astype(int)
+            np.linspace(begin, end, _CHECKED_STEPS).astype(int)
         ):
             for strength in schedules.values():
                 strength.number_at(int(step))
 
     def _warn(self, model: keras.Model, problem: str, text: str) -> None:
         """Warns of each problem of each model once."""
-        if (id(model), problem) not in self._told:
-            self._told.add((id(model), problem))
+        if (id(model), problem) not in self._warned:
+            self._warned.add((id(model), problem))
             warnings.warn(f"Model {model.name!r} {text}", stacklevel=2)
 
 
 def _step(model: keras.Model) -> int | None:
-    """Returns the step at which a model is, `None` if it counts none."""
+    """The step of a model, `None` if it counts none."""
     clock = steps.clock_of(model)
     return None if clock is None else clock.number()
 
 
 def _strengths(model: keras.Model) -> dict[str, float]:
-    """Returns the strengths at the model's step, by the keys of the logs."""
+    """The strengths at the model's step, by the keys of the logs."""
     found: dict[str, float] = {}
     with steps.of(model):
         for weight in Survey(model).penalized:

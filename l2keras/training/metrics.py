@@ -13,19 +13,19 @@ from l2keras._types import Tensor
 class LossParts(keras.metrics.Metric):
     """Means over batches of several numbers, reported under their names.
 
-    All is in one variable, since each costs time at each step on JAX: the sums
+    One variable has it all, since each costs time at each step on JAX: the sums
     of the numbers weighted by batch size, and below them the sums unweighted. A
     last column has the sums of the weights.
 
     Within a training step the result is all means, under names that no step's
-    own logs have: `logs_of_step` puts those that are shown under theirs.
-    Elsewhere the result is the means that are shown, which may be none.
+    own logs have: `logs_of_step` renames those that are shown. Elsewhere the
+    result is the means that are shown, which may be none.
 
     Args:
         names: List of the numbers' names.
-        trackers: List of the metrics of the model's `loss`, if a step of the
-            user's own updates them. Such a step may take the mean of the
-            batches without regard to their sizes, as Keras's guides do, and
+        trackers: List of the metrics of the model's `loss`, if a custom
+            training step updates them. Such a step may take the mean of the
+            batches without regard to their sizes, as in Keras's guides, and
             then the parts are such means too.
 
     Attributes:
@@ -54,11 +54,11 @@ class LossParts(keras.metrics.Metric):
         )
         backend.add_to(self.sums, batch, size)
 
-    def is_carried(self) -> bool:
+    def is_tracked(self) -> bool:
         """Tells whether the step being compiled was given the sums.
 
         Not so on JAX in a training step that calls `compute_loss` without a
-        scope: what is added then would be lost.
+        scope: sums that are added then would be lost.
         """
         return trainer_hooks.is_readable(self.sums)
 
@@ -75,9 +75,9 @@ class LossParts(keras.metrics.Metric):
         return {k: v for k, v in self._means().items() if k in shown}
 
     def logs_of_step(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """Returns the logs of a step, with no other means than are shown."""
+        """The logs of a step, with the means that are shown and no others."""
         found = dict(logs)
-        # Steps of the user's own put each result under its metric's name.
+        # Custom steps put each result under its metric's name.
         found.update(found.pop(self.name, {}))
         means = {
             name: found.pop(f"{self.name}/{name}")

@@ -1,7 +1,7 @@
 """Methods of a model that are replaced.
 
-Keras has no place for what has to happen inside its training step. So methods
-of a model are replaced, on the instance alone.
+Keras calls no hook inside its training step. So methods of a model are
+replaced, on the instance alone.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,8 @@ def replace_method(
 ) -> Callable[[], None]:
     """Replaces a method of one model, and returns a function that undoes it.
 
-    What was put over the method since then stays, and goes on calling it.
+    A method that was put over this one since then stays, and goes on calling
+    it.
     """
     # Not by `setattr`, which Keras and models may override.
     own = vars(model)

@@ -18,10 +18,10 @@ from l2keras.weights.rules import Rules
 class PenaltyScheduler(keras.callbacks.Callback):
     """Scales the penalties of some weights, epoch by epoch.
 
-    The schedules stand outside the layers, and multiply the strength that each
-    regularizer has: at the beginning of an epoch the `scale` of every
-    regularizer whose weight a pattern names is set. The training step is not
-    compiled again. The scale is saved with the model.
+    The schedules stand outside the layers, and multiply the strength of each
+    regularizer: when an epoch begins, the `scale` of every regularizer whose
+    weight matches a pattern is set. The training step is not compiled again.
+    The scale is saved with the model.
 
     Args:
         scales: Dictionary from the path of a weight, such as `hidden/kernel`,
@@ -118,7 +118,7 @@ class PenaltyScheduler(keras.callbacks.Callback):
 
         On TensorFlow Keras makes those of a model without inputs in the first
         training step, while it compiles it. They are there when the loss is
-        computed, and the regularizers have not been asked yet.
+        computed, before the penalties are.
         """
         model = self.model
         compute_loss = model.compute_loss

@@ -1,10 +1,10 @@
 """The life of a loss split: installed once, there until the next `compile`.
 
-The first training that is logged installs the split on the model. What is
-compiled then serves every training, with whichever logger or with none, and
+The first training that is logged installs the split on the model. The functions
+that are compiled then serve every training, with any logger or with none, and
 nothing is to be undone where a training breaks off. Whether the parts reach the
-logs is decided when a step has run: they do in a `fit` or an `evaluate` that
-was handed a logger.
+logs is decided when a step has run: they do in a `fit` or an `evaluate` with a
+logger among its callbacks.
 """
 
 import functools
@@ -21,10 +21,10 @@ _SESSION = "_l2keras_session"
 
 
 class ShowsParts(keras.callbacks.Callback):
-    """A callback with which the parts are in the logs.
+    """A callback that puts the parts of the loss in the logs.
 
     Attributes:
-        penalties: Whether each weight's penalty is, too.
+        penalties: Whether each weight's penalty is there, too.
     """
 
     penalties = False
@@ -44,12 +44,12 @@ class Session:
     def __init__(self, model: keras.Model, penalties: bool) -> None:
         self._model = model
         self.split = LossSplit(model, penalties)
-        # Not by `setattr`, with which Keras would look into it.
+        # Not by `setattr`, by which Keras would track what is in it.
         vars(model)[_SESSION] = self
-        compute_loss = self.split.splitting(model.compute_loss)
+        compute_loss = self.split.wrap_compute_loss(model.compute_loss)
         self._undo = [
             replace_method(model, "compute_loss", compute_loss),
-            replace_method(model, "compile", self._removing(model.compile)),
+            replace_method(model, "compile", self._wrap_compile(model.compile)),
             self._filter_logs("train_function"),
             self._filter_logs("test_function"),
         ]
@@ -61,15 +61,15 @@ class Session:
         return vars(model).get(_SESSION)
 
     def remove(self) -> None:
-        """Takes the split from the model, whose functions must be made anew."""
+        """Removes the split. The model's functions must be made anew."""
         for undo in self._undo:
             undo()
         del vars(self._model)[_SESSION]
         if self.split.metric is not None:
             trainer_hooks.remove_metrics(self._model, [self.split.metric])
 
-    def _removing(self, compile_model: Callable[..., Any]) -> Any:
-        """Returns a `compile` that takes the split from the model."""
+    def _wrap_compile(self, compile_model: Callable[..., Any]) -> Any:
+        """A `compile` that removes the split from the model."""
 
         @functools.wraps(compile_model)
         def compile_anew(*args: Any, **kwargs: Any) -> Any:
@@ -79,7 +79,7 @@ class Session:
         return compile_anew
 
     def _filter_logs(self, name: str) -> Callable[[], None]:
-        """Has a compiled function of the model return the logs that are due."""
+        """Has a compiled function return the logs for its callbacks."""
         model = self._model
         make = getattr(model, f"make_{name}")
 
@@ -87,7 +87,7 @@ class Session:
         def make_function(force: bool = False) -> Any:
             if force or getattr(model, name) is None:
                 # Not held meanwhile: as long as JAX's compiled form of a method
-                # lives, JAX takes it for that method.
+                # lives, JAX uses it again.
                 setattr(model, name, None)
                 make(force=force)
                 setattr(model, name, self._filtered(getattr(model, name)))
@@ -100,10 +100,14 @@ class Session:
     def _filtered(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def filtered(*args: Any) -> Any:
             loggers = [
-                [each for each in callbacks if isinstance(each, ShowsParts)]
+                [
+                    logger
+                    for logger in callbacks
+                    if isinstance(logger, ShowsParts)
+                ]
                 for callbacks in trainer_hooks.callbacks_at_work(self._model)
             ]
-            # Eager steps can do without the split if nobody logs it.
+            # Eager steps can do without the split if no logger asks for it.
             if any(loggers) or not self._is_eager():
                 with self.split.step():
                     output = function(*args)
@@ -135,13 +139,14 @@ class Session:
 def split_loss(
     model: keras.Model, penalties: bool, is_training: bool = True
 ) -> LossSplit:
-    """Returns the split of a model's loss, installed if it is not yet.
+    """The split of a model's loss, installed if it is not yet.
 
     Args:
         model: A compiled model.
         penalties: Whether each weight's penalty is to be reported.
         is_training: Whether a training begins. An evaluation may be part of
-            one, whose logs keep their names if weights are frozen meanwhile.
+            one, in which the names in the logs stay, even if weights are frozen
+            meanwhile.
 
     Raises:
         RuntimeError: If Keras trains JAX models by way of Flax NNX.

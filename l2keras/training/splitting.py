@@ -1,4 +1,4 @@
-"""The numbers: the parts of a loss that has just been computed.
+"""The parts of a loss, computed with it inside the training step.
 
 `compute_loss` is replaced on the model by one that also adds its parts to a
 metric. It is compiled with the training step, so no work is done on the host
@@ -37,9 +37,9 @@ class LossSplit:
         is_plain: Whether the model's steps are Keras's own.
         metric: The metric that holds the parts; `None` until the weights are
             known.
-        was_asked: Whether a step has called `compute_loss`.
-        leaves_penalties_out: Whether `compute_loss` did not read
-            `model.losses`, so that the penalties are in no loss.
+        compute_loss_called: Whether a step has called `compute_loss`.
+        ignores_losses: Whether `compute_loss` did not read `model.losses`, so
+            that the penalties are in no loss.
     """
 
     def __init__(self, model: keras.Model, has_penalties: bool) -> None:
@@ -50,12 +50,12 @@ class LossSplit:
             and type(model).test_step is keras.Model.test_step
         )
         self.metric: LossParts | None = None
-        self.was_asked = False
-        self.leaves_penalties_out = False
+        self.compute_loss_called = False
+        self.ignores_losses = False
         self._variables: list[keras.Variable] = []
         self._replicas = backend.num_replicas(model)
         self._adds_up = trainer_hooks.adds_losses_up(model)
-        # In which a step is running.
+        # The thread in which a step is running.
         self._thread: int | None = None
         if (
             model.built
@@ -72,20 +72,22 @@ class LossSplit:
         )
 
     def is_up_to_date(self) -> bool:
-        """Tells whether it reports the weights that have a penalty now."""
+        """Tells whether the reported weights are those with a penalty now."""
         return self.has_penalties and (
             self.metric is None
-            or [id(each) for each in _penalized(self._model)]
-            == [id(each) for each in self._variables]
+            or [id(variable) for variable in _penalized(self._model)]
+            == [id(variable) for variable in self._variables]
         )
 
     def _add_metric(self) -> LossParts:
         model, names = self._model, list(PARTS)
         if self.has_penalties:
             penalized = Survey(model).penalized
-            names += [f"regularization_loss/{each.path}" for each in penalized]
-            self._variables = [each.variable for each in penalized]
-        trackers = [each for each in model.metrics if each.name == "loss"]
+            names += [
+                f"regularization_loss/{weight.path}" for weight in penalized
+            ]
+            self._variables = [weight.variable for weight in penalized]
+        trackers = [metric for metric in model.metrics if metric.name == "loss"]
         with backend.variable_scope(model):
             self.metric = LossParts(names, [] if self.is_plain else trackers)
         if self._thread is not None:
@@ -95,7 +97,7 @@ class LossSplit:
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """Splits the loss that is computed inside, which is that of a step.
+        """Splits the loss that is computed inside: the loss of a step.
 
         And no other: callbacks and generators may call `compute_loss` as well.
         """
@@ -119,8 +121,8 @@ class LossSplit:
             self._replicas > 1 or backend.runs_in(self._thread)
         )
 
-    def splitting(self, compute_loss: Callable[..., Tensor]) -> Any:
-        """Returns a `compute_loss` that also adds to the metric."""
+    def wrap_compute_loss(self, compute_loss: Callable[..., Tensor]) -> Any:
+        """A `compute_loss` that also adds to the metric."""
 
         @functools.wraps(compute_loss)
         def split(*args: Any, **kwargs: Any) -> Tensor:
@@ -136,14 +138,14 @@ class LossSplit:
             # On TensorFlow Keras makes the variables of a model without inputs
             # in the first step, while it compiles it.
             metric = self.metric or self._add_metric()
-            if metric.is_carried():
-                self.was_asked = True
-                paid = losses.values
-                if paid and not losses.were_read:
-                    self.leaves_penalties_out = True
-                    paid = [ops.zeros_like(each) for each in paid]
+            if metric.is_tracked():
+                self.compute_loss_called = True
+                penalties = losses.values
+                if penalties and not losses.were_read:
+                    self.ignores_losses = True
+                    penalties = [ops.zeros_like(p) for p in penalties]
                 metric.add(
-                    self._parts(loss, data_losses, paid),
+                    self._parts(loss, data_losses, penalties),
                     _batch_size(*args, **kwargs),
                 )
             return loss
@@ -151,36 +153,36 @@ class LossSplit:
         return split
 
     def _parts(
-        self, loss: Tensor, data_losses: list[Tensor], paid: list[Tensor]
+        self, loss: Tensor, data_losses: list[Tensor], losses: list[Tensor]
     ) -> list[Tensor]:
-        regularization = _total(paid, ops.sum)
+        regularization = _total(losses, ops.sum)
         # Not the rest of the loss, if there is another way: beside a large
-        # penalty nothing but rounding is left of it. Of a loss with a number
-        # for each sample Keras logs the mean.
+        # penalty it is nothing but rounding. Keras logs the mean of a loss that
+        # has a number for each sample.
         data = _total(data_losses if self._adds_up else [loss], ops.mean)
         if self._replicas > 1:
             data = data * self._replicas
         if not self._adds_up:
             data = data - regularization
-        return [data, regularization, *self._penalties(paid)]
+        return [data, regularization, *self._penalties(losses)]
 
-    def _penalties(self, paid: list[Tensor]) -> list[Tensor | float]:
-        """Returns the penalty of each weight, 0 of one that is frozen since."""
+    def _penalties(self, losses: list[Tensor]) -> list[Tensor | float]:
+        """The penalty of each weight, 0 if it is frozen by now."""
         if not self._variables:
             return []
         penalized = _penalized(self._model)
         # Keras lists the weights' penalties last.
-        last = paid[len(paid) - len(penalized) :]
+        last = losses[len(losses) - len(penalized) :]
         penalties = {
             # Keras takes a penalty of any shape.
             id(variable): _total([penalty], ops.sum)
             for variable, penalty in zip(penalized, last, strict=True)
         }
-        return [penalties.get(id(each), 0.0) for each in self._variables]
+        return [penalties.get(id(v), 0.0) for v in self._variables]
 
 
 def _penalized(model: keras.Model) -> list[keras.Variable]:
-    """Returns the variables with a penalty, in the order of `model.losses`."""
+    """The variables with a penalty, in the order of `model.losses`."""
     return [
         variable
         for variable in model.trainable_weights
@@ -191,7 +193,7 @@ def _penalized(model: keras.Model) -> list[keras.Variable]:
 def _total(
     losses: Iterable[Tensor], reduce: Callable[[Tensor], Tensor]
 ) -> Tensor | float:
-    """Returns the sum of losses, each reduced to a number."""
+    """The sum of losses, each reduced to a number."""
     scalars = [
         loss if len(loss.shape) == 0 else reduce(loss)
         for loss in map(precision.to_float32, losses)
@@ -202,9 +204,9 @@ def _total(
 def _batch_size(
     x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """Returns the number of samples, as Keras weights the loss by it."""
+    """The number of samples, by which Keras weights the loss."""
     for data in (x, y_pred, y):
-        for each in keras.tree.flatten(data):
-            if each is not None:
-                return ops.shape(each)[0]
+        for array in keras.tree.flatten(data):
+            if array is not None:
+                return ops.shape(array)[0]
     return 1

@@ -256,8 +256,8 @@ def test_a_compute_loss_without_the_penalties():
     assert messages == [
         "Model 'distills' has penalties, but its `compute_loss` does not add "
         "`model.losses`, so that they are not in the loss, and "
-        "`regularization_loss` is 0. Add `sum(self.losses)` to what "
-        "`compute_loss` returns."
+        "`regularization_loss` is 0. Add `sum(self.losses)` to the result of "
+        "`compute_loss`."
     ]
     assert warned(fit, model, *data, [logger])[1] == []
 
