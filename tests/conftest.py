@@ -39,25 +39,16 @@ pytest.register_assert_rewrite("tests.support")
 
 
 def pytest_collection_finish():
-    """Leaves what was imported out of every look at all objects in memory.
-
-    Whatever changes a model's regularizers looks for the others that have its
-    layers, which else took a tenth of the time of all tests.
-    """
+    """Spares the collector of garbage the modules that were imported."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_piles_up():
-    """Does the same with what is left of each file.
-
-    Which are graphs that TensorFlow keeps of every model that was trained. What
-    it lets go of is freed before it is much, of which it once took 20 s.
-    """
+    """Frees the models of a file, before there is much to free at once."""
     yield
     gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

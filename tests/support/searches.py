@@ -266,9 +266,6 @@ def decaying(strength, strength_of=lambda strength: strength):
 
 EAGER = BACKEND != "torch"  # Compiling each replica would take a minute.
 
-# Where it does not matter, what costs least.
-CHEAP = {"at_once": None if BACKEND == "torch" else 1}
-
 
 def select_rows(tree, rows):
     return keras.tree.map_structure(lambda array: array[rows], tree)

@@ -11,7 +11,6 @@ from l2keras.tuning.curves import LearningCurves
 from l2keras.tuning.replicas import Chunk, Means
 from tests.support import BACKEND
 from tests.support.searches import (
-    CHEAP,
     EXPECTED_WARNINGS,
     FOLDS,
     LABELS,
@@ -56,7 +55,7 @@ def with_counted_names(by_fit):
 def test_metrics_are_equal_sequentially_and_stacked():
     targets = (LABELS > 0).astype("float32")[:, None]
     arguments = {"y": [targets, targets], "epochs": 1}
-    stacked = tune(with_counted_names(False), **arguments, **CHEAP)
+    stacked = tune(with_counted_names(False), **arguments)
     with told_why(ASKED):
         by_fit = tune(with_counted_names(True), **arguments)
     kinds = [re.sub(r"_\d+", "", name) for name in by_fit.metrics]

@@ -10,7 +10,6 @@ from l2keras._keras.backend import backend
 from l2keras._keras.random_states import random_states_kept
 from tests.support import BACKEND
 from tests.support.searches import (
-    CHEAP,
     EXPECTED_WARNINGS,
     FOLDS,
     LABELS,
@@ -108,7 +107,7 @@ def test_a_search_leaves_random_generators_unchanged(name):
     expected = [draw(), draw()]
     seed_all(11)
     drawn = [draw()]
-    tune(net(), folds=FOLDS, epochs=1, **CHEAP)
+    tune(net(), folds=FOLDS, epochs=1)
     assert [*drawn, draw()] == expected
 
 

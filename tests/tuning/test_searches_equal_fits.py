@@ -13,7 +13,6 @@ import l2keras
 from l2keras import L2
 from tests.support import BACKEND
 from tests.support.searches import (
-    CHEAP,
     EAGER,
     EXPECTED_WARNINGS,
     FOLDS,
@@ -515,7 +514,7 @@ def test_results_do_not_depend_on_at_once():
 
 
 def test_unshuffled_rows_keep_the_order_of_the_fold():
-    result = tune(net(), shuffle=False, epochs=3, **CHEAP)
+    result = tune(net(), shuffle=False, epochs=3)
     history = plain_fit(
         net(),
         STRENGTHS[1],
@@ -537,15 +536,15 @@ def test_unshuffled_rows_keep_the_order_of_the_fold():
 
 
 def test_results_depend_on_the_seed_alone():
-    first = tune(net(), folds=3, seed=7, **CHEAP)
+    first = tune(net(), folds=3, seed=7)
     keras.utils.set_random_seed(99)
-    again = tune(net(), folds=3, seed=7, **CHEAP)
+    again = tune(net(), folds=3, seed=7)
     assert_same(again, first, rtol=0, atol=0)
     for one, other in zip(first.folds, again.folds, strict=True):
         np.testing.assert_array_equal(one.train, other.train)
         np.testing.assert_array_equal(one.validation, other.validation)
     # Another order and other weights, on the same folds.
-    other = tune(net(), folds=first.folds, seed=8, **CHEAP)
+    other = tune(net(), folds=first.folds, seed=8)
     assert (other.validation_loss != first.validation_loss).all()
     assert (other.train_loss != first.train_loss).all()
 
@@ -553,7 +552,7 @@ def test_results_depend_on_the_seed_alone():
 def test_without_training_all_strengths_have_the_same_losses():
     # They see the same rows and start from the same weights.
     model = net(optimizer=lambda: optimizers.SGD(0.0))
-    result = tune(model, strengths=[0.0, 0.5, 1.0], epochs=2, **CHEAP)
+    result = tune(model, strengths=[0.0, 0.5, 1.0], epochs=2)
     for losses in (result.validation_loss, result.train_loss):
         np.testing.assert_allclose(
             losses, losses[:1, :, :1] + 0 * losses, rtol=0, atol=1e-5
