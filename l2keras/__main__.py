@@ -17,7 +17,7 @@ from l2keras import _validation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Does what the arguments ask for; returns the exit status."""
+    """Runs the command that the arguments name; returns the exit status."""
     arguments = _parse(argv)
     if arguments.command == "inspect":
         return _inspect(arguments.file, arguments.modules)
@@ -76,7 +76,7 @@ def _load(file: pathlib.Path) -> keras.Model:
 
 
 def _reason(error: BaseException) -> str:
-    """Returns what an error began with: Keras wraps errors in errors."""
+    """The first error of a chain: Keras wraps errors in errors."""
     while error.__context__ is not None:
         error = error.__context__
     first, *_ = str(error).splitlines() or [""]
@@ -117,7 +117,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--seed",
-        type=_integer(0, 2**32 - 1),  # What NumPy takes for a seed.
+        type=_integer(0, 2**32 - 1),  # The seeds that NumPy accepts.
         default=0,
         help="of the weights, the split of the data and its order",
     )
@@ -130,8 +130,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", title="another command")
     inspect = commands.add_parser(
         "inspect",
-        help="print what regularization a saved model has",
-        description="Prints what regularization a saved model has. No code "
+        help="print the regularization of a saved model",
+        description="Prints the regularization of a saved model. No code "
         "that the file may hold is run.",
     )
     inspect.add_argument("file", type=pathlib.Path, help="a `.keras` file")
@@ -166,7 +166,7 @@ def _check_options(
 
 
 def _integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    """Returns what reads an option's integer in this range."""
+    """A parser of integers in this range."""
 
     def integer(text: str) -> int:
         value = int(text)
@@ -202,7 +202,7 @@ def _make_writable(folder: pathlib.Path) -> None:
 
 
 def _program() -> int:
-    """Does what `main` does, as a member of a pipeline."""
+    """Runs `main` as a member of a pipeline."""
     try:
         try:
             return main()
@@ -210,8 +210,8 @@ def _program() -> int:
             # Not left to the end of Python, where nothing can be caught.
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever reads has seen enough, `head` for one. What is still to be
-        # flushed when Python ends must go somewhere.
+        # The reader has closed the pipe, as `head` does. The rest, which is
+        # flushed when Python ends, must go somewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

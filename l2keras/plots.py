@@ -68,12 +68,12 @@ def plot_loss_split(
     lower area's edge, which is a mean over an epoch in which weights move.
 
     Args:
-        history: What `model.fit(...)` with a `RegularizationLogger` returns, or
-            its `history` attribute. Only the former knows of `initial_epoch`:
-            epochs of the latter count from 1.
+        history: The `History` that `model.fit(...)` with a
+            `RegularizationLogger` returns, or its `history` attribute. Only the
+            former knows of `initial_epoch`: epochs of the latter count from 1.
         ax: Matplotlib axes to draw on. Defaults to those of a new figure of
             pyplot.
-        validation_freq: What `fit` was given: an integer, or a list of epochs.
+        validation_freq: The argument of `fit`: an integer, or a list of epochs.
             The history does not say after which epochs validation ran. Defaults
             to `1`, after each.
 
@@ -185,7 +185,7 @@ def _validated(
         validated = [epoch for epoch in epochs if epoch % every == 0]
     if len(validated) != number:
         raise ValueError(
-            "Argument `validation_freq` must be what `fit` was given: "
+            "Argument `validation_freq` must be that of `fit`: "
             f"{validation_freq!r} leads to {len(validated)} validation losses "
             f"in the epochs {epochs[0]} to {epochs[-1]}. "
             f"Received: history with {number} of them"
@@ -201,7 +201,7 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
     candidate by each of its strengths, and the choice.
 
     Args:
-        result: What `l2keras.tune_strength` returns.
+        result: The result of `l2keras.tune_strength`.
         ax: Matplotlib axes to draw on. Defaults to those of a new figure of
             pyplot.
 

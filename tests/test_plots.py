@@ -142,7 +142,7 @@ def test_another_validation_freq_than_that_of_fit_is_refused(freq, number):
     with pytest.raises(
         ValueError,
         match=re.escape(
-            "Argument `validation_freq` must be what `fit` was given: "
+            "Argument `validation_freq` must be that of `fit`: "
             f"{freq} leads to {number} validation losses in the epochs 1 to "
             "10. Received: history with 2 of them"
         ),
