@@ -15,6 +15,7 @@ from l2keras.optimizers.conversions import (
     weight_decay_from_l2,
     weight_decay_from_timescale,
 )
+from l2keras.optimizers.keep_zeros import KeepZeros
 from l2keras.optimizers.proximal import Proximal
 from l2keras.optimizers.weight_decay import DecoupledWeightDecay
 from l2keras.plots import plot_loss_split, plot_strength_path
@@ -46,6 +47,7 @@ __all__ = [
     "DecoupledWeightDecay",
     "GroupLasso",
     "JoinedSchedule",
+    "KeepZeros",
     "LinearSchedule",
     "PenaltyScheduler",
     "Proximal",
