@@ -8,10 +8,10 @@ from keras import layers
 from l2keras._keras import layer_tree
 from l2keras.compaction.channels import Array, Channels, Slots
 from l2keras.compaction.nodes import variables_of
-from l2keras.compaction.rules import Call, LeftAlone, Rule, check_plain
+from l2keras.compaction.rules import Call, NotCompactable, Rule, check_plain
 
-# The layers in an attention that have weights. Of what the first ones make, and
-# of what the last one reads, heads are the first axis.
+# The layers in an attention that have weights. Heads are the first axis of the
+# outputs of the first ones, and of the inputs of the last one.
 _PROJECTIONS = ("query", "key", "value", "gate")
 _LAST = "attention_output"
 
@@ -21,11 +21,11 @@ _MASKS = ("attention_mask", "key_mask", "query_mask", "value_mask")
 class Attention(Rule):
     """`MultiHeadAttention`, and `GroupQueryAttention` by its groups.
 
-    What it is given and what it makes stays. A head goes if its values are
-    zero, or if nothing is made of it; and a group if all heads in it do.
+    Its inputs and outputs stay. A head goes if its values are zero, or if the
+    output kernel has only zeros for it; and a group if all heads in it do.
 
     Args:
-        names: What the config calls the number of heads, and the number of
+        names: The config's names for the number of heads, and the number of
             groups.
     """
 
@@ -40,11 +40,11 @@ class Attention(Rule):
             if layer.name not in (*_PROJECTIONS, _LAST) and not isinstance(
                 layer, layers.Dropout | layers.Softmax
             ):
-                raise LeftAlone(f"layer {layer.name!r} in it is not known")
+                raise NotCompactable(f"layer {layer.name!r} in it is not known")
         for name in set(_MASKS) & set(call.kwargs):
             # One with more dimensions may be another for each head.
             if len(np.shape(call.kwargs[name])) > len(call.inputs[0].shape):
-                raise LeftAlone(f"its {name} may be another for each head")
+                raise NotCompactable(f"its {name} may be another for each head")
         call.keeps_inputs = call.keeps_outputs = "it mixes channels"
         return [Channels.varying(shape, slots) for shape in call.shapes]
 
@@ -79,8 +79,8 @@ class Attention(Rule):
 
 
 def _places(call: Call) -> dict[tuple[str, str], str]:
-    """Returns the names of weights by their layers and their names in these."""
-    names = {id(each): name for name, each in variables_of(call.layer).items()}
+    """The names of weights by their layers and their names in these."""
+    names = {id(v): name for name, v in variables_of(call.layer).items()}
     return {
         (layer.name, variable.name): names[id(variable)]
         for _, layer in layer_tree.layers_by_path(call.layer)[1:]

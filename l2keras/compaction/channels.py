@@ -1,8 +1,8 @@
 """Channels by number, through a whole graph.
 
-All channels of all tensors are numbered as slots. What makes channels makes
-slots; what works on each channel apart hands them on; what adds tensors up
-unites two slots: they go or stay together.
+All channels of all tensors are numbered as slots. Layers that make channels
+make slots; layers that work on each channel apart hand them on; layers that add
+tensors up unite two slots: they go or stay together.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ class Slots:
         self._parents: list[int] = []
 
     def new(self, count: int) -> Array:
-        """Returns numbers that were not there before."""
+        """New numbers."""
         first = len(self._parents)
         self._parents.extend(range(first, first + count))
         return np.arange(first, first + count)
 
     def find(self, slot: int) -> int:
-        """Returns the representative of the set that a number is in."""
+        """The representative of the set that a number is in."""
         while self._parents[slot] != slot:
             self._parents[slot] = self._parents[self._parents[slot]]
             slot = self._parents[slot]
@@ -38,7 +38,7 @@ class Slots:
             self._parents[self.find(other)] = self.find(one)
 
     def representatives(self) -> Array:
-        """Returns that of each number."""
+        """The representative of each number."""
         return np.array(
             [self.find(slot) for slot in range(len(self._parents))], dtype=int
         )
@@ -53,8 +53,8 @@ class Channels:
         axis: The axis whose indices are the channels; 0 if there is none.
         slots: The slot of each. One may be there several times: to flatten
             images gives each channel at each place.
-        values: What each channel is for every example and at every place; NaN
-            if it varies.
+        values: The value of each channel, for every example and at every
+            place; NaN if it varies.
     """
 
     shape: tuple[int | None, ...]
@@ -66,7 +66,7 @@ class Channels:
     def varying(
         cls, shape: tuple[int | None, ...], slots: Slots, axis: int = -1
     ) -> "Channels":
-        """Returns new channels of which nothing is known."""
+        """New channels with unknown values."""
         axis %= max(len(shape), 1)
         size = shape[axis] if axis else None
         if size is None:
@@ -74,11 +74,11 @@ class Channels:
         return cls(shape, axis, slots.new(size), np.full(size, np.nan))
 
     def over(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """Returns an array of one entry for each channel over a whole shape.
+        """An array of one entry for each channel, broadcast to a shape.
 
         Args:
             array: The array.
-            shape: The tensor's, without the batch's dimension.
+            shape: The shape of the tensor, without the batch's dimension.
         """
         ones = [1] * len(shape)
         ones[self.axis - 1] = -1
@@ -90,7 +90,7 @@ class Channels:
         axis: int | None = None,
         values: Array | None = None,
     ) -> "Channels":
-        """Returns the channels of a tensor that has the same ones."""
+        """The channels of a tensor with the same slots."""
         return Channels(
             shape,
             self.axis if axis is None else axis,
@@ -100,7 +100,7 @@ class Channels:
 
 
 def same_or_nan(arrays: list[Array]) -> Array:
-    """Returns what several arrays agree on, and NaN where they do not."""
+    """The common values of arrays, NaN where they differ."""
     first, *others = arrays
     agreed = np.ones(first.shape, bool)
     for other in others:

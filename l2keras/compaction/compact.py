@@ -17,25 +17,24 @@ from l2keras.compaction.report import CompactionReport, report_of
 def compact(
     model: keras.Model, threshold: float = 0.0, drop_inputs: bool = False
 ) -> tuple[Any, CompactionReport]:
-    """Returns a model without what is switched off, and with the same outputs.
+    """Removes units, filters and features that are off: a smaller model.
 
     A unit, a filter or a feature goes if all that it could change is multiplied
     by zero, or if it is the same for every example and can be added to a bias.
-    What it was made of is then read by nobody in turn, and goes as well. It is
-    asked only what is zero and not why, so it is for the groups that
-    `GroupLasso` switched off, and for whatever else made zeros.
+    Channels that only it has read are then unread, and go as well. The cause of
+    the zeros makes no difference: `GroupLasso`, or any other.
 
     The outputs are the same to rounding. Where that is not sure, channels are
-    left alone, and the report says why: what mixes channels (`softmax` inside,
-    `LayerNormalization`; of attention only heads go), what l2keras does not
-    know (custom layers, some operations), kernels that are quantized or have
-    LoRA, weights that are not finite, units of recurrent layers, groups of
-    convolutions, and channels to which others are added that live.
+    left alone, and the report says why: layers that mix channels (`softmax`
+    inside, `LayerNormalization`; of attention only heads go), unknown layers
+    and operations, kernels that are quantized or have LoRA, weights that are
+    not finite, units of recurrent layers, groups of convolutions, and channels
+    to which live ones are added.
 
     Sequential and functional models, with such models inside them, keep their
-    names, regularizers, types and what is frozen. The model that is given is
-    not changed. The smaller one is not compiled. Its loss need not be the old
-    one, since penalties lose the weights that went.
+    names, types, regularizers and frozen weights. The given model is not
+    changed. The smaller one is not compiled. Its loss need not be the old one,
+    since penalties lose the weights that went.
 
     Args:
         model: A built Keras model, sequential or functional.
@@ -44,10 +43,10 @@ def compact(
             stay are not changed. Above 0 the outputs are not the same: the
             report says by how much they changed on random inputs. Defaults to
             `0.0`.
-        drop_inputs: Whether the smaller model is not even given what it does
-            not read: call it on `x[..., report.inputs[name]]`, or where
-            channels come first, `x[:, report.inputs[name]]`. Each input keeps
-            at least one index. Defaults to `False`.
+        drop_inputs: Whether the smaller model has no unread inputs: call it on
+            `x[..., report.inputs[name]]`, or where channels come first, on
+            `x[:, report.inputs[name]]`. Each input keeps at least one index.
+            Defaults to `False`.
 
     Returns:
         The smaller model, and a `CompactionReport`.
@@ -93,11 +92,11 @@ def compact(
 def compacted(
     model: keras.Model, threshold: float, drop_inputs: bool = False
 ) -> tuple[Any, CompactionReport]:
-    """Does what `compact` does, and does not compute how outputs changed."""
+    """The result of `compact`, without the change of the outputs."""
     small: Any = model
     plans: list[Plan] = []
-    # Where a `Reshape` makes (2, 3) of 6 units, it is not known along which
-    # axis they go until there are (2, 1), say: it takes a second look.
+    # Where a `Reshape` makes (2, 3) of 6 units, the axis along which they go is
+    # not known until there are (2, 1), say: that takes a second plan.
     while True:
         plan = Plan(Graph(small, threshold), drop_inputs)
         if plans and plan.keeps_all():
@@ -109,9 +108,9 @@ def compacted(
 def _change(
     graph: Graph, model: Any, small: Any, report: CompactionReport
 ) -> float | None:
-    """Returns by how much outputs changed, as a fraction of the largest.
+    """The largest change of an output, as a fraction of the largest output.
 
-    `None` if it is not known what inputs look like.
+    `None` if the shapes of the inputs are not known.
     """
     function = graphs.function_of(model)
     rng = np.random.default_rng(0)
@@ -133,16 +132,16 @@ def _change(
         fewer.append(x)
     before, after = (
         [
-            np.asarray(each, "float64")
-            for each in keras.tree.flatten(
-                each.predict_on_batch(
+            np.asarray(output, "float64")
+            for output in keras.tree.flatten(
+                either.predict_on_batch(
                     keras.tree.pack_sequence_as(function.input, inputs)
                 )
             )
         ]
-        for each, inputs in ((model, given), (small, fewer))
+        for either, inputs in ((model, given), (small, fewer))
     )
-    largest = max(np.abs(each).max() for each in before)
+    largest = max(np.abs(output).max() for output in before)
     change = max(
         np.abs(one - other).max()
         for one, other in zip(before, after, strict=True)

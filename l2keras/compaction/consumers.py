@@ -12,7 +12,7 @@ from l2keras.compaction.rules import (
     OUTPUT,
     Axes,
     Call,
-    LeftAlone,
+    NotCompactable,
     Rule,
     channel_axis,
     check_plain,
@@ -51,7 +51,7 @@ class Consumer(Rule):
     can_substitute = True
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
-        """Returns its kernel as (places, channels read, channels made)."""
+        """The kernel, of shape (places, channels read, channels made)."""
         raise NotImplementedError
 
     def set_kernel(self, weights: dict[str, Array], kernel: Array) -> None:
@@ -59,19 +59,19 @@ class Consumer(Rule):
         weights["kernel"] = kernel.reshape(weights["kernel"].shape)
 
     def pads(self, layer: Any) -> bool:
-        """Tells whether it sees zeros around what it is given."""
+        """Tells whether it pads its inputs with zeros."""
         return False
 
     def can_add(self, weights: dict[str, Array]) -> bool:
-        """Tells whether it can add a constant to what it makes."""
+        """Tells whether it can add a constant to its outputs."""
         return True
 
     def add(self, weights: dict[str, Array], constant: Array) -> None:
-        """Adds a constant to what it makes."""
+        """Adds a constant to its outputs."""
         weights["bias"] = weights.get("bias", 0.0) + constant
 
     def with_bias(self, layer: Any) -> dict[str, Any]:
-        """Returns what its config says otherwise if it gets a bias."""
+        """The change of its config if it gets a bias."""
         return {"use_bias": True}
 
     def is_reading(self, call: Call, axis: int) -> bool:
@@ -86,13 +86,13 @@ class Consumer(Rule):
 
 
 class DenseLike(Consumer):
-    """`Dense`, convolutions: each channel made is of all that are read."""
+    """`Dense`, convolutions: each output channel is made of all inputs."""
 
     axes = {"kernel": {-2: INPUT, -1: OUTPUT}, "bias": {0: OUTPUT}}
     width = "filters"
 
     def check(self, call: Call) -> None:
-        """Raises `LeftAlone` if it is not what it seems to be."""
+        """Raises `NotCompactable` if it differs from its class."""
         check_plain(call.layer)
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
@@ -105,7 +105,7 @@ class DenseLike(Consumer):
         first = comes_first(layer)
         made = Channels.varying(call.shapes[0], slots, 1 if first else -1)
         kernel = self.kernel(layer, call.weights)
-        # Of channels that cannot be told apart nothing is known.
+        # Unknown, if the channels are not those that it reads.
         values = np.full(kernel.shape[1], np.nan)
         if self.is_reading(call, channel_axis(layer, x)):
             values = x.values
@@ -135,7 +135,7 @@ class DenseRule(DenseLike):
 
 
 class EinsumDenseRule(DenseLike):
-    """`EinsumDense` where it does what `Dense` does."""
+    """`EinsumDense` where it is equivalent to a `Dense`."""
 
     def check(self, call: Call) -> None:
         super().check(call)
@@ -148,7 +148,7 @@ class EinsumDenseRule(DenseLike):
             and made == x[:-1] + kernel[1]
             and call.layer.bias_axes in (None, kernel[1])
         ):
-            raise LeftAlone("its equation is not that of a Dense")
+            raise NotCompactable("its equation is not that of a Dense")
 
     def config(self, call: Call, kept: Array) -> dict[str, Any]:
         *others, _ = call.layer.get_config()["output_shape"]
@@ -164,7 +164,7 @@ class Convolution(DenseLike):
     def check(self, call: Call) -> None:
         super().check(call)
         if call.layer.groups > 1:
-            raise LeftAlone("its channels are in groups")
+            raise NotCompactable("its channels are in groups")
 
     def pads(self, layer: Any) -> bool:
         return layer.padding != "valid" and max(layer.kernel_size) > 1
@@ -182,7 +182,7 @@ class TransposedConvolution(DenseLike):
         super().set_kernel(weights, kernel.swapaxes(1, 2))
 
     def pads(self, layer: Any) -> bool:
-        return True  # What is the same everywhere does not stay so.
+        return True  # A constant channel does not stay constant.
 
     def multiplied(self, call: Call) -> int | None:
         return places(call.inputs[0])
@@ -215,7 +215,7 @@ class SeparableConvolution(Convolution):
 
 
 class Recurrent(Consumer):
-    """`LSTM`, `GRU`, `SimpleRNN`: of what they read, some may go.
+    """`LSTM`, `GRU`, `SimpleRNN`: some of their inputs may go.
 
     Their units stay: each reads all others.
     """
@@ -244,7 +244,7 @@ class Recurrent(Consumer):
             biases, np.split(constant, ends[:-1]), strict=True
         ):
             bias = weights[name]
-            if bias.ndim == 2:  # Of `GRU`: that of inputs, that of states.
+            if bias.ndim == 2:  # Of `GRU`: one for inputs, one for states.
                 part = np.stack([part, np.zeros_like(part)])
             weights[name] = bias + part
 
@@ -252,7 +252,7 @@ class Recurrent(Consumer):
         return call.input.shape[1]
 
     def _names(self, weights: dict[str, Array]) -> tuple[list[str], list[str]]:
-        """Returns the names of kernels and biases, one a direction."""
+        """The names of kernels and biases, one for each direction."""
         kernels = [name for name in weights if name.startswith("kernel")]
         return kernels, [name for name in weights if name.startswith("bias")]
 
@@ -263,7 +263,7 @@ class BidirectionalRule(Recurrent):
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         one, other = call.layer.forward_layer, call.layer.backward_layer
         if type(one) is not type(other) or type(one) not in RECURRENT:
-            raise LeftAlone("the layer in it is not known")
+            raise NotCompactable("the layer in it is not known")
         return super().follow(call, slots)
 
 
@@ -272,14 +272,14 @@ class CellRule(Recurrent):
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         if type(call.layer.cell) not in CELLS:
-            raise LeftAlone("the cell in it is not known")
+            raise NotCompactable("the cell in it is not known")
         return super().follow(call, slots)
 
 
 def through(kernel: Array, constants: Array) -> Array:
-    """Returns what a kernel makes of channels that are the same everywhere.
+    """The outputs of a kernel for channels that are the same everywhere.
 
-    In float64, and of those alone that are not zero: a kernel may be large.
+    In float64, and without zeros among them: a kernel may be large.
     """
     some = constants != 0
     return constants[some] @ kernel[:, some].sum(0, dtype=float)

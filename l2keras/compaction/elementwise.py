@@ -1,7 +1,7 @@
 """Functions of each element alone, of channels that are constant.
 
-They are computed by Keras, in the type that a layer computes in: what overflows
-there is not finite here either.
+They are computed by Keras, in the type that a layer computes in: values that
+overflow there are not finite here either.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from l2keras.compaction.channels import Array
 
 Function = Callable[..., Any]
 
-# Those of `keras.activations`. The others may mix elements.
+# Functions of `keras.activations`. The others may mix elements.
 _ACTIVATIONS = """
     celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh
     leaky_relu linear log_sigmoid mish relu relu6 selu sigmoid silu soft_shrink
@@ -50,7 +50,7 @@ def is_activation(function: Any) -> bool:
     if type(function) in LAYERS:
         return True
     name = getattr(function, "__name__", "")
-    # A function of other people's may have the name of one of Keras.
+    # A custom function may have the name of one of Keras.
     known = getattr(keras.activations, name, None) is function
     return known and name in _ACTIVATIONS.split()
 
@@ -80,15 +80,15 @@ def computed(function: Function, arrays: list[Array], dtype: str) -> Array:
         # JAX compiles the function for each size: powers of two are few.
         size = 1 << (number - 1).bit_length()
         result = function(
-            *(_tensor(np.resize(each[known], size), dtype) for each in arrays)
+            *(_tensor(np.resize(array[known], size), dtype) for array in arrays)
         )
-        array = ops.convert_to_numpy(result)[:number].astype("float64")
-        values[known] = np.where(np.isfinite(array), array, np.inf)
+        numbers = ops.convert_to_numpy(result)[:number].astype("float64")
+        values[known] = np.where(np.isfinite(numbers), numbers, np.inf)
     return values
 
 
 def activated(layer: Any, values: Array) -> Array:
-    """What the activation of a layer makes of constants."""
+    """Constants after the activation of a layer."""
     return computed(
         lambda x: x if layer.activation is None else layer.activation(x),
         [values],

@@ -9,11 +9,11 @@ import numpy as np
 from l2keras._keras import graphs
 from l2keras.compaction import kinds, nodes
 from l2keras.compaction.channels import Array, Channels, Slots
-from l2keras.compaction.rules import Call, LeftAlone, Rule
+from l2keras.compaction.rules import Call, NotCompactable, Rule
 from l2keras.regularizers import describing
 from l2keras.weights.paths import check_built
 
-# Whose small weights count as zero, where any do: those that multiply.
+# The weights, all factors, that count as zero where they are small.
 _FACTORS = (
     "kernel",
     "embeddings",
@@ -22,7 +22,7 @@ _FACTORS = (
     "pointwise_kernel",
 )
 
-# Types of which NumPy knows how large their numbers are.
+# Types whose largest number NumPy knows.
 _FLOATS = ("float16", "float32", "float64")
 
 _NUMBERED = re.compile(r"_\d+$")
@@ -33,15 +33,15 @@ class Graph:
 
     Args:
         model: A built sequential or functional model.
-        threshold: Weights of which size count as zero.
+        threshold: The size up to which weights count as zero.
 
     Attributes:
         calls: In an order in which they can be made.
         inputs: The channels of the model's inputs, by name.
         outputs: The channels of its outputs.
-        slots: What numbers the channels.
+        slots: The numbers of the channels.
         rules: The rule of each call, `None` where it is left alone.
-        skipped: Why, by the layer's path.
+        skipped: The reasons for that, by the layers' paths.
         entries: For each model inside and the model itself, by `id`: the
             channels that its own input layers are given.
 
@@ -70,13 +70,13 @@ class Graph:
         self.rules: list[Rule | None] = []
         self.skipped: dict[str, str] = {}
         self.slots = Slots()
-        self.kept: dict[int, str] = {}  # Slots, and why they stay.
+        self.kept: dict[int, str] = {}  # Slots that stay, and why.
         self.entries: dict[int, list[list[Channels]]] = {}
         self._weights: dict[int, dict[str, Array]] = {}
         given = [
             self._varying(tuple(tensor.shape)) for tensor in function.inputs
         ]
-        names = [graphs.input_layer(each).name for each in function.inputs]
+        names = [graphs.input_layer(tensor).name for tensor in function.inputs]
         self.inputs = dict(zip(names, given, strict=True))
         self.outputs = self._follow(model, function, given, "")
         for channels in self.outputs:
@@ -84,7 +84,7 @@ class Graph:
         self._union_calls()
 
     def rounded(self, layer: Any) -> dict[str, Array]:
-        """Returns a layer's weights, where small ones count as zero."""
+        """A layer's weights, with small ones rounded to zero."""
         weights = self._weights.get(id(layer))
         if weights is None:
             weights = nodes.arrays_of(layer)
@@ -96,11 +96,11 @@ class Graph:
         return weights
 
     def rows_read(self, channels: Channels) -> int:
-        """Returns how many numbers of an input an `Embedding` can look up."""
+        """The number of rows that any `Embedding` of an input has."""
         rows = [
             len(call.weights["embeddings"])
             for call in self.calls
-            if any(each is channels for each in call.inputs)
+            if any(given is channels for given in call.inputs)
             and "embeddings" in call.weights
         ]
         return min(rows, default=2)
@@ -108,7 +108,7 @@ class Graph:
     def _follow(
         self, model: Any, function: Any, given: list[Channels], place: str
     ) -> list[Channels]:
-        """Makes the calls in a model, and returns what its outputs have."""
+        """Makes a model's calls, and returns the channels of its outputs."""
         self.entries.setdefault(id(model), []).append(given)
         tensors = {
             id(tensor): channels
@@ -127,11 +127,11 @@ class Graph:
     def _called(
         self, node: graphs.Node, tensors: dict[int, Channels], place: str
     ) -> list[Channels]:
-        """Returns the channels of what a node of the graph returns."""
+        """The channels of the outputs of a node of the graph."""
         operation, path = node.operation, f"{place}{node.operation.name}"
         positional = [id(tensor) for tensor in nodes.positional(node)]
         given = [tensors[tensor] for tensor in positional]
-        for tensor in node.inputs:  # Masks, and what else there may be.
+        for tensor in node.inputs:  # Masks and other arguments.
             if id(tensor) not in positional:
                 self._keep(tensors[id(tensor)], f"{path} is given them")
         inside = graphs.function_of(operation)
@@ -155,9 +155,9 @@ class Graph:
             call.weights = self.rounded(operation)
             nodes.check_finite(call.weights)
             nodes.check_arguments(node, rule)
-            with np.errstate(all="ignore"):  # What overflows is kept.
+            with np.errstate(all="ignore"):  # Overflows are kept.
                 call.outputs = rule.follow(call, self.slots)
-        except LeftAlone as reason:
+        except NotCompactable as reason:
             rule = None
             call.reads = False
             call.keeps_inputs = call.keeps_outputs = str(reason)
@@ -171,7 +171,7 @@ class Graph:
         return call.outputs
 
     def _keep_penalized(self, call: Call) -> None:
-        """Keeps the channels for which an activity regularizer may be paid."""
+        """Keeps channels that an activity regularizer may penalize."""
         for layer in (call.operation, call.layer):
             regularizer = getattr(layer, "activity_regularizer", None)
             if regularizer is None:
@@ -179,10 +179,10 @@ class Graph:
             if describing.constant_parts(regularizer) is None:
                 call.keeps_outputs = "its activity pays a penalty"
                 continue
-            # Each element pays for itself, and a zero nothing.
+            # The penalty of each element is its own, and that of zero is 0.
             for channels in call.outputs:
-                pays = channels.slots[channels.values != 0]
-                for slot in pays.tolist():
+                penalized = channels.slots[channels.values != 0]
+                for slot in penalized.tolist():
                     why = f"in {call.path} their activity pays a penalty"
                     self.kept.setdefault(slot, why)
 
@@ -197,9 +197,9 @@ class Graph:
         channels.values = np.where(is_finite, channels.values, np.nan)
 
     def _varying(self, shape: tuple[int | None, ...]) -> Channels:
-        """Returns new channels of a tensor of which nothing is known.
+        """New channels of an unknown tensor.
 
-        Along the axis along which layers read tensors of that rank.
+        On the axis along which layers read tensors of that rank.
         """
         axis = 1 if len(shape) in self._ranks_of_first else -1
         return Channels.varying(shape, self.slots, axis)
@@ -223,7 +223,7 @@ class Graph:
             self.kept.setdefault(slot, why)
 
     def _union_calls(self) -> None:
-        """Makes the channels of a layer's several calls the same."""
+        """Unites the channels of a layer's several calls."""
         by_layer: dict[int, list[Call]] = {}
         for call, rule in zip(self.calls, self.rules, strict=True):
             if rule is None or rule.has_widths:
@@ -246,8 +246,8 @@ class Graph:
         if not alike:
             why = "it is called on several kinds of tensors"
             self.skipped.update(dict.fromkeys(paths, why))
-            for each in several:
-                for channels in each:
+            for group in several:
+                for channels in group:
                     self._keep(channels, why)
             return
         for other in others:

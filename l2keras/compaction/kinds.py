@@ -1,7 +1,6 @@
-"""The table of the layers that are known.
+"""The table of the layers that are known, with their rules.
 
-A layer that is not in it is left alone: all channels that it is given stay, and
-all that it makes.
+A layer that is not in it is left alone: all its input and output channels stay.
 """
 
 from typing import Any
@@ -41,13 +40,18 @@ from l2keras.compaction.passing import (
     Spatial,
     Standardization,
 )
-from l2keras.compaction.rules import LeftAlone, Rule, check_plain, comes_first
+from l2keras.compaction.rules import (
+    NotCompactable,
+    Rule,
+    check_plain,
+    comes_first,
+)
 
 
 def _named(*names: str) -> list[type]:
-    """Returns those of these layers that this version of Keras has."""
+    """The layers of these names that this version of Keras has."""
     found = [getattr(layers, name, None) for name in names]
-    return [each for each in found if each is not None]
+    return [layer for layer in found if layer is not None]
 
 
 def _repeats_constants(layer: Any) -> bool:
@@ -149,16 +153,16 @@ _ALIKE_ALONG_TIME = (
 
 
 def computing(operation: Any) -> Any:
-    """Returns the layer that computes what an operation does."""
+    """The layer that does the computing of an operation."""
     if isinstance(operation, layers.TimeDistributed):
         return operation.layer
     return operation
 
 
 def _is_alike_along_time(layer: Any) -> bool:
-    """Tells whether a layer does to more dimensions what it does to fewer.
+    """Tells whether a layer acts on channels alike with more dimensions.
 
-    As far as channels are concerned, which are along the last of them.
+    The channels are along the last of them.
     """
     if type(layer) is layers.BatchNormalization:
         return layer.axis in (-1, [-1])
@@ -168,10 +172,10 @@ def _is_alike_along_time(layer: Any) -> bool:
 
 
 def rule_of(layer: Any) -> Rule:
-    """Returns the rule of a layer, or of an operation that is none.
+    """The rule of a layer, or of an operation that is none.
 
     Raises:
-        LeftAlone: If there is none.
+        NotCompactable: If there is none.
     """
     cls = type(layer)
     name = cls.__name__
@@ -179,20 +183,22 @@ def rule_of(layer: Any) -> Rule:
         if name == "Concatenate" and graphs.is_of_keras(cls, "call"):
             return Concatenating()
         if not elementwise.is_operation(layer):
-            raise LeftAlone(f"{name} is an operation that is not known")
+            raise NotCompactable(f"{name} is an operation that is not known")
         return Elementwise(is_product=name == "Multiply")
     saves_regularizers = isinstance(layer, layer_tree.BuildHook)
     if saves_regularizers:  # A class that was derived for that.
-        cls = next((each for each in cls.__mro__ if each in RULES), cls)
+        cls = next((base for base in cls.__mro__ if base in RULES), cls)
     if cls is layers.TimeDistributed:
         if not _is_alike_along_time(layer.layer):
-            raise LeftAlone("the layer in it is not known to work along time")
+            raise NotCompactable(
+                "the layer in it is not known to work along time"
+            )
         cls = type(layer.layer)
     if cls not in RULES:
-        raise LeftAlone(f"{name} mixes channels, or is not known")
+        raise NotCompactable(f"{name} mixes channels, or is not known")
     rule = RULES[cls]
-    # It says how many weights it has, and might get a bias.
+    # It saves the number of its weights, and might get a bias.
     if saves_regularizers and isinstance(rule, DenseLike):
         check_plain(layer)
-        raise LeftAlone("it has regularizers for which it has no argument")
+        raise NotCompactable("it has regularizers for which it has no argument")
     return rule

@@ -10,15 +10,15 @@ from keras import ops
 from l2keras._keras import graphs, layer_tree
 from l2keras.compaction import rules
 from l2keras.compaction.channels import Array
-from l2keras.compaction.rules import LeftAlone, Rule
+from l2keras.compaction.rules import NotCompactable, Rule
 
 
 def variables_of(layer: Any) -> dict[str, Any]:
-    """Returns the weights of a layer by name; an operation has none."""
+    """The weights of a layer by name; an operation has none."""
     found: dict[str, Any] = {}
     for variable in getattr(layer, "weights", ()):
         name, number = variable.name, 1
-        while name in found:  # Those of `Bidirectional`.
+        while name in found:  # As in `Bidirectional`.
             number += 1
             name = f"{variable.name}_{number}"
         found[name] = variable
@@ -26,7 +26,7 @@ def variables_of(layer: Any) -> dict[str, Any]:
 
 
 def arrays_of(layer: Any) -> dict[str, Array]:
-    """Returns them as arrays."""
+    """The weights of a layer by name, as arrays."""
     arrays = {}
     for name, variable in variables_of(layer).items():
         array = ops.convert_to_numpy(variable)
@@ -48,13 +48,13 @@ def has_masks(function: Any) -> bool:
 
 
 def ranks_of_first(function: Any) -> set[int]:
-    """Returns the ranks of tensors whose channels come before the places."""
+    """The ranks of tensors with the channels before the places."""
     found: set[int] = set()
     for node in graphs.nodes(function):
         inside = graphs.function_of(node.operation)
         if inside is not None:
             found |= ranks_of_first(inside)
-        # `Flatten` is told it by Keras's settings, whatever it flattens.
+        # `Flatten` has it from Keras's settings, for any tensor.
         elif rules.comes_first(node.operation) and not isinstance(
             node.operation, keras.layers.Flatten
         ):
@@ -63,10 +63,9 @@ def ranks_of_first(function: Any) -> set[int]:
 
 
 def opaque_models(function: Any) -> set[int]:
-    """Returns the models inside that cannot be followed, by `id`.
+    """The models inside that cannot be followed, by `id`.
 
-    One that is called where it cannot be followed stays as it is, so it does
-    wherever else it is called.
+    A model that cannot be followed in one call stays the same in all others.
     """
     found: set[int] = set()
     for node in graphs.nodes(function):
@@ -116,20 +115,20 @@ def check_nothing_is_shared_inside(function: Any, opaque: set[int]) -> None:
 
 
 def positional(node: graphs.Node) -> list[keras.KerasTensor]:
-    """Returns the tensors among the positional arguments of a call."""
-    arguments = [id(each) for each in keras.tree.flatten(node.args)]
-    return [each for each in node.inputs if id(each) in arguments]
+    """The tensors among the positional arguments of a call."""
+    arguments = [id(argument) for argument in keras.tree.flatten(node.args)]
+    return [tensor for tensor in node.inputs if id(tensor) in arguments]
 
 
 def dtype_of(node: graphs.Node) -> str:
-    """Returns the type that a layer, or an operation, computes in."""
+    """The type that a layer, or an operation, computes in."""
     dtype = getattr(node.operation, "compute_dtype", None)
     return dtype or (node.inputs[0].dtype if node.inputs else "float32")
 
 
 def computed_by(node: graphs.Node) -> Callable[..., Any]:
-    """Returns what a node computes in evaluation, of its positional tensors."""
-    places = [id(each) for each in positional(node)]
+    """The function of a node in evaluation, of its positional tensors."""
+    places = [id(tensor) for tensor in positional(node)]
     if isinstance(node.operation, keras.layers.TimeDistributed):
         return node.operation.layer.call
 
@@ -141,23 +140,23 @@ def computed_by(node: graphs.Node) -> Callable[..., Any]:
 
 
 def check_finite(weights: dict[str, Array]) -> None:
-    """Raises `LeftAlone` if a weight is not finite: 0 times it is not 0."""
+    """Raises `NotCompactable` if a weight is infinite or NaN."""
     for name, array in weights.items():
         if not np.all(np.isfinite(array)):
-            raise LeftAlone(f"its {name} is not finite everywhere")
+            raise NotCompactable(f"its {name} is not finite everywhere")
 
 
 def check_arguments(node: graphs.Node, rule: Rule | None = None) -> None:
-    """Raises `LeftAlone` if a layer is called with more than its inputs.
+    """Raises `NotCompactable` if a layer is called with more than its inputs.
 
     An operation that is no layer may be called with numbers, and a layer with
-    what its rule says.
+    the arguments of its rule.
     """
     rule = rule or Rule()
     others = {
         name
         for name, value in node.kwargs.items()
-        # Which are the defaults, and how layers are followed here.
+        # These are the defaults, as in evaluation.
         if value is not None
         and value is not False
         and name != "mask"
@@ -168,12 +167,12 @@ def check_arguments(node: graphs.Node, rule: Rule | None = None) -> None:
         are_known = all(map(_is_number_or_tensor, arguments))
     elif rule.arguments:
         are_known = len(arguments) <= 3 and all(
-            isinstance(each, keras.KerasTensor) for each in arguments
+            isinstance(argument, keras.KerasTensor) for argument in arguments
         )
     else:
         are_known = len(node.args) == 1
     if others - rule.arguments or not are_known:
-        raise LeftAlone("it is called with more than its inputs")
+        raise NotCompactable("it is called with more than its inputs")
 
 
 def _is_number_or_tensor(argument: Any) -> bool:
@@ -181,13 +180,13 @@ def _is_number_or_tensor(argument: Any) -> bool:
 
 
 def _fits(node: graphs.Node, inside: Any) -> bool:
-    """Tells whether a model inside can be followed for what it is called on.
+    """Tells whether a model inside can be followed in a call.
 
     It may change tensors before it runs, and run otherwise in training.
     """
     try:
         check_arguments(node)
-    except LeftAlone:
+    except NotCompactable:
         return False
     given = keras.tree.flatten(node.args[0])
     return (

@@ -19,7 +19,7 @@ from l2keras.compaction.rules import (
     OUTPUT,
     Axes,
     Call,
-    LeftAlone,
+    NotCompactable,
     Rule,
     channel_axis,
     comes_first,
@@ -37,7 +37,7 @@ class Identity(Rule):
         x = call.input
         noise = getattr(call.layer, "noise_shape", None)
         if noise is not None and noise[x.axis] not in (None, 1):
-            raise LeftAlone("its noise has a shape of its own")
+            raise NotCompactable("its noise has a shape of its own")
         return [x.like(call.shapes[0])]
 
 
@@ -61,7 +61,7 @@ class Elementwise(Rule):
                 or other.axis != first.axis
                 or len(other.slots) != len(first.slots)
             ):
-                raise LeftAlone("it repeats one channel for several")
+                raise NotCompactable("it repeats one channel for several")
             slots.union(first.slots, other.slots)
         arrays = [x.values for x in call.inputs]
         values = np.full(len(first.slots), np.nan)
@@ -69,7 +69,7 @@ class Elementwise(Rule):
         if not (call.is_masked and others):
             values = elementwise.computed(call.compute, arrays, call.dtype)
             if self.is_product:
-                values[np.any([each == 0 for each in arrays], axis=0)] = 0.0
+                values[np.any([array == 0 for array in arrays], axis=0)] = 0.0
         return [first.like(call.shapes[0], values=values)]
 
 
@@ -78,7 +78,7 @@ class Activation(Elementwise):
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         if not elementwise.is_activation(call.layer):
-            raise LeftAlone("it may mix channels")
+            raise NotCompactable("it may mix channels")
         return super().follow(call, slots)
 
 
@@ -87,7 +87,7 @@ class PReLURule(Rule):
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         if not call.input.axis:
-            raise LeftAlone("its shape is not known")
+            raise NotCompactable("its shape is not known")
         values = np.where(call.input.values >= 0, call.input.values, np.nan)
         return [call.input.like(call.shapes[0], values=values)]
 
@@ -101,10 +101,10 @@ class Line(Rule):
     """Multiplies each channel by a number, and adds another."""
 
     def line(self, call: Call) -> tuple[Any, Any]:
-        """Returns slope and offset: for each channel, or one for all.
+        """The slope and the offset: for each channel, or one for all.
 
         Raises:
-            LeftAlone: If they are of other elements than the channels.
+            NotCompactable: If they are of other elements than the channels.
         """
         raise NotImplementedError
 
@@ -112,7 +112,7 @@ class Line(Rule):
         x = call.input
         slope, offset = self.line(call)
         values = np.nan_to_num(x.values) * slope + offset
-        # What is not finite is that for any example.
+        # A value that is not finite is so for any example.
         unknown = np.isnan(x.values) & (slope != 0) & np.isfinite(values)
         return [
             x.like(call.shapes[0], values=np.where(unknown, np.nan, values))
@@ -125,7 +125,7 @@ class Normalization(Line):
     def line(self, call: Call) -> tuple[Any, Any]:
         layer, weights = call.layer, call.weights
         if call.input.axis != _the_axis(layer.axis) % len(call.input.shape):
-            raise LeftAlone("its axis is not that of the channels")
+            raise NotCompactable("its axis is not that of the channels")
         slope = weights.get("gamma", 1.0) / np.sqrt(
             np.asarray(weights["moving_variance"], float) + layer.epsilon
         )
@@ -139,7 +139,7 @@ class RootMeanSquare(Rule):
     """`RMSNormalization`, from which zeros may go.
 
     With k of d channels left, the mean of their squares is d / k times as
-    large. So is epsilon made, and the scale by the root of that.
+    large. So epsilon is multiplied by d / k, and the scale by its root.
     """
 
     axes = {"scale": {0: OUTPUT}}
@@ -147,7 +147,7 @@ class RootMeanSquare(Rule):
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         x = call.input
         if {axis % len(x.shape) for axis in call.layer.axis} != {x.axis}:
-            raise LeftAlone("its axis is not that of the channels")
+            raise NotCompactable("its axis is not that of the channels")
         call.live = x.values != 0
         values = np.where(call.live, np.nan, 0.0)
         return [x.like(call.shapes[0], values=values)]
@@ -165,10 +165,10 @@ class Standardization(Line):
     def line(self, call: Call) -> tuple[Any, Any]:
         layer, x = call.layer, call.input
         if {axis % len(x.shape) for axis in layer.axis} - {x.axis}:
-            raise LeftAlone("its axes are not that of the channels alone")
+            raise NotCompactable("its axes are not that of the channels alone")
         mean, variance = (
-            np.asarray(ops.convert_to_numpy(each), float).reshape(-1)
-            for each in (layer.mean, layer.variance)
+            np.asarray(ops.convert_to_numpy(tensor), float).reshape(-1)
+            for tensor in (layer.mean, layer.variance)
         )
         deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
         if layer.invert:
@@ -194,7 +194,7 @@ class Scaling(Line):
         # Along the last axis, but where the image has the channels first.
         is_last = x.axis == len(x.shape) - 1 and not comes_first(layer)
         if ranks != {0} and not (is_last and ranks <= {0, 1}):
-            raise LeftAlone("its numbers are not one for each channel")
+            raise NotCompactable("its numbers are not one for each channel")
         return slope, offset
 
     def config(self, call: Call, kept: Array) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class Spatial(Rule):
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         x, shape = call.input, call.shapes[0]
         if x.axis != channel_axis(call.layer, x):
-            raise LeftAlone("it works along the axis of the channels")
+            raise NotCompactable("it works along the axis of the channels")
         values = x.values
         if call.is_masked or not self.keeps_values(call.layer):
             values = np.where(values == 0, values, np.nan)
@@ -236,17 +236,17 @@ class Rearranging(Rule):
         x = call.input
         old, new = known(x.shape), known(call.shapes[0])
         if not (x.axis and old and new):
-            raise LeftAlone("its shape is not known")
+            raise NotCompactable("its shape is not known")
         order = list(range(len(old)))
         if isinstance(call.layer, layers.Flatten) and comes_first(call.layer):
-            order = [*order[1:], 0]  # It puts them last, whatever they are.
+            order = [*order[1:], 0]  # It puts the channels last.
 
         def rearranged(array: Array) -> Array:
             return x.over(array, old).transpose(order).reshape(new)
 
         labels = rearranged(x.slots)
         axis = _axis_of(labels)
-        # As (channels, places). What is at any place of one is one slot.
+        # As (channels, places). All places of a channel are one slot.
         labels, values = (
             np.moveaxis(array, axis, 0).reshape(new[axis], -1)
             for array in (labels, rearranged(x.values))
@@ -284,7 +284,7 @@ class Repeating(Rule):
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         if not call.input.axis:
-            raise LeftAlone("its shape is not known")
+            raise NotCompactable("its shape is not known")
         return [call.input.like(call.shapes[0], 2)]
 
 
@@ -297,7 +297,9 @@ class Concatenating(Rule):
         first, *others = call.inputs
         axis = first.axis
         if not axis or any(x.axis != axis for x in others):
-            raise LeftAlone("its inputs have their channels on several axes")
+            raise NotCompactable(
+                "its inputs have their channels on several axes"
+            )
         if call.layer.axis % len(first.shape) == axis:
             return [
                 Channels(
@@ -321,9 +323,9 @@ class Depthwise(Rule):
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         layer, x = call.layer, call.input
         if x.axis != channel_axis(layer, x):
-            raise LeftAlone("it works along the axis of the channels")
+            raise NotCompactable("it works along the axis of the channels")
         if not elementwise.is_activation(layer.activation):
-            raise LeftAlone("its activation may mix channels")
+            raise NotCompactable("its activation may mix channels")
         # As (places, channels made), those of one channel side by side.
         kernel = call.weights["kernel"]
         times = kernel.shape[-1]
@@ -352,7 +354,7 @@ class Depthwise(Rule):
 def _kept_of_each(
     config: dict[str, Any], names: tuple[str, ...], kept: Array
 ) -> dict[str, Any]:
-    """Returns the lists in a config of one number for each channel, cut."""
+    """The lists in a config, without the numbers of channels that go."""
     return {
         name: np.asarray(config[name])[kept].tolist()
         for name in names
@@ -365,7 +367,7 @@ def _the_axis(axis: Any) -> int:
 
 
 def _axis_of(labels: Array) -> int:
-    """Returns an axis that the labels depend on alone, or else the last."""
+    """An axis that the labels depend on alone, or else the last."""
     for axis in reversed(range(labels.ndim)):
         along = np.moveaxis(labels, axis, -1).reshape(-1, labels.shape[axis])
         if (along == along[0]).all():

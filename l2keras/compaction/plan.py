@@ -1,4 +1,4 @@
-"""Which channels go, and the weights without them.
+"""The channels that go, and the weights without them.
 
 Dead channels are found as a compiler finds dead code: those that are live are
 marked, from the outputs backward, and the rest is swept. Those that are
@@ -28,9 +28,8 @@ class Made:
     """A layer as it will be.
 
     Attributes:
-        config: What its config says otherwise.
-        weights: Its weights by name. One more than there were if it gets a
-            bias.
+        config: The changes of its config.
+        weights: Its weights by name, with a bias if it gets one.
     """
 
     config: dict[str, Any]
@@ -62,7 +61,7 @@ class _Node:
         self._cached: tuple[bytes, Array] | None = None
 
     def is_read(self, live: Array) -> Array:
-        """Tells of each input whether a live output is made of it."""
+        """For each input, whether a live output is made of it."""
         outputs = (
             np.ones(0, bool) if self.outputs is None else live[self.outputs]
         )
@@ -75,7 +74,7 @@ class _Node:
         return self._cached[1]
 
     def live_and_constant(self, live: Array) -> tuple[Array, Array]:
-        """Returns which inputs are live, and of which constants one must be.
+        """The inputs that are live, and the constants of which one must be.
 
         The others are not read, or constants that can be folded into the bias.
         Where a layer pads its input with zeros, no constant can be, but the
@@ -94,21 +93,21 @@ class _Node:
 
 
 class Plan:
-    """Which channels of a model go.
+    """The channels of a model that go, and those that stay.
 
     A channel is live if the model returns it, or if a live channel is made of
-    it and it is no constant that can be folded. The rest goes, but for one
-    channel of each tensor, if none of it is live: that one is not used.
+    it and it is no constant that can be folded. The rest goes, except one
+    unused channel of each tensor that has no live one.
 
     Args:
         graph: The model.
         drop_inputs: Whether inputs may go too.
 
     Attributes:
-        live: Of each slot, whether it must be what it was.
-        stays: Of each slot, whether it stays.
-        is_read: Of each slot, whether an output depends on it.
-        why: Of slots that stay, why.
+        live: For each slot, whether its values must be the same.
+        stays: For each slot, whether it stays.
+        is_read: For each slot, whether an output depends on it.
+        why: The reasons why slots stay.
     """
 
     def __init__(self, graph: Graph, drop_inputs: bool = False) -> None:
@@ -152,7 +151,7 @@ class Plan:
         self.stays = stays[self._representatives]
 
     def keeps(self, channels: Channels) -> Array:
-        """Tells of each channel whether it stays."""
+        """For each channel, whether it stays."""
         return self.stays[channels.slots]
 
     def keeps_all(self) -> bool:
@@ -164,7 +163,7 @@ class Plan:
         )
 
     def reason(self, slot: int) -> str:
-        """Returns why a slot stays."""
+        """The reason why a slot stays."""
         return self.why[int(self._representatives[slot])]
 
     def layers(self) -> Iterator[tuple[Call, Rule]]:
@@ -173,7 +172,7 @@ class Plan:
             yield calls[0]
 
     def made(self, call: Call, rule: Rule) -> Made:
-        """Returns what becomes of a layer."""
+        """The layer as it will be."""
         key = id(call.operation)
         if key not in self._made:
             self._made[key] = self._make(call, rule)
@@ -184,7 +183,7 @@ class Plan:
         config = rule.without_dead_inside(call, weights)
         outputs = self.keeps(call.outputs[0])
         inputs = self.keeps(call.inputs[0])
-        # One that stays for no use need not be what it was.
+        # The values of a channel that stays unused make no difference.
         is_used = self.live[call.inputs[0].slots]
         if isinstance(rule, Consumer) and id(call.operation) in self._nodes:
             had_bias = "bias" in weights
@@ -208,7 +207,7 @@ class Plan:
         return Made(config, weights)
 
     def _mark(self, substitutes: list[int]) -> Array:
-        """Returns what is live if the roots are, and some substitutes."""
+        """The live slots, given the roots and some substitutes."""
         live = self._roots.copy()
         live[substitutes] = True
         changed = True
@@ -224,7 +223,7 @@ class Plan:
         return live
 
     def _mark_with_substitutes(self) -> Array:
-        """Returns what is live where one constant must serve for others."""
+        """The live slots, with the constants that substitute for others."""
         substitutes: list[int] = []
         while True:
             live = self._mark(substitutes)
@@ -233,14 +232,14 @@ class Plan:
                 break
             substitutes.append(slot)
         for slot in list(substitutes):  # A later one may serve as well.
-            others = [each for each in substitutes if each != slot]
+            others = [other for other in substitutes if other != slot]
             fewer = self._mark(others)
             if self._uncovered_constant(fewer) is None:
                 substitutes, live = others, fewer
         return live
 
     def _averaged(self) -> Array:
-        """Returns what a layer takes the mean of: a zero must be one or go."""
+        """Slots whose mean a layer takes: a zero must stay zero, or go."""
         found = np.zeros(len(self._roots), bool)
         for call in self.graph.calls:
             if call.live is not None:
@@ -248,7 +247,7 @@ class Plan:
         return found
 
     def _uncovered_constant(self, live: Array) -> int | None:
-        """Returns a constant that must be live, since none like it is."""
+        """A constant that must be live, since no substitute for it is."""
         for node in reversed(self._nodes.values()):
             _, constant = node.live_and_constant(live)
             slots = node.inputs[constant]
@@ -262,7 +261,7 @@ class Plan:
         return None
 
     def _with_one_per_tensor(self, live: Array) -> Array:
-        """Returns what stays: what is live, and one channel of each tensor."""
+        """The slots that stay: live ones, and at least one of each tensor."""
         stays = live.copy()
         tensors = [
             self._representatives[channels.slots]
@@ -312,7 +311,7 @@ class Plan:
 
 
 def _zero_unused(array: Array, axis: int, is_used: Array) -> Array:
-    """Returns weights with zeros for channels that are not used."""
+    """Weights with zeros for channels that are not used."""
     shape = [1] * array.ndim
     shape[axis] = -1
     times = array.shape[axis] // len(is_used)

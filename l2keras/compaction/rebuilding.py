@@ -18,13 +18,13 @@ from l2keras.regularizers import describing
 
 
 def rebuilt(plan: Plan, model: keras.Model) -> Any:
-    """Returns a new model without the channels that go.
+    """A new model without the channels that go.
 
     Raises:
         ValueError: If a layer cannot be made anew from its config.
     """
-    # Layers draw the seeds of their initializers from Python's generator. What
-    # is drawn after this is what it would have been.
+    # Layers draw the seeds of their initializers from Python's generator. Later
+    # draws are as if this had not happened.
     state = random.getstate()
     try:
         with backend.variable_scope(model):
@@ -34,7 +34,7 @@ def rebuilt(plan: Plan, model: keras.Model) -> Any:
 
 
 class _NumpyZeros(keras.initializers.Initializer):
-    """Stands in for an initializer: JAX would compile it for each shape."""
+    """A placeholder: JAX would compile an initializer for each shape."""
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         if dtype == "bfloat16":  # NumPy itself has none.
@@ -55,7 +55,7 @@ class _Rebuilding:
             key: plan.made(call, rule)
             for key, (call, rule) in self._calls.items()
         }
-        # By the `id` of an old layer: the old one, and what was made of it.
+        # By the `id` of an old layer: the old one and the new one.
         self._pairs: dict[int, tuple[Any, Any]] = {}
         self._initializers: dict[int, list[str]] = {}
 
@@ -69,7 +69,7 @@ class _Rebuilding:
         return small
 
     def _again(self, operation: Any) -> Any:
-        """Returns the new one of a layer, a model or an operation."""
+        """The new layer, model or operation for an old one."""
         if id(operation) not in self._pairs:
             if id(operation) in self._plan.graph.entries:
                 again = self._model(operation)
@@ -88,7 +88,7 @@ class _Rebuilding:
             if call.layer is not operation:
                 changed = changed["layer"]["config"]
             changed.update(self._made[id(operation)].config)
-            # Those of other layers have shapes for which they were called.
+            # The shapes of other layers' weights may depend on their inputs.
             if changed is config and not isinstance(rule, Recurrent):
                 initializers = [
                     name
@@ -101,16 +101,16 @@ class _Rebuilding:
         if layer_tree.is_of_keras(operation):
             for name in {"activation", "recurrent_activation"} & set(config):
                 function = getattr(operation, name)
-                # It need not be one that Keras can find again.
+                # Keras may be unable to find it by its name.
                 if not isinstance(function, keras.layers.Layer | None):
                     config[name] = function
-        with _told_of(operation):
+        with _naming(operation):
             return type(operation).from_config(config)
 
     def _copy_state(self, old: Any, new: Any) -> None:
-        """Gives a layer the weights of another, and what else it has learned.
+        """Gives a layer the weights and the further state of another.
 
-        Notes what the layers in it have become.
+        Notes the pairs of old and new layers in it.
         """
         pairs = _layers_inside(old, new)
         if id(old) in self._made:
@@ -140,7 +140,7 @@ class _Rebuilding:
                 new.trainable = old.trainable
         for old, new in pairs:
             variables = layer_state.own_variables_by_name(old)
-            # It may have got a bias besides.
+            # The new one may have a bias that the old one lacks.
             for name, made in layer_state.own_variables_by_name(new).items():
                 variable = variables.get(name, made)
                 if made.trainable != variable.trainable:
@@ -175,7 +175,7 @@ class _Rebuilding:
                 continue
             args, kwargs = node.fill_in(tensors)
             again = self._again(node.operation)
-            with _told_of(node.operation):
+            with _naming(node.operation):
                 returned = again(*args, **kwargs)
             for tensor, again in zip(
                 node.outputs, keras.tree.flatten(returned), strict=True
@@ -186,8 +186,8 @@ class _Rebuilding:
             return tensors[id(tensor)]
 
         inputs, outputs = (
-            keras.tree.map_structure(new, each)
-            for each in (model.input, model.output)
+            keras.tree.map_structure(new, tensors_of)
+            for tensors_of in (model.input, model.output)
         )
         cls = keras.Model
         if graphs.is_of_keras(type(model), "__init__"):
@@ -206,8 +206,8 @@ def _unbuilt(config: Any) -> Any:
     """A config without the shapes that layers in it were built for."""
     if isinstance(config, dict):
         return {
-            name: _unbuilt(each)
-            for name, each in config.items()
+            name: _unbuilt(value)
+            for name, value in config.items()
             if name != "build_config"
         }
     if isinstance(config, list | tuple):
@@ -226,7 +226,7 @@ def _config(operation: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _told_of(operation: Any) -> Iterator[None]:
+def _naming(operation: Any) -> Iterator[None]:
     """Raises a ValueError that names a layer which cannot be made anew."""
     try:
         yield
@@ -249,8 +249,8 @@ def _layers_inside(old: Any, new: Any) -> list[tuple[Any, Any]]:
         ValueError: If the other has others.
     """
     some, others = (
-        [layer for _, layer in layer_tree.layers_by_path(each)]
-        for each in (old, new)
+        [layer for _, layer in layer_tree.layers_by_path(either)]
+        for either in (old, new)
     )
     if list(map(type, some[1:])) != list(map(type, others[1:])):
         raise ValueError(
@@ -270,7 +270,7 @@ def _copy_weights(whole: Any, old: Any, new: Any) -> None:
     """
     variables, made = map(layer_state.own_variables_by_name, (old, new))
     shapes, others = (
-        {name: tuple(each.shape) for name, each in some.items()}
+        {name: tuple(variable.shape) for name, variable in some.items()}
         for some in (variables, made)
     )
     if shapes != others:

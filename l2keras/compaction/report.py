@@ -1,4 +1,4 @@
-"""What was done to a model, in numbers and in words."""
+"""The report of a compaction, in numbers and in words."""
 
 import dataclasses
 import math
@@ -22,24 +22,24 @@ class CompactionReport:
 
     Attributes:
         widths: By the path of a layer that has units, filters, an embedding, or
-            heads (groups of them, where they share keys and values): how many
-            there were, and how many there are.
+            heads (groups of them, where they share keys and values): their
+            number before and after.
         unread_inputs: By the name of an input: the indices that the outputs
             do not depend on, along its last axis, or that of the channels where
             layers have them first.
-        inputs: By the name of an input: the indices that the smaller model is
-            given. All, unless `drop_inputs` was asked for.
-        skipped: By the path of a layer: why channels stay that are off, or
-            that it is not known how to take away.
-        parameters: How many there were, and how many there are.
+        inputs: By the name of an input: the indices that the smaller model
+            has. All, without `drop_inputs`.
+        skipped: By the path of a layer: the reason why channels stay that are
+            off, or all its channels.
+        parameters: The number of parameters before and after.
         flops: Floating-point operations for one example, before and after: two
             for each multiplication by a weight of a kernel, at each place.
             `None` if a layer is not known, or a shape.
-        threshold: Of which size weights counted as zero.
+        threshold: The size up to which weights counted as zero.
         change: Where the threshold is above 0, the largest change of an output
             on random inputs, as a fraction of the largest output. `None` where
-            it is 0, so that there is none but rounding, or where inputs could
-            not be made up, since a size is not known.
+            it is 0, so that there is none but rounding, or where the shape of
+            an input is not known.
 
     Example:
 
@@ -102,35 +102,34 @@ class CompactionReport:
         if self.change is not None:
             lines.append(f"Outputs changed by {self.change:.2g} of the largest")
         elif self.threshold:
-            lines.append("By how much outputs changed is not known")
+            lines.append("The change of the outputs is not known")
         return lines
 
 
 def remarks(report: CompactionReport) -> list[str]:
-    """Returns what nothing reads, and what is left alone, line by line."""
+    """Lines about unread inputs, and about layers that were skipped."""
     return [
-        f"- Nothing reads of {name!r}: {_listed(unread)}"
+        f"- Unread inputs of {name!r}: {_listed(unread)}"
         for name, unread in report.unread_inputs.items()
         if unread
     ] + [
-        f"- Left alone: {path}: {reason}"
-        for path, reason in report.skipped.items()
+        f"- Skipped {path}: {reason}" for path, reason in report.skipped.items()
     ]
 
 
 def saved(numbers: tuple[int, int]) -> str:
-    """Returns a number before and after in words."""
+    """A number before and after, in words."""
     before, after = numbers
     times = f" ({before / after:.3g}x)" if 0 < after < before else ""
     return f"{before:,} -> {after:,}{times}"
 
 
 def report_of(plans: list[Plan]) -> CompactionReport:
-    """Returns what plans do to a model, the change of outputs left out.
+    """The report of several plans, without the change of the outputs.
 
     Args:
-        plans: The first is for the model, the others each for what the one
-            before it leaves.
+        plans: The first is for the model, each other one for the result of the
+            one before.
     """
     first, last = plans[0], plans[-1]
     unread, inputs = _inputs(plans)
@@ -165,7 +164,7 @@ def _widths(plan: Plan) -> dict[str, tuple[int, int]]:
 def _inputs(
     plans: list[Plan],
 ) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Returns the indices of inputs that are not read, and that are given."""
+    """The indices of inputs that are unread, and those that are kept."""
     unread: dict[str, list[int]] = {}
     given: dict[str, np.ndarray] = {}
     for plan in plans:
@@ -175,14 +174,14 @@ def _inputs(
                 off = indices[~plan.is_read[channels.slots]].tolist()
                 unread[name] = sorted({*unread.get(name, ()), *off})
                 given[name] = indices[plan.keeps(channels)]
-    return unread, {name: each.tolist() for name, each in given.items()}
+    return unread, {name: kept.tolist() for name, kept in given.items()}
 
 
 def _skipped(plan: Plan) -> dict[str, str]:
     reasons = dict(plan.graph.skipped)
     for call in plan.graph.calls:
         if not call.keeps_inputs and all(
-            each in plan.graph.outputs for each in call.outputs
+            channels in plan.graph.outputs for channels in call.outputs
         ):
             reasons.pop(call.path, None)  # They are outputs anyway.
     for call, rule in plan.layers():
@@ -215,7 +214,7 @@ def _parameters(plan: Plan) -> tuple[int, int]:
 
 
 def _flops(plan: Plan) -> tuple[int, int] | None:
-    """Returns those of one example before and after, `None` if not known."""
+    """The operations for one example before and after, `None` if unknown."""
     made = {
         id(call.operation): plan.made(call, rule)
         for call, rule in plan.layers()
@@ -224,7 +223,7 @@ def _flops(plan: Plan) -> tuple[int, int] | None:
     for call, rule in zip(plan.graph.calls, plan.graph.rules, strict=True):
         weights = variables_of(call.operation)
         if rule is None:
-            if any(len(each.shape) > 1 for each in weights.values()):
+            if any(len(variable.shape) > 1 for variable in weights.values()):
                 return None
             continue
         places = rule.multiplied(call)

@@ -1,4 +1,4 @@
-"""What a kind of layer does to channels, in general."""
+"""The base of the rules by which layers act on channels."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 from l2keras.compaction.channels import Array, Channels, Slots
 
 
-class LeftAlone(Exception):  # noqa: N818, since it is no error.
+class NotCompactable(Exception):  # noqa: N818, since it is no error.
     """Says why the channels around a layer must stay."""
 
 
@@ -18,22 +18,21 @@ class Call:
     """One call of a layer in a graph.
 
     Attributes:
-        operation: What is called: a layer, or an operation that is none.
-        layer: What computes: the same, or for `TimeDistributed` the layer in
-            it, which is called for each place along an axis.
+        operation: The layer that is called, or an operation that is none.
+        layer: The layer that computes: the same, or for `TimeDistributed` the
+            layer in it, which is called for each place along an axis.
         path: Its path in the model.
         inputs: The channels of the tensors that it is called on.
-        shapes: The shapes of those that it returns.
-        compute: Function from tensors, in the places of the inputs, to what
-            it returns of them in evaluation.
+        shapes: The shapes of the tensors that it returns.
+        compute: Function from tensors, in the places of the inputs, to its
+            outputs in evaluation.
         kwargs: The arguments that it is called with by name.
         dtype: The type that it computes in.
-        weights: Its weights by name, where small ones count as zero.
+        weights: Its weights by name, with small ones rounded to zero.
         is_masked: Whether a mask comes with an input.
         outputs: The channels of the tensors that it returns.
-        reads: Whether to ask, channel by channel, which inputs are read.
-        live: Of each of its outputs, whether that must stay, though it need not
-            be read.
+        reads: Whether some inputs may be unread, channel by channel.
+        live: For each of its outputs, whether it must stay, even if unread.
         keeps_inputs: Why all of its inputs stay, if they do.
         keeps_outputs: Why all of its outputs stay, if they do.
     """
@@ -57,7 +56,7 @@ class Call:
     @property
     def input(self) -> Channels:
         if len(self.inputs) != 1:
-            raise LeftAlone("it is called on several tensors")
+            raise NotCompactable("it is called on several tensors")
         return self.inputs[0]
 
 
@@ -67,14 +66,15 @@ Axes = dict[int, str]
 
 
 class Rule:
-    """What a kind of layer does to channels, and how its weights have them.
+    """The rule of a kind of layer: how it acts on channels.
 
     Attributes:
-        has_widths: Whether the layer says in its config or by its weights how
-            many channels there are, so that all its calls must agree.
-        ignores_training: Whether it does the same in training.
-        arguments: Names of those with which it may be called besides.
-        axes: By the names of its weights, which axes are of which channels.
+        has_widths: Whether its config or its weights fix the number of
+            channels, so that all its calls must agree.
+        ignores_training: Whether it acts the same in training.
+        arguments: Names of further arguments of its calls.
+        axes: By the names of its weights, the axes of input and of output
+            channels.
     """
 
     has_widths = True
@@ -83,45 +83,45 @@ class Rule:
     axes: dict[str, Axes] = {}
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
-        """Returns the channels of what a call returns.
+        """The channels of a call's outputs.
 
         Raises:
-            LeftAlone: If all channels must stay.
+            NotCompactable: If all channels must stay.
         """
         raise NotImplementedError
 
     def axes_of(self, call: Call, name: str) -> Axes:
-        """Returns which axes of a weight are of which channels."""
+        """The axes of input and of output channels of a weight."""
         return self.axes.get(name, {})
 
     def config(self, call: Call, kept: Array) -> dict[str, Any]:
-        """Returns what a config says otherwise if some channels are kept.
+        """The changes of a config if some channels are kept.
 
         Args:
             call: The call.
-            kept: Of each channel that it makes, whether it is kept.
+            kept: For each output channel, whether it is kept.
         """
         return {}
 
     def inside(self, call: Call) -> Array:
-        """Tells which channels that no other layer has are live."""
+        """For each channel inside the layer alone, whether it is live."""
         return np.ones(0, bool)
 
     def without_dead_inside(
         self, call: Call, weights: dict[str, Array]
     ) -> dict[str, Any]:
-        """Takes those that are dead from the weights.
+        """Removes the dead channels inside the layer from the weights.
 
         Returns:
-            What the config says otherwise.
+            The changes of the config.
         """
         return {}
 
     def rescale(self, weights: dict[str, Array], kept: Array) -> None:
-        """Changes weights for the channels that go, others having theirs."""
+        """Changes weights that depend on the number of channels."""
 
     def multiplied(self, call: Call) -> int | None:
-        """Returns at how many places of an example its kernels multiply."""
+        """The number of places of an example where its kernels multiply."""
         return 0
 
 
@@ -131,27 +131,27 @@ def comes_first(layer: Any) -> bool:
 
 
 def channel_axis(layer: Any, x: Channels) -> int:
-    """Returns which axis of a tensor is that of channels to a layer."""
+    """The axis of a tensor that is that of channels to a layer."""
     return 1 if comes_first(layer) else len(x.shape) - 1
 
 
 def check_plain(layer: Any) -> None:
-    """Raises `LeftAlone` if a layer's weights are not what its class says."""
+    """Raises `NotCompactable` if a layer is quantized or has LoRA."""
     if getattr(layer, "quantization_mode", None):
-        raise LeftAlone("it is quantized")
+        raise NotCompactable("it is quantized")
     if getattr(layer, "lora_enabled", False):
-        raise LeftAlone("it has LoRA")
+        raise NotCompactable("it has LoRA")
 
 
 def known(shape: tuple[int | None, ...]) -> tuple[int, ...]:
-    """Returns a shape without that of the batch; empty if it is not known."""
+    """A shape without the batch's dimension; empty if it is not known."""
     _, *sizes = shape
     known = tuple(size for size in sizes if size is not None)
     return known if len(known) == len(sizes) else ()
 
 
 def places(x: Channels) -> int | None:
-    """Returns how many places a tensor has, the channels left out."""
+    """The number of places of a tensor, without the channels."""
     sizes = [n for i, n in enumerate(x.shape) if i not in (0, x.axis)]
     known = [size for size in sizes if size is not None]
     return int(np.prod(known)) if len(known) == len(sizes) else None

@@ -1,4 +1,4 @@
-"""How sparse a model is: zeros, groups that are off, and what that saves."""
+"""The sparsity of a model: zeros, groups that are off, and savings."""
 
 import math
 import shutil
@@ -24,22 +24,22 @@ def sparsity(
     line_length: int | None = None,
     print_fn: Callable[[str], Any] | None = None,
 ) -> None:
-    """Prints a table of what is zero in a model, and what `compact` would save.
+    """Prints a table of the zeros in a model, and the savings by `compact`.
 
-    The table has the kernels, the embeddings, and whatever else has a
-    regularizer: the share of the weights that are zero; how many groups are
-    off, all zero; and the shape that `compact` would leave. Groups are those of
-    the weight's `GroupLasso`, if it has one, and else its units or filters:
-    the indices of its last axis, or of the last two where a convolution has
-    filters for each channel. Below are totals, and what `compact` would
-    leave alone, and why.
+    The table has the kernels, the embeddings, and all other weights with a
+    regularizer: the share of zeros; the number of groups that are off, all
+    zero; and the shape that `compact` would leave. Groups are those of the
+    weight's `GroupLasso`, if it has one, and else its units or filters: the
+    indices of its last axis, or of the last two where a convolution has filters
+    for each channel. Below are totals, and the layers that `compact` would
+    skip, with the reasons.
 
     Zeros alone make no model of Keras smaller or faster. Groups that are off
     do, once `compact` has taken them away.
 
     Args:
-        model: A built Keras model. Of those that `compact` refuses, it is not
-            known what it would save.
+        model: A built Keras model. If `compact` refuses it, the savings are not
+            known.
         threshold: Finite number >= 0. Weights of at most this size count as
             zero. Defaults to `0.0`.
         line_length: Width in characters. Defaults to that of the terminal, or
@@ -92,7 +92,7 @@ def sparsity(
         console.print(_tables.of_paths(names, rows, width))
         console.print(f"Zeros: {zeros:,} of {weights:,} weights ({share:.1%})")
         if report is None:
-            console.print(f"What `compact` would save is not known: {reason}")
+            console.print(f"Savings by `compact` are not known: {reason}")
         else:
             for line in _savings(report):
                 console.print(line)
@@ -130,7 +130,7 @@ def _rows(
 
 
 def shown_weights(survey: Survey) -> list[Weight]:
-    """Returns the weights whose zeros are of interest."""
+    """The kernels, the embeddings, and all weights with a regularizer."""
     return [
         weight
         for weight in survey.weights
@@ -141,7 +141,7 @@ def shown_weights(survey: Survey) -> list[Weight]:
 
 
 def axes_inside_groups(weight: Weight) -> tuple[int, ...]:
-    """Returns the axes of a weight along which its groups extend.
+    """The axes of a weight along which its groups extend.
 
     Groups are those of its `GroupLasso`, or else its units or filters.
     """
@@ -157,7 +157,7 @@ def axes_inside_groups(weight: Weight) -> tuple[int, ...]:
 
 
 def _groups_off(weight: Weight, zero: Any) -> tuple[int, int]:
-    """Returns how many groups of a weight are zero, and how many there are."""
+    """The number of groups of a weight that are zero, and of all groups."""
     off = zero.all(axis=axes_inside_groups(weight))
     return int(off.sum()), math.prod(off.shape)
 

@@ -1,4 +1,4 @@
-"""A figure of a model's groups: how large they are, and which are off."""
+"""A figure of the sizes of a model's groups."""
 
 from typing import TYPE_CHECKING
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 def plot_sparsity(
     model: keras.Model, threshold: float = 0.0, ax: "Axes | None" = None
 ) -> "Axes":
-    """Draws how large the groups of a model's weights are, one line a weight.
+    """Draws the sizes of the groups of a model's weights, one line a weight.
 
-    Each mark is a group: one unit, one filter, or what else the weight's
-    `GroupLasso` says, as in `l2keras.sparsity`. It is where the root mean
-    square of the group's weights is, on a logarithmic axis. Groups that are
-    zero have no place on it; how many are off is written at the line. So is how
-    many are not finite, of a model that diverged.
+    Each mark is a group: one unit, one filter, or a group of the weight's
+    `GroupLasso`, as in `l2keras.sparsity`. Its place is the root mean square of
+    the group's weights, on a logarithmic axis. Groups that are zero have no
+    place on it; the number of groups that are off is written at the line, and
+    the number of those that are not finite, if the model diverged.
 
-    A gap tells a `threshold` for `sparsity` and `compact`, if one is wanted:
+    A gap shows a `threshold` for `sparsity` and `compact`, if one is wanted:
     groups to the left of it are nearly zero. A threshold is for single weights,
-    the largest of which is more than the root mean square; red are the groups
-    that are off by the one that is given. Where there is no gap, each threshold
-    takes away something that the model uses.
+    the largest of which is more than the root mean square; groups that are off
+    by the given one are red. Without a gap, every threshold takes away groups
+    that the model uses.
 
     Args:
         model: A built Keras model.

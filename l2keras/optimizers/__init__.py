@@ -1,1 +1,1 @@
-"""What shrinks weights past the gradient."""
+"""Changes of weights past the gradient: weight decay, proximal steps."""

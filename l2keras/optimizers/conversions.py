@@ -1,10 +1,10 @@
-"""What weight decay has to do with L2, and with the time it remembers.
+"""Conversions between weight decay, L2, and the timescale of AdamW.
 
-Two things bear the name. *Coupled* weight decay adds `weight_decay * w` to the
-gradient: it is L2 under another name, and PyTorch's `weight_decay` of `SGD` and
-`Adam`. *Decoupled* weight decay takes `learning_rate * weight_decay * w` off
-the weight, past all that an optimizer does to a gradient: that of `AdamW`, and
-of every optimizer of Keras.
+Two things are called weight decay. *Coupled* weight decay adds `weight_decay *
+w` to the gradient: it is L2 under another name, and PyTorch's `weight_decay` of
+`SGD` and `Adam`. *Decoupled* weight decay takes `learning_rate * weight_decay *
+w` off the weight, and no momentum or adaptive learning rate applies to it: that
+of `AdamW`, and of every optimizer of Keras.
 """
 
 from typing import Any
@@ -26,16 +26,16 @@ _COUPLED = (
 
 
 def l2_from_weight_decay(weight_decay: float, optimizer: str = "sgd") -> float:
-    """Returns the L2 strength that does what a coupled weight decay does.
+    """The L2 strength that is equivalent to a coupled weight decay.
 
     PyTorch adds `weight_decay * w` to the gradient, and the gradient of
     `l2 * sum w**2` is `2 * l2 * w`, so
 
         l2 = weight_decay / 2
 
-    This holds whatever the optimizer makes of the gradient: with momentum, and
-    under the coupled decay of `Adam` too. Under plain SGD, and there only, it
-    holds for decoupled decay as well.
+    This holds for every optimizer: with momentum, and under the coupled decay
+    of `Adam` too. Under plain SGD, and there only, it holds for decoupled decay
+    as well.
 
     Reference:
         Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
@@ -62,7 +62,7 @@ def l2_from_weight_decay(weight_decay: float, optimizer: str = "sgd") -> float:
 
 
 def weight_decay_from_l2(l2: float, optimizer: str = "sgd") -> float:
-    """Returns the coupled weight decay that does what an L2 strength does.
+    """The coupled weight decay that is equivalent to an L2 strength.
 
     The inverse of `l2_from_weight_decay`, and valid where that is:
 
@@ -96,15 +96,15 @@ def weight_decay_from_l2(l2: float, optimizer: str = "sgd") -> float:
 def weight_decay_from_timescale(
     timescale: float, learning_rate: float
 ) -> float:
-    """Returns the decoupled weight decay that forgets in so many steps.
+    """The decoupled weight decay with a timescale of so many steps.
 
     Under AdamW the weights are an exponential moving average of the updates,
     over a timescale, in steps of the optimizer, of
 
         timescale = 1 / (learning_rate * weight_decay)
 
-    The timescale, in epochs, is what keeps its best value when the model or the
-    data grow; the weight decay is not. For 10 epochs give `10 *
+    The best timescale, in epochs, stays the same when the model or the data
+    grow; the best weight decay does not. For 10 epochs give `10 *
     steps_per_epoch`. With a learning rate that changes, give its peak.
 
     Reference:

@@ -1,4 +1,4 @@
-"""Which weights an optimizer decays, how strongly, and whether it can.
+"""The weights that an optimizer decays, with their strengths.
 
 Rules name weights by their paths in a model. A weight is tied to its variable
 by the key under which the optimizer knows it.
@@ -23,7 +23,7 @@ class DecayedWeight:
     """A weight that is decayed."""
 
     path: str
-    key: Any  # By which the optimizer knows it.
+    key: Any  # By which the optimizer looks it up.
     strength: Strength
 
 
@@ -33,14 +33,14 @@ def resolve(
     key_of: Callable[[keras.Variable], Any],
     keys: set[Any] | None = None,
 ) -> list[DecayedWeight]:
-    """Returns the weights of a model that decay, in the order of its layers.
+    """The weights of a model that decay, in the order of its layers.
 
     Args:
         model: The model.
         rules: The strengths.
-        key_of: By what the optimizer knows a variable.
-        keys: The keys of what the optimizer was built for: no others decay.
-            If it is not built, `None`, and all that are trained may.
+        key_of: Function from a variable to its key in the optimizer.
+        keys: The keys of the variables that the optimizer was built for: no
+            others decay. `None` if it is not built: all that are trained may.
 
     Raises:
         ValueError: If the rules do not fit the model, or one of them fits only
@@ -53,7 +53,7 @@ def resolve(
         is_ours = keys is None or key in keys
         if is_ours or is_frozen:
             needed.add(pattern)
-        # So that zero costs nothing.
+        # Zero is left out, and costs nothing.
         if is_ours and not is_frozen and not strength.is_zero:
             decayed.append(DecayedWeight(weight.path, key, strength))
     for pattern in rules.by_pattern:
@@ -89,20 +89,20 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
         )
 
 
-_asked: dict[type, bool] = {}
+_tried: dict[type, bool] = {}
 
 
 def _keeps_changes(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Tells whether updates start from what a weight is, however it came to be.
+    """Tells whether updates start from the weight, changes by others included.
 
-    Asked once for each class, in a thread of its own: outside of distribution
+    Tried once for each class, in a thread of its own: outside of distribution
     strategies and traces.
     """
     kind = type(optimizer)
-    if kind not in _asked:
+    if kind not in _tried:
         with futures.ThreadPoolExecutor(1) as executor:
-            _asked[kind] = executor.submit(_copy_keeps, optimizer).result()
-    return _asked[kind]
+            _tried[kind] = executor.submit(_copy_keeps, optimizer).result()
+    return _tried[kind]
 
 
 def _copy_keeps(optimizer: keras.optimizers.Optimizer) -> bool:

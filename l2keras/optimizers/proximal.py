@@ -37,29 +37,30 @@ class Proximal(OptimizerWrapper):
 
         w <- argmin_u  sum_i (u_i - w_i)**2 / (2 a_i) + strength * penalty(u)
 
-    where `a_i` is how far the optimizer moves the weight for a steady gradient
-    of 1: the learning rate under `SGD`, what momentum makes of it, and for
-    each weight another under `Adam` and its like. So training comes to rest
+    where the step length `a_i` is how far the optimizer moves the weight for a
+    steady gradient of 1: the learning rate under `SGD`, more with momentum, and
+    for each weight another under `Adam` and its like. So training comes to rest
     where loss and penalty together are least, as with the gradient, and zeros
     there are zeros.
 
-    It is for whatever weights have `L1`, `GroupLasso`, a sum of `L1` and one
-    kind of `GroupLasso`, or a regularizer of yours that defines `proximal`.
-    Smooth ones stay a gradient: `L2`, also as a part of `L1L2` or of a sum.
-    Penalties of activities do so too. In the loss and in the logs everything is
-    as before. Keras's own `L1` and `L1L2` are refused: `l2keras.L1` pays the
-    same.
+    It takes steps on weights with `L1`, `GroupLasso`, a sum of `L1` and one
+    kind of `GroupLasso`, or a custom regularizer that defines `proximal`.
+    Smooth penalties keep their gradient: `L2`, also as a part of `L1L2` or of a
+    sum. So do penalties of activities. Losses and logs are as before. Keras's
+    own `L1` and `L1L2` are refused: use `l2keras.L1`, which is the same
+    penalty.
 
-    The strength may be a schedule, be scaled, or be tuned. What is clipped is
-    the gradient, and so the data loss's alone. A weight that gets no gradient
+    The strength may be a schedule, be scaled, or be tuned. Clipping applies to
+    the gradient, and so to the data loss alone. A weight that gets no gradient
     in a step gets no proximal step. A weight whose gradient has been zero so
-    far is moved far by Adam and its like, so it goes to zero at once: rows of
-    an embedding that no batch has had yet, say. Use `SGD` for those.
+    far has a very long step under Adam and its like, so it goes to zero at
+    once: rows of an embedding that no batch has had yet, say. Use `SGD` for
+    those.
 
     Plain `SGD` on small batches does not keep zeros at zero, as each batch
     brings some back: give it momentum.
 
-    In a loop of your own compile the model with it all the same, take the
+    In a custom training loop compile the model with it all the same, take the
     gradient of a loss with `sum(model.losses)`, and have it apply the
     gradients. If a model trains its parts by several optimizers, as a GAN does,
     make each an attribute of it, and compile the part with its own.
@@ -76,7 +77,7 @@ class Proximal(OptimizerWrapper):
 
     Attributes:
         inner_optimizer: The optimizer that is wrapped.
-        takes_proximal_steps: `True`, for penalties to know it by.
+        takes_proximal_steps: `True`, by which penalties recognize it.
 
     Raises:
         TypeError: If `optimizer` is no optimizer of Keras.
@@ -117,7 +118,7 @@ class Proximal(OptimizerWrapper):
 
     @property
     def added_variables(self) -> list[keras.Variable]:
-        """The variables that it added to the innermost optimizer."""
+        """The variables that were added to the innermost optimizer."""
         return self._lengths.variables
 
     def check_inner(self, optimizer: Any) -> None:
@@ -144,7 +145,7 @@ class Proximal(OptimizerWrapper):
             )
 
     def build(self, variables: list[keras.Variable]) -> None:
-        self.check_inner(self.inner_optimizer)  # What was set since, too.
+        self.check_inner(self.inner_optimizer)  # It may have been changed.
         if variables:  # None at all when Keras loads a model from HDF5.
             model, found = stepped_weights.find(self, variables)
             self._model = weakref.ref(model)
@@ -169,11 +170,11 @@ class Proximal(OptimizerWrapper):
         )
         self._lengths.note_update(variables, learning_rate)
         for variable, terms, thresholds in self._steps(
-            variables, lambda each: self._lengths.of(each, learning_rate)
+            variables, lambda weight: self._lengths.of(weight, learning_rate)
         ):
             backend.update(
-                lambda weights, *each, terms=terms: stepped(
-                    terms, weights, each
+                lambda weights, *thresholds, terms=terms: stepped(
+                    terms, weights, thresholds
                 ),
                 [variable],
                 *([threshold] for threshold in thresholds),
@@ -183,8 +184,7 @@ class Proximal(OptimizerWrapper):
         self, variables: list[Any], length_of: Callable[[Any], Tensor]
     ) -> list[tuple[Any, list[ProximalTerm], list[Tensor]]]:
         """The variables that take steps, with their terms and thresholds."""
-        # What regularizers the weights have may have changed since they were
-        # found, so they are looked at anew.
+        # The weights may have got other regularizers since they were found.
         found = [
             (variable, terms)
             for variable in variables
@@ -231,10 +231,10 @@ class Proximal(OptimizerWrapper):
         updates = counter.number()
         for variable, terms, thresholds in self._steps(
             [weight.variable for weight in self._weights.values()],
-            lambda each: self._lengths.mean(each, updates),
+            lambda weight: self._lengths.mean(weight, updates),
         ):
-            if not any(float(ops.max(each)) for each in thresholds):
-                continue  # A schedule has it do nothing for now.
+            if not any(float(ops.max(threshold)) for threshold in thresholds):
+                continue  # A schedule is at zero.
             proximal_warnings.warn_if_nothing_is_zero(
                 self._weights[self.variable_key(variable)].path,
                 ops.convert_to_tensor(variable),
@@ -250,4 +250,4 @@ def _stepped_at_once(
     times: float,
 ) -> Tensor:
     """The weights after so many steps, taken as one."""
-    return stepped(terms, weights, [each * times for each in thresholds])
+    return stepped(terms, weights, [t * times for t in thresholds])

@@ -1,4 +1,4 @@
-"""Where proximal steps do not do what one hopes for."""
+"""Warnings of proximal steps that have no effect, or do harm."""
 
 import warnings
 from collections.abc import Callable
@@ -10,20 +10,21 @@ from l2keras._types import Tensor
 from l2keras.weights.normalized import normalized_kernels
 from l2keras.weights.paths import Weight
 
-# As much longer as it is asked whether a training would have to be.
+# How often a training is doubled to find how long it would have to be.
 _MOST_DOUBLINGS = 30
 
 
 def warn_of_normalized(model: keras.Model, weights: list[Weight]) -> None:
-    """Warns of kernels that proximal steps make small at no price."""
+    """Warns of kernels whose scale a batch normalization cancels."""
     found = normalized_kernels(model, weights)
     if found:
         weight, gamma = found[0]
-        kernels = ", ".join(repr(each.path) for each, _ in found)
+        kernels = ", ".join(repr(kernel.path) for kernel, _ in found)
         warnings.warn(
             f"A batch normalization follows straight after {kernels}, and "
-            "takes back what a penalty makes smaller there: the data loss "
-            "does not notice until whole units are zero, needed ones too. "
+            "cancels the scale of the kernel: a penalty makes it smaller at no "
+            "cost to the data loss, until whole units are zero, needed ones "
+            "too. "
             f"Penalize its scale instead: `{gamma}` in place of "
             f"{weight.path!r}, by `BatchNormalization(gamma_regularizer="
             "l2keras.L1(...))`, which switches off the same units.",
@@ -39,16 +40,16 @@ def warn_if_nothing_is_zero(
 ) -> None:
     """Warns if the steps of a training were too short for any zero.
 
-    That is, if nothing is zero, nor would be if all steps were taken at once.
-    Weights that are not finite, as where a training diverged, have no zeros for
-    other reasons.
+    That is, if no weight is zero, nor would be if all steps were taken at once.
+    Weights that are not finite, as after a training that diverged, have no
+    zeros for other reasons.
 
     Args:
-        path: Of the weights.
+        path: The path of the weights.
         weights: Their values.
         stepped: Function from weights, and the number of steps to take at
             once, to the weights after them.
-        updates: How many steps there were.
+        updates: The number of steps of the training.
     """
 
     def some_are_zero(values: Tensor) -> bool:
@@ -60,16 +61,15 @@ def warn_if_nothing_is_zero(
         return
     longer = next(
         (
-            f"about {2**power:,} times"
+            f"about {2**power:,}x"
             for power in range(1, _MOST_DOUBLINGS)
             if some_are_zero(stepped(weights, updates * 2.0**power))
         ),
-        f"more than {2**_MOST_DOUBLINGS:,} times",
+        f"more than {2**_MOST_DOUBLINGS:,}x",
     )
     warnings.warn(
-        f"Nothing in {path!r} is zero, and the penalty was too weak for it: "
-        f"{updates:,} proximal steps as long as these were take nothing to "
-        f"zero, {longer} as many would. Train longer, or with a larger "
-        "strength or learning rate.",
+        f"No weight of {path!r} is zero: the sum of the thresholds of "
+        f"{updates:,} proximal steps is {longer} too small. Train longer, or "
+        "raise the strength or the learning rate.",
         stacklevel=2,
     )

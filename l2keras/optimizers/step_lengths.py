@@ -1,8 +1,8 @@
-"""How far an optimizer moves a weight, per unit of a steady gradient.
+"""Step lengths: how far optimizers move a weight, per unit of gradient.
 
-That is how long its proximal step must be, for both to come to rest where the
+Proximal steps must have the same length, for both to come to rest where the
 loss and the penalty together are least. It is not the learning rate: momentum
-adds it up, and Adam and its like divide by what the gradients were.
+adds it up, and Adam and its like divide it by the size of past gradients.
 
 Reference:
     Yun, Lozano & Yang, *Adaptive Proximal Gradient Methods for Structured
@@ -27,25 +27,25 @@ from l2keras._keras.optimizer_hooks import (
 )
 from l2keras._types import Tensor
 
-# The length without momentum, given the optimizer, what tells the slots of the
-# weight, and the learning rate.
+# The length without momentum, given the optimizer, a function from the names of
+# the weight's slots to their values, and the learning rate.
 Length: TypeAlias = Callable[[Any, Callable[[str], Tensor], Tensor], Tensor]
 
 
 class StepLengths:
-    """How far the updates of an optimizer move its weights.
+    """The lengths of an optimizer's updates, for each of its weights.
 
-    Momentum moves a weight on by what it moved before: with a steady gradient
-    of 1, by the sum of `momentum**k` times the length of `k` steps ago. It is
-    kept, in variables of the optimizer. The length now, divided by `1 -
-    momentum`, would be another: too short where the learning rate falls, so
-    that the last steps would bring back what is zero; and far too long under
+    With momentum the length is, for a steady gradient of 1, the sum of
+    `momentum**k` times the plain length of `k` steps ago. This sum is kept, in
+    variables of the optimizer. The plain length now, divided by `1 - momentum`,
+    would be wrong: too short where the learning rate falls, so that the last
+    steps would bring zeros back; and far too long under
     `RMSprop(centered=True)`, whose lengths grow from step to step.
 
     Args:
         optimizer: An optimizer that `is_known`.
-        sums: Holds the variables that `build` makes, by the weights' keys; by
-            `None` where the lengths are all alike.
+        sums: The variables that `build` makes, by the weights' keys; by `None`
+            where the lengths are all alike.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class StepLengths:
         self._sums = sums
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Makes what is kept, for an optimizer that was built."""
+        """Makes the sums of lengths, for an optimizer that was built."""
         if not self._momentum:
             return
         if self._are_alike:
@@ -80,7 +80,7 @@ class StepLengths:
 
         Args:
             variables: The weights that were updated.
-            learning_rate: That of the update.
+            learning_rate: The learning rate of the update.
         """
         if self._are_alike:
             variables = variables[:1]
@@ -93,7 +93,10 @@ class StepLengths:
             backend.update(
                 lambda before, now: self._momentum * before + now,
                 [self._sums[key] for key in kept],
-                [self._alone(each, learning_rate) for each in kept.values()],
+                [
+                    self._alone(weight, learning_rate)
+                    for weight in kept.values()
+                ],
             )
 
     def of(self, variable: Any, learning_rate: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ class StepLengths:
 
         Args:
             variable: The weight, as the optimizer was given it.
-            learning_rate: That of the update.
+            learning_rate: The learning rate of the update.
 
         Returns:
             Tensor of shape `()`, or one like the weight.
@@ -113,7 +116,7 @@ class StepLengths:
         return self._looking_ahead(length, variable, learning_rate)
 
     def mean(self, variable: Any, updates: int) -> Tensor:
-        """About the mean of the lengths so far, after so many updates."""
+        """The mean length over so many updates, approximately."""
         schedule = learning_rate_schedule(self._optimizer)
         rates = (
             [self._optimizer.learning_rate]
@@ -164,8 +167,8 @@ def is_known(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def known_names() -> str:
-    """Returns the names of those that are known, as one lists them."""
-    *names, last = (f"`{each.__name__}`" for each in _LENGTHS)
+    """The names of the known optimizers, in a list for messages."""
+    *names, last = (f"`{known.__name__}`" for known in _LENGTHS)
     return f"{', '.join(names)} and {last}"
 
 
@@ -185,11 +188,11 @@ def _adam(optimizer: Any, own: Callable[[str], Tensor], rate: Tensor) -> Tensor:
 def _nadam(
     optimizer: Any, own: Callable[[str], Tensor], rate: Tensor
 ) -> Tensor:
-    # What it makes of a first moment that is steady: nearly 1.
+    # The factor that it applies to a steady first moment is nearly 1.
     count = _count(optimizer, rate)
     now, ahead = (
-        optimizer.beta_1 * (1 - 0.5 * ops.power(0.96, each))
-        for each in (count, count + 1)
+        optimizer.beta_1 * (1 - 0.5 * ops.power(0.96, step))
+        for step in (count, count + 1)
     )
     product = ops.cast(product_of_momentums(optimizer), rate.dtype)
     moment = ahead * _correction(optimizer, optimizer.beta_1, rate) / (
@@ -225,12 +228,12 @@ def _divided(rate: Tensor, by: Tensor) -> Tensor:
 
 
 def _correction(optimizer: Any, beta: float, like: Tensor) -> Tensor:
-    """Returns what corrects the bias of an average that began at zero."""
+    """The correction for the bias of an average that began at zero."""
     return 1 - ops.power(beta, _count(optimizer, like))
 
 
 def _count(optimizer: Any, like: Tensor) -> Tensor:
-    """Returns the number of updates, that which was just made included."""
+    """The number of updates, with the one that was just made."""
     return ops.cast(optimizer.iterations, like.dtype) + 1
 
 

@@ -1,4 +1,4 @@
-"""Which weights an optimizer takes proximal steps on."""
+"""The weights that an optimizer takes proximal steps on."""
 
 import keras
 
@@ -21,7 +21,7 @@ def find(
 
     Args:
         optimizer: The optimizer that takes the steps.
-        variables: What it is built for.
+        variables: The variables that it is built for.
 
     Raises:
         ValueError: If no model is compiled with it, there is nothing to do, or
@@ -35,7 +35,7 @@ def find(
         for weight in paths.own_weights(model)
         if optimizer.variable_key(weight.variable) in keys
     ]
-    # As penalties will find it.
+    # By the same search as penalties.
     running = running_model()
     at_work = running.model if running and running.step else model
     own = [
@@ -58,7 +58,7 @@ def find(
             f"A model must be compiled with `{name}`: in its `optimizer` "
             "penalties find that no gradient is to be taken of them. Call "
             "`model.compile(optimizer, ...)` before the first gradient is "
-            "taken, in a loop of your own as well. If the model trains its "
+            "taken, in a custom training loop as well. If the model trains its "
             "parts by several optimizers, compile the part with its own, and "
             "make that an attribute of the whole: `gan.g_optimizer`. Received: "
             f"model {at_work.name!r}, whose weights other optimizers train"

@@ -1,9 +1,9 @@
-"""Which model an optimizer trains.
+"""The model that an optimizer trains.
 
 Paths and rules belong to a model, but Keras builds an optimizer for a bare list
-of variables. Mostly a method of that model is what builds it, so the call stack
-tells which it is. In a loop of one's own nothing does, and all models in memory
-are looked at.
+of variables. Mostly a method of the model builds it, so the model is on the
+call stack. In a custom training loop it is not, and all models in memory are
+looked at.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ from l2keras.weights.paths import own_weights
 def find(
     optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]
 ) -> keras.Model:
-    """Returns the model that an optimizer trains.
+    """The model that an optimizer trains.
 
-    Of the models that have all the variables, that whose method builds the
-    optimizer, being compiled with it or having it as another attribute; else
-    any in memory that has it; else any. The outermost, if models are in models.
+    Of the models that have all the variables: one with a method under way and
+    the optimizer among its attributes; else one in memory with the optimizer;
+    else any. The outermost, if models are in models.
 
     Args:
         optimizer: The optimizer.
@@ -30,12 +30,15 @@ def find(
     Raises:
         ValueError: If there is no such model, or two have different paths.
     """
-    keys = {optimizer_hooks.variable_key(optimizer, each) for each in variables}
+    keys = {
+        optimizer_hooks.variable_key(optimizer, variable)
+        for variable in variables
+    }
     calling = _with_paths(
         [
-            each
-            for each in call_stack.models_on_stack()
-            if _has(each, optimizer)
+            model
+            for model in call_stack.models_on_stack()
+            if _has(model, optimizer)
         ],
         optimizer,
         keys,
@@ -60,7 +63,7 @@ def _with_paths(
     optimizer: keras.optimizers.Optimizer,
     keys: set[Any],
 ) -> list[tuple[keras.Model, dict[Any, str]]]:
-    """Returns the models that have all variables, with the paths of those."""
+    """The models that have all variables, with the variables' paths."""
     found = []
     for model in models:
         paths = {
@@ -77,7 +80,7 @@ def _with_paths(
 def _outermost(
     found: list[tuple[keras.Model, dict[Any, str]]],
 ) -> keras.Model:
-    """Returns the model that no other contains.
+    """The model that no other contains.
 
     Raises:
         ValueError: If there are several and they have different paths.

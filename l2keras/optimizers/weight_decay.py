@@ -1,7 +1,7 @@
 """Weight decay for any optimizer, by path and with schedules.
 
-It is the decoupled one, past all that an optimizer does to a gradient.
-`conversions` tells it from the coupled one, which is L2.
+It is decoupled from the gradient; `conversions` has the coupled kind, which is
+L2.
 """
 
 import types
@@ -31,9 +31,9 @@ class DecoupledWeightDecay(OptimizerWrapper):
 
         w <- w - learning_rate * strength * w
 
-    at each update of the optimizer that is wrapped, `learning_rate` being the
-    one of that update: what `AdamW` does. Gradients, momentum and adaptive
-    learning rates do not see it, and neither does the loss.
+    at each update of the wrapped optimizer, with the learning rate of that
+    update, as by `AdamW`. Gradients, momentum and adaptive learning rates do
+    not see it, and neither does the loss.
 
     With `coupled_to_learning_rate=False` a schedule of the learning rate leaves
     the decay alone, as in the paper's own formula and TensorFlow Addons:
@@ -43,20 +43,20 @@ class DecoupledWeightDecay(OptimizerWrapper):
     With `cautious=True` only such elements decay as the update `u` makes
     smaller too, where `u * w >= 0` for an update of `w <- w - u`.
 
-    A strength is a number or a schedule of `optimizer.iterations`. Rules,
-    schedules and all are saved with the model. What is saved as the optimizer's
-    state is that of the wrapped optimizer: weight files do not tell the two
-    apart.
+    A strength is a number or a schedule of `optimizer.iterations`. Rules and
+    schedules are saved with the model. The optimizer's state is saved as that
+    of the wrapped optimizer: weight files are the same with either.
 
     The paths are found when the optimizer is built, which `fit` does: they are
-    those of the model that trains. In a loop of your own they are those of the
-    model that has the optimizer, by `compile` or as another attribute, and if
-    there is none, of the outermost model in memory that has all the variables.
+    those of the model that trains. In a custom training loop they are those of
+    the model that has the optimizer, by `compile` or as another attribute, and
+    if there is none, of the outermost model in memory that has all the
+    variables.
 
     Settings such as `learning_rate`, `clipnorm` or `use_ema` are those of the
-    optimizer that is wrapped; what only some optimizers have, such as `beta_1`,
-    is found at `inner_optimizer`. In a `LossScaleOptimizer` or a
-    `MultiOptimizer` of Keras it goes inside.
+    wrapped optimizer; attributes of some optimizers only, such as `beta_1`, are
+    found at `inner_optimizer`. In a `LossScaleOptimizer` or a `MultiOptimizer`
+    of Keras it goes inside.
 
     Reference:
         Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
@@ -70,9 +70,9 @@ class DecoupledWeightDecay(OptimizerWrapper):
             can save. An exact path goes before an expression. Weights that are
             frozen may be named. Defaults to `None`, no rules.
         default: The strength for every kernel that no rule names, or `None` to
-            leave those alone. Kernels are weights of two or more dimensions but
-            for biases, embeddings, what normalization layers and `PReLU` have,
-            and vectors of shape `(1, 1, n)`. Defaults to `None`.
+            leave those alone. Kernels are weights of two or more dimensions
+            except biases, embeddings, the weights of normalizations and of
+            `PReLU`, and vectors of shape `(1, 1, n)`. Defaults to `None`.
         coupled_to_learning_rate: Whether to multiply the strength by the
             learning rate. Defaults to `True`.
         cautious: Whether to decay only where the update makes the weight
@@ -143,8 +143,8 @@ class DecoupledWeightDecay(OptimizerWrapper):
             innermost = type(wrapper.chain(optimizer)[-1]).__name__
             raise ValueError(
                 "With `cautious=True` the decay looks at the update, of which "
-                "proximal steps are no part, and would move what they made "
-                "zero. Put it inside: `Proximal(DecoupledWeightDecay("
+                "proximal steps are no part, and would move weights from zero. "
+                "Put it inside: `Proximal(DecoupledWeightDecay("
                 f"{innermost}(...), ...))`."
             )
         self._rules = strengths
@@ -179,7 +179,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         decayed_weights.check_optimizer(wrapper.chain(optimizer)[-1])
 
     def build(self, variables: list[keras.Variable]) -> None:
-        # What was set since, too.
+        # It may have been changed since.
         decayed_weights.check_optimizer(self.innermost_optimizer)
         decayed: list[DecayedWeight] = []
         if variables:  # None at all when Keras loads a model from HDF5.
@@ -195,7 +195,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
     def decayed(
         self, model: keras.Model | None = None
     ) -> dict[str, StrengthLike]:
-        """Returns the strength of each weight that is decayed, by path.
+        """The strength of each weight that is decayed, by path.
 
         As it was given: a number or a schedule. Weights that are frozen are not
         among them.
@@ -210,14 +210,15 @@ class DecoupledWeightDecay(OptimizerWrapper):
                 left out too early.
         """
         return {
-            each.path: each.strength.value for each in self._weights_of(model)
+            weight.path: weight.strength.value
+            for weight in self._weights_of(model)
         }
 
     def strengths(self, model: keras.Model | None = None) -> dict[str, float]:
-        """Returns what `decayed` does, as numbers: schedules at this step."""
+        """The strengths of `decayed` as numbers: schedules at this step."""
         return {
-            each.path: self._number(each.strength)
-            for each in self._weights_of(model)
+            weight.path: self._number(weight.strength)
+            for weight in self._weights_of(model)
         }
 
     def _weights_of(self, model: keras.Model | None) -> list[DecayedWeight]:
@@ -237,7 +238,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         return decayed
 
     def decay_of(self, variable: keras.Variable) -> float:
-        """Returns the strength now for one variable, 0.0 if there is none.
+        """The strength now for one variable, 0.0 if there is none.
 
         Args:
             variable: A variable of the model.
@@ -252,14 +253,14 @@ class DecoupledWeightDecay(OptimizerWrapper):
                 "`optimizer.strengths(model)`."
             )
         key = self.variable_key(variable)
-        for each in self._decayed:
-            if each.key == key:
-                return self._number(each.strength)
+        for weight in self._decayed:
+            if weight.key == key:
+                return self._number(weight.strength)
         return 0.0
 
     @property
     def weight_decay(self) -> Any:
-        """What Keras's optimizers decay by, all weights alike: nothing here."""
+        """Keras's own weight decay, alike for all weights: always zero here."""
         return self.inner_optimizer.weight_decay
 
     @weight_decay.setter
@@ -324,8 +325,8 @@ class DecoupledWeightDecay(OptimizerWrapper):
     def _groups(
         self, variables: list[keras.Variable], learning_rate: Tensor
     ) -> list[tuple[list[keras.Variable], Tensor | float]]:
-        """Returns the variables that decay alike, with the factor they lose."""
-        strengths = {each.key: each.strength for each in self._decayed}
+        """The variables that decay alike, with the factor that they lose."""
+        strengths = {weight.key: weight.strength for weight in self._decayed}
         groups: dict[Any, tuple[list[keras.Variable], Tensor | float]] = {}
         for variable in variables:
             strength = strengths.get(self.variable_key(variable))
@@ -342,7 +343,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         return list(groups.values())
 
     def _now(self, strength: Strength) -> Tensor | float:
-        """Returns a strength at the optimizer's step."""
+        """A strength at the optimizer's step."""
         return strengths_at_update(None, self.iterations, [strength])[0]
 
     def _number(self, strength: Strength) -> float:

@@ -1,9 +1,8 @@
-"""One optimizer round another, for what happens past the gradient.
+"""The base of optimizers that wrap another, to act past the gradient.
 
-What all such wrappers have in common, and no more: they answer for the
-optimizer inside, are saved with it, and get a hold of its updates. They can
-stand one round another, in any order, and all of them inside Keras's
-`LossScaleOptimizer` or as one of several in its `MultiOptimizer`.
+Wrappers have the attributes of the optimizer inside, are saved with it, and act
+around its updates. They can wrap one another, in any order, and go inside
+Keras's `LossScaleOptimizer` or as one of several into its `MultiOptimizer`.
 """
 
 import contextlib
@@ -23,26 +22,25 @@ _Wrapper = TypeVar("_Wrapper", bound="OptimizerWrapper")
 class OptimizerWrapper(
     optimizer_hooks.SharesVariables, keras.optimizers.Optimizer
 ):
-    """Does something around each update of another optimizer.
+    """An optimizer that acts around each update of another.
 
     A subclass defines `around_update`; `build` if it has to know the variables
-    beforehand; `check_inner` if it cannot go round every optimizer. Its
-    constructor takes `optimizer` and `name`, and `get_config` adds to the one
-    here what else it takes: `from_config` makes objects of all that is a
-    dictionary.
+    beforehand; `check_inner` if it cannot wrap every optimizer. Its constructor
+    takes `optimizer` and `name`, and `get_config` adds its further arguments to
+    those here: `from_config` makes objects of all that is a dictionary.
 
-    All else is the optimizer's that is wrapped: its variables, its step, its
-    learning rate, what it does to gradients and averages, and its state, which
-    is all that is saved as such: weight files do not tell a wrapper that adds
-    no variables from what it wraps. What only some optimizers have, such as
-    `beta_1`, is found at `inner_optimizer`.
+    All else belongs to the wrapped optimizer: variables, step, learning rate,
+    clipping, averages, and the state, which is all that is saved as such:
+    weight files with a wrapper that adds no variables are the same as without.
+    Attributes of some optimizers only, such as `beta_1`, are found at
+    `inner_optimizer`.
 
     State of a wrapper's own is made in `build`, the first time, by
     `add_variable`, which makes it a variable of the innermost optimizer. Only
     there is it safe: on JAX, Keras computes each update, and undoes it while
     gradients accumulate, for the variables of the optimizer that accumulates.
     It is changed by `backend.update`, as weights are, which TensorFlow's
-    distribution strategies ask for.
+    distribution strategies require.
 
     Args:
         optimizer: A `keras.optimizers.Optimizer`, such as
@@ -67,7 +65,7 @@ class OptimizerWrapper(
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = optimizer
 
-    # What Keras's optimizers take, in common.
+    # Arguments that Keras's optimizers have in common.
     learning_rate = OfInnerOptimizer()
     weight_decay = OfInnerOptimizer()
     clipnorm = OfInnerOptimizer()
@@ -79,7 +77,7 @@ class OptimizerWrapper(
     loss_scale_factor = OfInnerOptimizer()
     gradient_accumulation_steps = OfInnerOptimizer()
 
-    # What they are asked for.
+    # Attributes and methods that Keras reads and calls.
     iterations = OfInnerOptimizer()
     variables = OfInnerOptimizer()
     scale_loss = OfInnerOptimizer()
@@ -123,7 +121,7 @@ class OptimizerWrapper(
 
     @property
     def added_variables(self) -> list[keras.Variable]:
-        """The variables that it added to the innermost optimizer."""
+        """The variables that were added to the innermost optimizer."""
         return []
 
     def around_update(
@@ -140,17 +138,17 @@ class OptimizerWrapper(
         come after.
 
         Args:
-            update: Makes the update, those of the wrappers inside included.
-                Afterwards `innermost_optimizer` has the state that it led to.
+            update: Makes the update, with the parts of the wrappers inside.
+                Afterwards `innermost_optimizer` has the state that follows.
             variables: The variables that have gradients, of Keras or of
-                TensorFlow. `variable_key` tells which is which.
-            learning_rate: That of this update. `iterations` is the number of
-                updates before it.
+                TensorFlow: compare them by `variable_key`.
+            learning_rate: The learning rate of this update. `iterations` is the
+                number of updates before it.
         """
         update()
 
     def variable_key(self, variable: Any) -> Any:
-        """Returns by what the optimizer knows a variable."""
+        """The key by which the optimizer looks a variable up."""
         return optimizer_hooks.variable_key(self, variable)
 
     def build(self, variables: list[keras.Variable]) -> None:
@@ -169,7 +167,9 @@ class OptimizerWrapper(
     def apply_gradients(self, grads_and_vars: Any) -> Any:
         grads_and_vars = list(grads_and_vars)
         grads = [gradient for gradient, _ in grads_and_vars]
-        with self._updating(grads, [each for _, each in grads_and_vars]):
+        with self._updating(
+            grads, [variable for _, variable in grads_and_vars]
+        ):
             return self.inner_optimizer.apply_gradients(grads_and_vars)
 
     def stateless_apply(
@@ -212,9 +212,9 @@ class OptimizerWrapper(
         if not was_reached and not self.gradient_accumulation_steps:
             name = type(self.innermost_optimizer).__name__
             raise RuntimeError(
-                f"`{name}` was given gradients and did not come by "
+                f"`{name}` was given gradients and did not call "
                 "`update_step`, where Keras's optimizers make their updates. "
-                f"So `{type(self).__name__}` had no part in what it did. "
+                f"So `{type(self).__name__}` had no part in its update. "
                 "Define its `update_step`, or, if it wraps another optimizer, "
                 f"wrap that one: `{name}({type(self).__name__}(optimizer, "
                 "...))`. To accumulate gradients, give it "
@@ -225,7 +225,7 @@ class OptimizerWrapper(
         # Keras saves every object with variables that `dir` names, but those of
         # the wrapped optimizer are saved as `variables` already.
         hidden = {"inner_optimizer", "innermost_optimizer"}
-        return [each for each in super().__dir__() if each not in hidden]
+        return [name for name in super().__dir__() if name not in hidden]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -255,17 +255,17 @@ class OptimizerWrapper(
 
 
 def find(optimizer: Any, kind: type[_Wrapper]) -> _Wrapper | None:
-    """Returns the wrapper of a class in a chain, or `None` if none is."""
+    """The wrapper of a class in a chain, `None` if there is none."""
     return next(
-        (each for each in chain(optimizer) if isinstance(each, kind)), None
+        (link for link in chain(optimizer) if isinstance(link, kind)), None
     )
 
 
 def unwrapped(optimizer: Any) -> Any:
     """An optimizer without the wrappers of l2keras round it and in it.
 
-    It goes on from where it is, and is saved as if they had never been. One of
-    Keras's that has others in it stays, with those unwrapped.
+    Its state stays, and it is saved as if they had never been. One of Keras's
+    that has others in it stays, with those unwrapped.
     """
     if not isinstance(optimizer, OptimizerWrapper):
         optimizer_hooks.replace_inner_optimizers(optimizer, unwrapped)

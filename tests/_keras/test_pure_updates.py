@@ -9,7 +9,7 @@ import l2keras
 from l2keras._keras.pure_updates import functional_twin, pure_scope
 
 optimizers = keras.optimizers
-pytestmark = pytest.mark.filterwarnings("ignore:Nothing in .* is zero")
+pytestmark = pytest.mark.filterwarnings("ignore:No weight of .* is zero")
 
 
 class WithFriction(optimizers.SGD):

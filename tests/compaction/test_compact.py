@@ -872,7 +872,7 @@ def test_a_threshold_reports_an_unknown_change_of_the_outputs():
     )
     _, report = l2keras.compact(model, threshold=1e-9)
     assert report.change is None
-    assert "By how much outputs changed is not known" in str(report)
+    assert "The change of the outputs is not known" in str(report)
 
 
 def test_the_report_prints_as_a_table():
@@ -889,5 +889,5 @@ def test_the_report_prints_as_a_table():
         "",
         "Parameters: 57 -> 39 (1.46x)",
         "FLOPs: 96 -> 64 (1.5x)",
-        f"- Nothing reads of '{name}': 1, 3",
+        f"- Unread inputs of '{name}': 1, 3",
     ]

@@ -40,7 +40,7 @@ def model_with_zeros():
 
 def test_the_table_has_zeros_groups_and_compacted_shapes():
     *table, unread = printed(model_with_zeros())
-    assert re.fullmatch(r"- Nothing reads of 'input_layer\w*': 1", unread)
+    assert re.fullmatch(r"- Unread inputs of 'input_layer\w*': 1", unread)
     assert table == [
         'Sparsity of "small"',
         "",
@@ -67,7 +67,7 @@ def test_savings_of_a_subclassed_model_are_unknown():
     text = " ".join(printed(subclassed()))
     assert "hidden/kernel" in text
     assert (
-        "What `compact` would save is not known: Only a sequential or "
+        "Savings by `compact` are not known: Only a sequential or "
         "functional model"
     ) in text
     assert "Parameters" not in text
@@ -86,7 +86,7 @@ def test_a_refusal_of_compact_is_shown():
     x = layers.TimeDistributed(tied, name="outer")(inputs)
     model = keras.Model(inputs, tied(x))
     assert (
-        "What `compact` would save is not known: Layer 'tied' must not be in "
+        "Savings by `compact` are not known: Layer 'tied' must not be in "
         "layer 'outer'"
     ) in " ".join(printed(model))
 
@@ -112,7 +112,7 @@ def test_no_savings_are_shown_where_compact_refuses():
     text = " ".join(printed(model))
     assert "Parameters" not in text
     first, _, _ = str(raised.value).partition("Received: ")
-    assert f"`compact` would save is not known: {first}" in text
+    assert f"Savings by `compact` are not known: {first}" in text
 
 
 def test_sparsity_draws_no_random_numbers():

@@ -7,9 +7,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-from audited import dense, sequential, summary
 
 import l2keras
+from tests.support.audited_models import dense, sequential, summary
 
 
 def rows(model, width=80):

@@ -72,7 +72,7 @@ BAD = {
         ),
         ValueError,
         "With `cautious=True` the decay looks at the update, of which proximal "
-        "steps are no part, and would move what they made zero. Put it inside: "
+        "steps are no part, and would move weights from zero. Put it inside: "
         "`Proximal(DecoupledWeightDecay(SGD(...), ...))`.",
     ),
 }
@@ -131,7 +131,7 @@ def test_a_model_must_be_compiled_with_proximal():
         "A model must be compiled with `Proximal`: in its `optimizer` "
         "penalties find that no gradient is to be taken of them. Call "
         "`model.compile(optimizer, ...)` before the first gradient is taken, "
-        "in a loop of your own as well. If the model trains its parts by "
+        "in a custom training loop as well. If the model trains its parts by "
         "several optimizers, compile the part with its own, and make that an "
         "attribute of the whole: `gan.g_optimizer`. Received: model "
         f"{model.name!r}, whose weights other optimizers train"
@@ -212,13 +212,14 @@ def normalized(regularizer=None, gamma=None, activation=None, between=()):
 def test_a_sparse_kernel_before_a_batch_normalization_warns():
     for activation in (None, "relu"):
         model = normalized(L1(1.0), activation=activation)
-        with pytest.warns(UserWarning, match="takes back") as warned:
+        with pytest.warns(UserWarning, match="cancels the scale") as warned:
             fit(model, proximal_sgd(), epochs=1)
         assert messages(warned) == [
             "A batch normalization follows straight after 'dense/kernel', and "
-            "takes back what a penalty makes smaller there: the data loss does "
-            "not notice until whole units are zero, needed ones too. Penalize "
-            "its scale instead: `normal/gamma` in place of 'dense/kernel', by "
+            "cancels the scale of the kernel: a penalty makes it smaller at no "
+            "cost to the data loss, until whole units are zero, needed ones "
+            "too. Penalize its scale instead: `normal/gamma` in place of "
+            "'dense/kernel', by "
             "`BatchNormalization(gamma_regularizer=l2keras.L1(...))`, which "
             "switches off the same units."
         ]
@@ -253,7 +254,7 @@ def test_steps_too_short_for_any_zero_warn_once():
     model = linear(GroupLasso(1e-3))
     schedule = optimizers.schedules.ExponentialDecay(0.2, 4, 0.5)
     model.compile(proximal_sgd(rate=schedule), "mse")
-    with pytest.warns(UserWarning, match="Nothing in") as warned:
+    with pytest.warns(UserWarning, match="No weight of") as warned:
         fit(model, epochs=1)
     norm = np.sqrt((kernel(model) ** 2).sum(0)).min()
     budget = (
@@ -263,10 +264,9 @@ def test_steps_too_short_for_any_zero_warn_once():
     )
     times = next(2**k for k in range(1, 30) if 2**k * budget >= norm)
     assert messages(warned) == [
-        "Nothing in 'dense/kernel' is zero, and the penalty was too weak for "
-        "it: 4 proximal steps as long as these were take nothing to zero, "
-        f"about {times:,} times as many would. Train longer, or with a larger "
-        "strength or learning rate."
+        "No weight of 'dense/kernel' is zero: the sum of the thresholds of 4 "
+        f"proximal steps is about {times:,}x too small. Train longer, or raise "
+        "the strength or the learning rate."
     ]
     fit(model, epochs=1)
 

@@ -402,12 +402,12 @@ def test_an_optimizer_that_bypasses_update_step_is_an_error():
     optimizer = l2keras.DecoupledWeightDecay(
         Lookahead(keras_sgd()), default=DECAY
     )
-    with pytest.raises(RuntimeError, match="did not come by") as caught:
+    with pytest.raises(RuntimeError, match="did not call") as caught:
         fit(single(), optimizer, epochs=1)
     assert (
-        "`Lookahead` was given gradients and did not come by `update_step`, "
+        "`Lookahead` was given gradients and did not call `update_step`, "
         "where Keras's optimizers make their updates. So "
-        "`DecoupledWeightDecay` had no part in what it did. Define its "
+        "`DecoupledWeightDecay` had no part in its update. Define its "
         "`update_step`, or, if it wraps another optimizer, wrap that one: "
         "`Lookahead(DecoupledWeightDecay(optimizer, ...))`. To accumulate "
         "gradients, give it `gradient_accumulation_steps`."

@@ -15,7 +15,7 @@ from tests.support import BACKEND
 EXPECTED_WARNINGS = [
     pytest.mark.filterwarnings("ignore:The best strength"),
     # Nor what such short trainings come to.
-    pytest.mark.filterwarnings("ignore:Nothing in .* is zero"),
+    pytest.mark.filterwarnings("ignore:No weight of .* is zero"),
     # Of Keras, about a layer that takes no part.
     pytest.mark.filterwarnings("ignore:Gradients do not exist"),
 ]
