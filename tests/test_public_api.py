@@ -34,7 +34,7 @@ FOLDERS = [
     "face",
 ]
 LEAVES = ["_tables", "_types", "_validation", "plots", "reference"]
-FACE = ["__init__", "__main__", "demonstration"]
+FACE = ["__init__", "__main__", "demonstration", "sklearn"]
 
 # What may be slow to import, or not be there.
 HEAVY = ["tensorflow", "jax", "torch", "sklearn", "matplotlib", "pandas"]
@@ -149,8 +149,12 @@ print(sorted({{"tensorflow", "jax", "torch"}} & set(sys.modules) - before))
 
 @pytest.mark.parametrize(
     "path",
-    # The demonstration is a program: importing the package does not import it.
-    [path for path in FILES if path.name != "demonstration.py"],
+    # Importing the package does not import these: a program, and estimators.
+    [
+        path
+        for path in FILES
+        if path.name not in ("demonstration.py", "sklearn.py")
+    ],
     ids=lambda path: path.name,
 )
 def test_frameworks_are_imported_in_functions_only(path):
