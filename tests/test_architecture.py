@@ -15,7 +15,7 @@ from tests.support.package_sources import (
 
 # The modules beside the folders.
 LEAVES = ["_tables", "_types", "_validation", "plots", "reference"]
-FACE = ["__init__", "__main__", "demonstration"]
+FACE = ["__init__", "__main__", "demonstration", "sklearn"]
 
 
 def room(parts):

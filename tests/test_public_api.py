@@ -115,12 +115,12 @@ print(sorted({{"tensorflow", "jax", "torch"}} & set(sys.modules) - before))
 
 @pytest.mark.parametrize(
     "path",
-    # The demonstration is a program: importing the package does not import it.
+    # Importing the package does not import these: a program, and estimators.
     # The file of a backend in `_keras` is imported where that is at work.
     [
         path
         for path in FILES
-        if path.name != "demonstration.py"
+        if path.name not in ("demonstration.py", "sklearn.py")
         and not (path.parent.name == "_keras" and path.name.startswith("in_"))
     ],
     ids=lambda path: path.name,

@@ -1,1 +1,1 @@
-"""How strongly: numbers, schedules, and what they read."""
+"""Strengths: numbers, schedules, and the step that these read."""

@@ -41,7 +41,7 @@ _variables: weakref.WeakValueDictionary[int, StrengthVariable] = (
 class PlaceholderStrength(Strength):
     """A strength whose number is in a variable of the model.
 
-    So that one compiled model serves all the strengths of a search. It can be
+    With it one compiled model serves all the strengths of a search. It can be
     multiplied and divided by numbers, multiplied by schedules of l2keras, and
     be given to them, to regularizers and to `DecoupledWeightDecay`.
 
@@ -62,7 +62,7 @@ class PlaceholderStrength(Strength):
 
     @property
     def is_zero(self) -> bool:
-        return any(each is not self and each == 0.0 for each in self.scales)
+        return 0.0 in self.scales
 
     @property
     def placeholders(self) -> list["PlaceholderStrength"]:
@@ -94,7 +94,7 @@ class PlaceholderStrength(Strength):
         self, ufunc: Any, method: str, *inputs: Any, **options: Any
     ) -> "PlaceholderStrength":
         # NumPy asks for this, as in `np.float64(2) * strength`.
-        others = [each for each in inputs if each is not self]
+        others = [other for other in inputs if other is not self]
         if ufunc is np.multiply and method == "__call__" and len(others) == 1:
             return self * others[0]
         return self._refuse()
@@ -106,7 +106,7 @@ class PlaceholderStrength(Strength):
             "regularizer."
         )
 
-    # Whatever else could be done with a number.
+    # All else that could be done with a number.
     __float__ = __int__ = __bool__ = __index__ = __complex__ = _refuse
     __round__ = __trunc__ = __floor__ = __ceil__ = _refuse
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
@@ -124,15 +124,15 @@ class PlaceholderStrength(Strength):
         return self.scaled()
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the variable by its number, for this process alone."""
+        """The config, in which a number names the variable in this process."""
         return {"variable": id(self.variable), "factor": self.factor}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Returns another placeholder of the same variable.
+        """Another placeholder of the same variable.
 
         Raises:
-            ValueError: If the search that it is of is over.
+            ValueError: If the search is over.
         """
         variable = _variables.get(config["variable"])
         if variable is None:

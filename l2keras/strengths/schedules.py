@@ -77,7 +77,7 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class _Ramp(_Schedule):
-    """Goes from one value to another: a subclass says how far it has come."""
+    """Base class: a way from one value to another, by `_progress`."""
 
     _arguments = ("initial_value", "end_value", "steps", "begin")
 
@@ -106,11 +106,11 @@ class _Ramp(_Schedule):
         return initial_value * (1 - progress) + end_value * progress
 
     def _progress(self, elapsed: Tensor) -> Tensor:
-        """Returns how far between the values, 0 to 1, after so many steps."""
+        """The position between the values, 0 to 1, after so many steps."""
         raise NotImplementedError
 
     def _share(self, elapsed: Tensor) -> Tensor:
-        """Returns `elapsed / steps`, at most 1."""
+        """The fraction `elapsed / steps`, at most 1."""
         # The end is compared, since XLA multiplies by the reciprocal, and
         # `steps * (1 / steps)` need not be 1.
         share = precision.to_float32(elapsed) / self.steps
@@ -220,8 +220,8 @@ class CyclicSchedule(_Ramp):
 class JoinedSchedule(_Schedule):
     """Follows one schedule after another.
 
-    Each schedule counts its steps from the boundary at which it takes over,
-    so that a schedule reads the same wherever it is put.
+    Each schedule counts its steps from the boundary at which it takes over, so
+    its definition does not depend on its place.
 
     Args:
         schedules: List of schedules; a number stands for a constant one.
@@ -338,10 +338,9 @@ class ScaledSchedule(_Schedule):
 
 
 def is_never_negative(schedule: Schedule) -> bool:
-    """Tells whether all that a schedule returns is known to be finite and >= 0.
+    """Whether a schedule is known to return finite numbers >= 0 only.
 
-    It is where the values that it goes between were checked, and nobody else
-    wrote the formula.
+    The schedules of l2keras do, since their values were checked.
     """
     if type(schedule) is JoinedSchedule:
         return all(

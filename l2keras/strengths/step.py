@@ -1,17 +1,17 @@
-"""The step that schedules read: `optimizer.iterations`, with nothing to do.
+"""The step that schedules read: `optimizer.iterations` of the running model.
 
-A regularizer knows no optimizer. The model that asks for its penalty has one,
+A regularizer knows no optimizer. The model that computes its penalty has one,
 and is on the call stack (see `call_stack`). The step is that of the model's own
-optimizer, `model.optimizer`, or what `set_step` has set; no other optimizer is
-looked for.
+optimizer, `model.optimizer`, or the one that `set_step` has set; no other
+optimizer is looked for.
 
 - On TensorFlow and PyTorch the iterations are read by reference, in compiled
   code too: the variable is captured, not its value.
 - On JAX a training step is handed the values of the optimizer's variables, and
-  they are read there. An evaluation is not: compiled code asks the host, which
-  costs about as long as an operation, and is right whatever was compiled when.
+  they are read there. An evaluation is not: compiled code calls back to the
+  host, which takes about as long as an operation and is never out of date.
 
-Nothing is left on the model, but by `set_step`.
+Only `set_step` leaves anything on the model.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from l2keras._keras.tracked_state import State
 from l2keras._types import Tensor
 from l2keras.strengths.watch import Calls, Watch
 
-# Why nothing moves a step on.
+# Reasons for which a step stands still.
 _NO_OPTIMIZER = "no model that is at work has an optimizer of its own"
 _NOT_HANDED = (
     "in a loop of your own on JAX the optimizer's values are in your hands "
@@ -45,20 +45,20 @@ _STANDS_STILL = (
 
 
 class StepSetByHand(State):
-    """What `set_step` puts into a model: a step, and since when it holds.
+    """A step that `set_step` puts into a model.
 
-    It holds until the model's optimizer counts on: two integers, the step and
-    the optimizer's iterations when it was set.
+    It holds until the model's optimizer counts on. So there are two integers:
+    the step, and the optimizer's iterations when it was set.
     """
 
     def __init__(self) -> None:
         super().__init__((0, 0), dtype="int", name="step")
 
     def held(self, counted: Tensor | None) -> Tensor:
-        """Returns the step while it holds, and else the iterations.
+        """The step while it holds, and else the iterations.
 
         Args:
-            counted: The iterations; `None` if nobody knows them.
+            counted: The iterations; `None` if they are not known.
         """
         step, since = ops.unstack(ops.convert_to_tensor(self.state), 2)
         if counted is None:
@@ -68,18 +68,18 @@ class StepSetByHand(State):
 
 
 class Clock(NamedTuple):
-    """Where the step of a model's training is counted.
+    """The place where the step of a model's training is counted.
 
     Attributes:
         counter: Where the optimizer counts, `None` if there is none.
-        by_hand: What `set_step` set, if it was called for the model.
+        by_hand: The step of `set_step`, if it was called for the model.
     """
 
     counter: Counter | None
     by_hand: StepSetByHand | None
 
     def counted(self) -> int | None:
-        """Returns the optimizer's iterations outside compiled code.
+        """The optimizer's iterations, outside compiled code.
 
         `None` if they have no value: while Keras's JAX trainer runs, variables
         are empty.
@@ -91,7 +91,7 @@ class Clock(NamedTuple):
         return self.counter.number()
 
     def number(self) -> int | None:
-        """Returns the step outside compiled code, `None` if it has no value."""
+        """The step, outside compiled code; `None` if it has no value."""
         counted = self.counted()
         if self.by_hand is None or not trainer_hooks.is_readable(
             self.by_hand.state
@@ -102,16 +102,16 @@ class Clock(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A step, and what is known of it.
+    """A step, and the knowledge about it.
 
     Attributes:
-        step: An integer tensor of shape `()`; `None` if nobody knows it.
-        clock: Where it was counted, to be looked at later.
-        watch: What warns if it stands still in training; `None` if it moves,
-            and if no model is at work.
-        problem: Why it would.
-        calls: What tells whether it moves: how often the optimizer was called.
-            `None` if it is known that it does not move.
+        step: An integer tensor of shape `()`; `None` if it is not known.
+        clock: The place where it was counted, to be read later.
+        watch: Warns if the step stands still in training; `None` if it moves,
+            and if no model is running.
+        problem: The reason for which it would stand still.
+        calls: The number of the optimizer's calls, by which the watch sees
+            whether the step moves. `None` if it is known to stand still.
     """
 
     step: Tensor | None
@@ -121,8 +121,8 @@ class Reading(NamedTuple):
     calls: Calls | None = None
 
 
-# The models whose penalties were trained while it was not known whether their
-# step moves. Not an attribute, which would be copied with a model.
+# By model, where it is not known whether the step moves. Not an attribute,
+# which would be copied with a model.
 _watches: weakref.WeakKeyDictionary[keras.Model, Watch] = (
     weakref.WeakKeyDictionary()
 )
@@ -134,7 +134,7 @@ _given: contextvars.ContextVar[Callable[[], Tensor] | None] = (
 
 @contextlib.contextmanager
 def given(step: Tensor) -> Iterator[None]:
-    """Has every schedule read this step inside, whoever asks."""
+    """A context in which all schedules read this step."""
     token = _given.set(lambda: ops.convert_to_tensor(step))
     try:
         yield
@@ -144,7 +144,7 @@ def given(step: Tensor) -> Iterator[None]:
 
 @contextlib.contextmanager
 def of(model: keras.Model) -> Iterator[None]:
-    """Has every schedule read the step of a model inside, outside its steps."""
+    """A context in which all schedules read the step of a model."""
     clock = clock_of(model)
     number = None if clock is None else clock.number()
     if number is None:
@@ -155,7 +155,7 @@ def of(model: keras.Model) -> Iterator[None]:
 
 
 def read() -> Reading:
-    """Returns the step at which a penalty is asked for, if anybody knows it."""
+    """The step at which a penalty is computed, if it is known."""
     step = _given.get()
     if step is not None:
         return Reading(step())
@@ -171,7 +171,7 @@ def _read_of_running_model() -> Reading:
     if clock is None:
         return Reading(None, watch=_watch_of(model), problem=_NO_OPTIMIZER)
     counter = clock.counter
-    # In a loop of one's own on JAX nobody else has the optimizer's values.
+    # In a custom loop on JAX the loop alone has the optimizer's values.
     counted = None if counter is None else _counted(running, counter)
     if clock.by_hand is not None:
         return Reading(clock.by_hand.held(counted), clock)
@@ -200,7 +200,7 @@ def _watch_of(model: keras.Model) -> Watch:
 
 
 def clock_of(model: keras.Model) -> Clock | None:
-    """Returns where a model's step is counted, `None` if nowhere."""
+    """The clock of a model's step, `None` if nothing counts it."""
     by_hand = set_by_hand(model)
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
@@ -209,7 +209,7 @@ def clock_of(model: keras.Model) -> Clock | None:
 
 
 def set_by_hand(model: keras.Model) -> StepSetByHand | None:
-    """Returns what `set_step` put into a model, `None` if it was not called."""
+    """The step that `set_step` put into a model, `None` if it did not."""
     for state in layer_tree.tracked_states(model):
         if isinstance(state, StepSetByHand):
             return state
@@ -217,9 +217,9 @@ def set_by_hand(model: keras.Model) -> StepSetByHand | None:
 
 
 def _counted(running: Running, counter: Counter) -> Tensor | None:
-    """Returns the iterations of a model's optimizer when the code runs.
+    """The iterations of a model's optimizer when the code runs.
 
-    `None` on JAX where the code is not Keras's, so that nobody knows.
+    `None` on JAX in code that is not Keras's, where they are not known.
     """
     if keras.backend.backend() != "jax":
         return counter.now()
@@ -241,7 +241,7 @@ def _counted(running: Running, counter: Counter) -> Tensor | None:
 
 
 def _counted_by_host(model: keras.Model, counter: Counter) -> Tensor:
-    """Returns a model's iterations, which compiled code asks the host for.
+    """A model's iterations, for which compiled code calls back to the host.
 
     Of the optimizer that the model has then: it may be compiled anew with
     another, and JAX go on with what it compiled before.

@@ -1,14 +1,9 @@
-"""What multiplies a penalty: a number, times a schedule, times a scale.
+"""The factor of a penalty: a number or a schedule, times scales.
 
-One class, and a kind of it for each way to come by the number:
-
-- `Strength`, of a number, or of a schedule that reads the optimizer's step;
-- `TunedStrength`, which stands for many while a search looks for one, or
-  learns it.
-
-A further kind says what it is now (`_unscaled`), and which states Keras has to
-carry through compiled steps for it (`states`). Nobody else asks which kind it
-is.
+One class, `Strength`, and in `placeholder` a subclass whose number is in a
+variable, for searches. A subclass defines `_unscaled`, its value at a step. The
+variables in it are among `states`, which Keras has to carry through compiled
+steps. No other code needs to know the class.
 """
 
 import copy
@@ -29,12 +24,12 @@ from l2keras.strengths import step as steps
 from l2keras.strengths.step import Clock, Reading
 from l2keras.strengths.watch import Watch
 
-# A schedule is tried at these, so that most mistakes show at once.
+# A schedule is called at these steps, so that most mistakes show at once.
 _PROBED_STEPS = (0, 1, 1_000, 1_000_000)
 
 
 class Scale(State):
-    """What multiplies the strength of one regularizer, or of several."""
+    """A factor of the strengths of one regularizer, or of several."""
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__(value, dtype="float32", name="scale")
@@ -47,12 +42,12 @@ class Strength:
         value: A finite number >= 0, or a schedule: a callable from the
             optimizer's step (a float32 tensor of shape `()`) to one, that Keras
             can save.
-        name: What it is called in messages.
+        name: The name in messages.
 
     Attributes:
         value: As given, a number as a Python float.
         name: As given.
-        scales: What it is multiplied by from outside: numbers, or states that
+        scales: The factors that are set from outside: numbers, or states that
             can change in compiled code.
 
     Raises:
@@ -69,13 +64,13 @@ class Strength:
 
     @staticmethod
     def of(value: Any, name: str) -> "Strength":
-        """Returns what a user gave for a strength as one."""
+        """The strength of a user's argument."""
         if isinstance(value, Strength):
             return value.scaled()
         return Strength(value, name)
 
     def _checked(self, value: Any) -> Any:
-        """Returns the value that was given, a number as a float."""
+        """The value that was given, a number as a float."""
         if not callable(value) or isinstance(
             value, type | keras.Regularizer | keras.Layer
         ):
@@ -100,7 +95,7 @@ class Strength:
 
     @property
     def states(self) -> list[State]:
-        """What Keras has to carry through compiled steps for it."""
+        """The states that Keras has to carry through compiled steps."""
         return [
             *(
                 placeholder.variable
@@ -110,8 +105,8 @@ class Strength:
         ]
 
     def scaled(self, *scales: float | Scale) -> Self:
-        """Returns it times scales; what it remembers is shared."""
-        scales = tuple(each for each in scales if each != 1.0)
+        """The strength times scales, with the same memory of steps."""
+        scales = tuple(scale for scale in scales if scale != 1.0)
         if not scales:
             return self  # Asked for at each step of PyTorch.
         other = copy.copy(self)
@@ -119,14 +114,13 @@ class Strength:
         return other
 
     def now(self) -> Tensor | float:
-        """Returns what it is at the step that is under way."""
+        """The value at the step that is being trained."""
         return self._read()[0]
 
     def times(self, penalty: Tensor, of: Any) -> Tensor:
-        """Returns it times a penalty, in the penalty's type.
+        """The product with a penalty, in the penalty's type.
 
-        It warns when a gradient passes through while nothing moves the schedule
-        on.
+        It warns if a gradient passes through while the step stands still.
 
         Args:
             penalty: Tensor of shape `()`.
@@ -145,15 +139,15 @@ class Strength:
 
     @property
     def models(self) -> list[keras.Model]:
-        """The models whose compiled steps hold it as it was."""
+        """The models whose compiled steps hold the strength as a constant."""
         return list(self._memory.models)
 
     def number(self) -> float:
-        """Returns what it is, outside compiled code."""
+        """The value now, outside compiled code."""
         return float(ops.convert_to_numpy(self.now()))
 
     def number_at(self, step: int) -> float:
-        """Returns what it is at a step, without its scales.
+        """The value at a step, without scales.
 
         Raises:
             TypeError: If a schedule does not return one real number.
@@ -165,12 +159,12 @@ class Strength:
         return _check_returned(returned, self.value, self.name, step)
 
     def at(self, step: Tensor) -> Tensor | float:
-        """Returns what it is at a step that is given, in compiled code too."""
+        """The value at a step, in compiled code too."""
         return self._times_scales(self._unscaled(step))
 
     @property
     def step(self) -> int | None:
-        """The step it was read at last; `None` unless it is scheduled."""
+        """The step at which it was read last; `None` unless it is scheduled."""
         return self._memory.step() if self.is_scheduled else None
 
     @property
@@ -179,17 +173,17 @@ class Strength:
         return self._memory.since() if self.is_scheduled else None
 
     def remember(self, step: Clock | int, since: int | None = None) -> None:
-        """Has it be at a step, or read a clock, while no model asks for it.
+        """Sets the step, or the clock, to read while no model is running.
 
         Args:
             step: The step, or the clock.
             since: If the step was set by hand, the optimizer's iterations at
-                which it holds, for a model that asks.
+                which it holds in a model that is running.
         """
         self._memory.put(step, since)  # Scaled copies share it.
 
     def _unscaled(self, step: Tensor) -> Tensor | float:
-        """Returns what it is at a step, before it is scaled."""
+        """The value at a step, before it is scaled."""
         if not self.is_scheduled:
             return float(self.value)
         try:
@@ -205,7 +199,7 @@ class Strength:
             raise
 
     def _read(self) -> tuple[Tensor | float, Reading | None]:
-        """Returns what it is now; and what was read for it, if anything."""
+        """The value now, and the reading of the step, if it is scheduled."""
         if not self.is_scheduled:
             return self.at(0), None
         reading = steps.read()
@@ -228,7 +222,7 @@ class Strength:
         return value
 
     def apart(self) -> Self:
-        """Returns a copy that shares neither scales nor what it remembers."""
+        """A copy with scales and a memory of its own."""
         other = copy.copy(self)
         other.__setstate__(self.__getstate__())
         return other
@@ -252,11 +246,11 @@ class Strength:
 
 
 class _Memory:
-    """The step that a schedule read last: a number, or where it is counted.
+    """The step that a schedule read last: a number, or a clock.
 
     Args:
         number: The number.
-        since: If it was set by hand, since when it holds.
+        since: If it was set by hand, the iterations at which it holds.
     """
 
     def __init__(self, number: int = 0, since: int | None = None) -> None:
@@ -265,11 +259,11 @@ class _Memory:
         # Of a number that was set by hand before the model was saved.
         self._since = since
         self.models: weakref.WeakSet[keras.Model] = weakref.WeakSet()
-        # Of a penalty that no model asks for.
+        # For a penalty that no model computes.
         self.watch = Watch()
 
     def put(self, step: Clock | int, since: int | None) -> None:
-        """Puts it to a number, or to a clock."""
+        """Replaces it by a number, or a clock."""
         self._since = since
         if isinstance(step, Clock):
             self.clock = step
@@ -277,7 +271,7 @@ class _Memory:
             self.clock, self._number = None, step
 
     def step(self) -> int:
-        """Returns the number."""
+        """The step as a number."""
         if self.clock is None:
             return self._number
         # A model that is exported is being traced.
@@ -287,7 +281,7 @@ class _Memory:
         return self._number if holds else counted
 
     def since(self) -> int | None:
-        """Returns the iterations at which a step set by hand holds."""
+        """The iterations at which a step set by hand holds."""
         if self.clock is None:
             return self._since
         counted, since = self.clock.counted(), self._since
@@ -296,7 +290,7 @@ class _Memory:
         return since if counted == since else None
 
     def held(self, counted: Tensor, clock: Clock) -> Tensor:
-        """Returns a step that was counted, or what was set by hand for it."""
+        """The step set by hand while it holds, and else the counted one."""
         if self._since is None or clock.by_hand is not None:
             return counted
         is_held = ops.equal(counted, self._since)
@@ -312,12 +306,12 @@ def placeholders_in(value: Any) -> list[Any]:
 
 
 def number(scale: float | Scale) -> float:
-    """Returns a scale as a number, outside compiled code."""
+    """A scale as a number, outside compiled code."""
     return float(scale.read()) if isinstance(scale, Scale) else scale
 
 
 def shown(scale: float | Scale) -> str:
-    """Returns how a scale is written, three dots where it has no value now.
+    """The text of a scale, three dots where it has no value now.
 
     In compiled code it has none, nor while Keras's JAX trainer runs.
     """
@@ -330,7 +324,7 @@ def shown(scale: float | Scale) -> str:
 
 
 def multiplied(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
-    """Returns the product in the type of `value`, and `value` itself for 1."""
+    """The product in the type of `value`, and `value` itself for 1."""
     if isinstance(factor, float):
         return value if factor == 1.0 else factor * value
     if not isinstance(value, float) and factor.dtype != value.dtype:
@@ -339,7 +333,7 @@ def multiplied(factor: Tensor | float, value: Tensor | float) -> Tensor | float:
 
 
 def value_at(schedule: Schedule, step: Tensor) -> Tensor:
-    """Returns what a schedule gives at a step.
+    """The value of a schedule at a step.
 
     Those of l2keras count in integers, and others are given float32.
     """
@@ -351,7 +345,7 @@ def value_at(schedule: Schedule, step: Tensor) -> Tensor:
 def _check_returned(
     value: Any, schedule: Schedule, name: str, step: int
 ) -> float:
-    """Returns what a schedule gave at a step as a float.
+    """The value that a schedule returned at a step, as a float.
 
     Raises:
         TypeError: If it is not one real number.

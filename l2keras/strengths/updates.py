@@ -1,4 +1,4 @@
-"""What strengths are while an optimizer updates the weights.
+"""The values of strengths while an optimizer updates the weights.
 
 The optimizer knows the step. But scales, and a step that was set by hand, are
 states that a model carries, and on JAX an update is handed the values of the
@@ -24,16 +24,16 @@ from l2keras.strengths.strength import Strength
 def strengths_at_update(
     model: keras.Model | None, counted: Tensor, strengths: Sequence[Strength]
 ) -> list[Tensor | float]:
-    """Returns what strengths are in an update, as they were in the penalties.
+    """The values of strengths in an update, the same as in the penalties.
 
     Args:
-        model: The model that is trained, `None` if there is none any more.
+        model: The model that is trained, `None` if it is gone.
         counted: The optimizer's iterations before the update.
         strengths: The strengths.
     """
     by_hand = None if model is None else steps.set_by_hand(model)
     states: list[State] = [] if by_hand is None else [by_hand]
-    states += [each for strength in strengths for each in strength.states]
+    states += [state for strength in strengths for state in strength.states]
     # Read here: inside, variables of the optimizer have no values on JAX.
     step = ops.convert_to_tensor(counted)
     with _readable(states):
@@ -44,7 +44,7 @@ def strengths_at_update(
 
 @contextlib.contextmanager
 def _readable(states: list[State]) -> Iterator[None]:
-    """Has states have their values inside, in compiled code too."""
+    """A context in which states have values, in compiled code too."""
     if not states or keras.backend.backend() != "jax" or pure_updates.is_pure():
         yield  # They are read by reference, or have values already.
         return
@@ -63,7 +63,7 @@ def _readable(states: list[State]) -> Iterator[None]:
             )
         )
     elif backend.is_tracing():
-        mapping = [(each.state, _asked_of_host(each)) for each in states]
+        mapping = [(state.state, _value_on_host(state)) for state in states]
     else:
         yield
         return
@@ -71,6 +71,6 @@ def _readable(states: list[State]) -> Iterator[None]:
         yield
 
 
-def _asked_of_host(state: State) -> Tensor:
+def _value_on_host(state: State) -> Tensor:
     dtype = state.state.dtype
     return backend.host_callback(lambda: np.asarray(state.read(), dtype))

@@ -1,8 +1,8 @@
 """Whether a step moves while gradients of penalties are taken at it.
 
-Who trains a model is known of Keras's own training step alone. Elsewhere the
-model's optimizer may be at work, or another, and nothing says which until the
-next gradient: by then it has counted on, or it has not.
+In Keras's own training step the model's optimizer counts. Elsewhere another one
+may train the model, which shows at the next gradient only: by then the model's
+optimizer has counted on, or it has not.
 """
 
 import functools
@@ -22,10 +22,10 @@ _GRADIENTS_AT_A_STEP = 2
 
 
 class Calls(NamedTuple):
-    """How often an optimizer was called.
+    """The number of calls of an optimizer.
 
     Attributes:
-        variable: Where it is counted.
+        variable: The variable that counts them.
         number: The number now.
         data: A tensor that was given to the training step under way, `None` in
             a loop of one's own.
@@ -52,14 +52,13 @@ class Watch:
     def watched(
         self, value: Tensor, of: Any, problem: str, calls: Calls | None
     ) -> Tensor:
-        """Returns a value of which a gradient may be taken.
+        """The value, watched for gradients that are taken of it.
 
         Args:
             value: The value, computed with the step.
             of: The regularizer, for the message.
-            problem: Why the step stands still, if it does.
-            calls: What tells whether it moves; `None` if it is known that it
-                does not.
+            problem: The reason for which the step stands still, if it does.
+            calls: Show whether it moves; `None` if it is known to stand still.
         """
         if self._was_told:
             return value

@@ -133,6 +133,14 @@ class TuningResult:
         return float(self.strengths[np.flatnonzero(within)[-1]])
 
     @property
+    def monitored(self) -> np.ndarray:
+        """The monitored metric, of shape (candidates, folds, epochs).
+
+        NaN where the data loss is not finite.
+        """
+        return self._monitor.values(self.validation_loss, self.metrics)
+
+    @property
     def mean_loss(self) -> np.ndarray:
         """The mean validation loss over the folds, (candidates, epochs)."""
         return self.validation_loss.mean(axis=1)
@@ -200,7 +208,7 @@ class TuningResult:
 
     def _mean_and_error(self) -> tuple[np.ndarray, np.ndarray]:
         """The monitored metric's, each of shape (candidates, epochs)."""
-        values = self._monitor.values(self.validation_loss, self.metrics)
+        values = self.monitored
         return values.mean(axis=1), _standard_error(values)
 
     @property

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -30,6 +30,13 @@ from l2keras.tuning.settings import Settings
 _ONE_AT_A_TIME = threading.RLock()
 
 
+@contextlib.contextmanager
+def random_numbers_kept() -> Iterator[None]:
+    """Has one thread at a time seed the generators, and puts them back."""
+    with _ONE_AT_A_TIME, random_states_kept():
+        yield
+
+
 class Search:
     """Trains candidates on all folds, and remembers what they came to.
 
@@ -54,8 +61,7 @@ class Search:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_ONE_AT_A_TIME)
-            stack.enter_context(random_states_kept())
+            stack.enter_context(random_numbers_kept())
             self._file = self._open_file(stack)
             saved = None if self._file is None else self._file.load()
             self._workers = processes.Workers.of(self._settings.n_jobs)
