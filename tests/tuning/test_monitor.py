@@ -5,8 +5,11 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from searches import (
-    CHEAP,
+
+import l2keras
+from l2keras import L2
+from l2keras.tuning import checkpoint
+from tests.support.searches import (
     EXPECTED_WARNINGS,
     FOLDS,
     LABELS,
@@ -18,10 +21,6 @@ from searches import (
     several,
     tune,
 )
-
-import l2keras
-from l2keras import L2
-from l2keras.tuning import checkpoint
 
 pytestmark = EXPECTED_WARNINGS
 
@@ -103,15 +102,13 @@ def test_a_replica_that_diverged_is_not_chosen():
 def test_the_mode_is_the_guess_of_early_stopping(
     metric, monitor, mode, expected
 ):
-    result = tune(
-        net(metrics=[metric]), monitor=monitor, mode=mode, epochs=1, **CHEAP
-    )
+    result = tune(net(metrics=[metric]), monitor=monitor, mode=mode, epochs=1)
     assert (result.monitor, result.mode) == (monitor, expected)
 
 
 def test_the_monitor_changes_the_choice_and_no_loss():
-    by_loss = tune(net(), epochs=3, **CHEAP)
-    result = tune(net(), epochs=3, monitor="val_accuracy", **CHEAP)
+    by_loss = tune(net(), epochs=3)
+    result = tune(net(), epochs=3, monitor="val_accuracy")
     assert_same(result, by_loss, rtol=0, atol=0)
     mean = by_loss.metrics["val_accuracy"].mean(axis=1)
     best, epoch = np.unravel_index(mean.argmax(), mean.shape)
@@ -201,12 +198,12 @@ def test_several_strengths_are_searched_by_the_metric():
 @pytest.mark.filterwarnings("ignore:The search was interrupted")
 def test_a_resumed_search_may_have_another_monitor(monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoint, "SECONDS", 0)
-    options = {"epochs": 3, "backup_dir": tmp_path, **CHEAP}
+    options = {"epochs": 3, "backup_dir": tmp_path}
     with monkeypatch.context() as context:
         interrupt(context, 2)
         tune(net(), **options)
     result = tune(net(), monitor="val_accuracy", **options)
-    whole = tune(net(), epochs=3, monitor="val_accuracy", **CHEAP)
+    whole = tune(net(), epochs=3, monitor="val_accuracy")
     assert_same(result, whole, rtol=0, atol=1e-6)
     assert result.best_strength == whole.best_strength
 
