@@ -22,7 +22,11 @@ from tests.support.random_architectures import (
     without_dropped,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Keras 3.16's, of a `Bidirectional` behind a mask.
+    pytest.mark.filterwarnings("ignore:.*this layer does not support masking"),
+]
 
 # One or two for each kind of model: JAX compiles each for seconds.
 EACH = 1 if BACKEND == "jax" else 2
