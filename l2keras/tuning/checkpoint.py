@@ -1,4 +1,4 @@
-"""A search in a file, to go on with after it was killed."""
+"""A search in a file, from which it is resumed after it was killed."""
 
 import contextlib
 import hashlib
@@ -15,10 +15,10 @@ import numpy as np
 
 try:
     import fcntl
-except ImportError:  # Not on Windows, where no search finds another out.
+except ImportError:  # Windows, where two searches do not notice each other.
     fcntl = None  # type: ignore[assignment]
 
-# Written when an epoch ends, after at least so many seconds.
+# The seconds after which the file is written at the end of an epoch.
 SECONDS = 10.0
 
 
@@ -37,7 +37,7 @@ def check_folder(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def only_search_in(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps other searches out of a folder.
+    """A context that keeps other searches out of a folder.
 
     Raises:
         ValueError: If there is one.
@@ -66,8 +66,8 @@ class Checkpoint:
     """A file of arrays, whole or not there, of one search only.
 
     Args:
-        folder: Where it is.
-        digest: Of the arguments of the search, see `digest`.
+        folder: The folder of the file.
+        digest: The digest of the search's arguments, see `digest`.
     """
 
     def __init__(self, folder: pathlib.Path, digest: str) -> None:
@@ -78,7 +78,7 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        """Whether so much time has passed that it had better be written."""
+        """Whether enough time has passed to write it."""
         return time.monotonic() - self._saved >= SECONDS
 
     def load(self) -> dict[str, np.ndarray] | None:
@@ -110,7 +110,7 @@ class Checkpoint:
         return arrays
 
     def refused(self, why: str) -> ValueError:
-        """An error that says why the file is not gone on with."""
+        """An error that says why the search cannot be resumed from the file."""
         return ValueError(
             f"The backup {str(self._path)!r} {why}. Remove it, or give another "
             "`backup_dir`."
@@ -128,7 +128,9 @@ class Checkpoint:
                 np.savez(file, digest=self._digest, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self._path)  # At once: a kill leaves one or the other.
+            part.replace(
+                self._path
+            )  # Atomic: a kill leaves the one or the other.
         except OSError as error:
             if part is not None:
                 with contextlib.suppress(OSError):
@@ -137,17 +139,17 @@ class Checkpoint:
                 self._has_failed = True
                 warnings.warn(
                     f"The backup {str(self._path)!r} could not be written: "
-                    f"{error}. The search goes on, and tries again.",
+                    f"{error}. The search continues, and tries again later.",
                     stacklevel=2,
                 )
 
     def remove(self) -> None:
-        """Leaves nothing of a search that is done."""
+        """Removes the file of a search that is done."""
         self._path.unlink(missing_ok=True)
 
 
 def digest(*values: Any) -> str:
-    """A text that differs if the values do: arrays, and what `repr` tells."""
+    """A text that differs if the values do: arrays, or the `repr` of others."""
     found = hashlib.sha256()
     for value in values:
         if isinstance(value, np.ndarray):
@@ -165,10 +167,10 @@ def numbered(name: str, arrays: Sequence[np.ndarray]) -> dict[str, Any]:
         f"{name}_length": len(arrays),
         **{
             # NumPy's files know no bfloat16.
-            f"{name}_{index}": each.astype("float32")
-            if each.dtype.name == "bfloat16"
-            else each
-            for index, each in enumerate(arrays)
+            f"{name}_{index}": array.astype("float32")
+            if array.dtype.name == "bfloat16"
+            else array
+            for index, array in enumerate(arrays)
         },
     }
 

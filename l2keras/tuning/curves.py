@@ -11,8 +11,8 @@ from l2keras.tuning.replicas import Chunk, Means
 class LearningCurves:
     """Losses and metrics of each replica, epoch by epoch.
 
-    Arrays have the shape (candidates, folds, epochs), and are NaN where nothing
-    is known yet.
+    Arrays have the shape (candidates, folds, epochs), and are NaN for epochs
+    that were not trained yet.
 
     Args:
         keys: The number of strengths of a candidate.
@@ -50,8 +50,7 @@ class LearningCurves:
 
     def indices(self, candidates: np.ndarray) -> np.ndarray:
         """The rows of candidates, which are added if they are not there."""
-        found = [self._index(each) for each in candidates]
-        return np.array(found)
+        return np.array([self._index(row) for row in candidates])
 
     def _index(self, candidate: np.ndarray) -> int:
         same = np.flatnonzero((self.candidates == candidate).all(axis=1))
@@ -73,14 +72,14 @@ class LearningCurves:
     def record(
         self, chunk: Chunk, epoch: int, train: Means, validation: Means
     ) -> None:
-        """Writes the means of an epoch of a chunk to where they belong."""
+        """Writes the means of an epoch of a chunk to their places."""
         candidates, folds = self._places(chunk)
         place = candidates, folds, epoch
         self.train_loss[place] = train.data_loss.T
         self.validation_loss[place] = validation.data_loss.T
         values = {
             **train.metrics,
-            **{f"val_{k}": each for k, each in validation.metrics.items()},
+            **{f"val_{k}": mean for k, mean in validation.metrics.items()},
         }
         if [*map(_without_numbers, values)] != [
             *map(_without_numbers, self._names)
@@ -93,19 +92,19 @@ class LearningCurves:
             shape = self.train_loss.shape
             self.set_metrics(
                 [
-                    np.full((*shape, *each.shape[2:]), np.nan)
-                    for each in values.values()
+                    np.full((*shape, *mean.shape[2:]), np.nan)
+                    for mean in values.values()
                 ]
             )
-        for array, each in zip(
+        for array, mean in zip(
             self.metrics.values(), values.values(), strict=True
         ):
-            array[place] = each.swapaxes(0, 1)
+            array[place] = mean.swapaxes(0, 1)
         if epoch + 1 == self.train_loss.shape[2]:
             self.done[candidates, folds] = True
 
     def is_done(self, chunk: Chunk) -> bool:
-        """Tells whether all replicas of a chunk are trained to their end."""
+        """Whether all replicas of a chunk are trained to their end."""
         return bool(self.done[self._places(chunk)].all())
 
     def _places(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +113,7 @@ class LearningCurves:
         return rows[:, None], np.array(chunk.folds)[None]
 
     def forget_undone(self) -> None:
-        """Leaves nothing of replicas that are not trained to their end."""
+        """Removes the numbers of replicas not trained to their end."""
         arrays = self.validation_loss, self.train_loss, *self.metrics.values()
         for array in arrays:
             array[~self.done] = np.nan

@@ -1,4 +1,4 @@
-"""Data and folds: what a cross-validation is given, checked and drawn."""
+"""Data and folds of a cross-validation, checked and drawn."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -10,21 +10,21 @@ from l2keras import _validation
 
 
 class Fold(NamedTuple):
-    """The rows that one fold trains on, and those that it is judged on."""
+    """The rows to train on in a fold, and those to validate on."""
 
     train: np.ndarray
     validation: np.ndarray
 
 
 def check_data(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-    """Returns the data as trees of arrays, floats in `keras.config.floatx()`.
+    """The data as trees of arrays, floats in `keras.config.floatx()`.
 
     Raises:
         TypeError: If there is something else than arrays.
         ValueError: If the arrays differ in length, or hold NaN or infinity.
     """
-    for name, each in (("x", x), ("y", y)):
-        if each is None:
+    for name, tree in (("x", x), ("y", y)):
+        if tree is None:
             raise TypeError(
                 f"Argument `{name}` must hold arrays of numbers. Received: None"
             )
@@ -36,11 +36,11 @@ def check_data(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         else _to_arrays(sample_weight, "sample_weight"),
     )
     lengths = {
-        name: [len(leaf) for leaf in keras.tree.flatten(each)]
-        for name, each in zip(("x", "y", "sample_weight"), data, strict=True)
-        if each is not None
+        name: [len(leaf) for leaf in keras.tree.flatten(tree)]
+        for name, tree in zip(("x", "y", "sample_weight"), data, strict=True)
+        if tree is not None
     }
-    if len({length for each in lengths.values() for length in each}) != 1:
+    if len(set().union(*lengths.values())) != 1:
         raise ValueError(
             "The arrays of `x`, `y` and `sample_weight` must have equally many "
             f"rows. Received: {lengths}"
@@ -49,7 +49,7 @@ def check_data(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
 
 
 def num_rows(data: tuple[Any, Any, Any]) -> int:
-    """Returns the number of rows of what `check_data` returned."""
+    """The number of rows of data that were checked."""
     return len(keras.tree.flatten(data[0])[0])
 
 
@@ -79,7 +79,7 @@ def _to_arrays(tree: Any, name: str) -> Any:
         return value
 
     if isinstance(tree, list | tuple) and all(
-        isinstance(each, int | float) for each in tree
+        isinstance(entry, int | float) for entry in tree
     ):
         return array(tree)  # A list of numbers, not of inputs.
     return keras.tree.map_structure(array, tree)
@@ -88,15 +88,15 @@ def _to_arrays(tree: Any, name: str) -> Any:
 def draw_folds(
     folds: Any, data: tuple[Any, Any, Any], groups: Any, seed: int
 ) -> list[Fold]:
-    """Returns the folds: drawn once, and the same for every strength.
+    """The folds, drawn once: the same for every strength.
 
     Args:
         folds: A number, a splitter of scikit-learn, or pairs of index arrays.
-        data: What `check_data` returned.
-        groups: What a splitter takes by this name; or, with a number of folds,
-            a label for each row, and rows of one label are on one side of each
-            fold; or `None`.
-        seed: Of the order in which a number of folds cuts the rows.
+        data: The data, checked.
+        groups: The argument of a splitter by this name; or, with a number of
+            folds, a label for each row, and rows of one label are on one side
+            of each fold; or `None`.
+        seed: The seed of the order in which a number of folds cuts the rows.
 
     Raises:
         TypeError: If `folds` is none of these, or the groups have no order.
@@ -142,7 +142,7 @@ def draw_folds(
 
 
 def _check_groups(groups: Any, rows: int) -> np.ndarray:
-    """Returns the number of each row's group, from zero on."""
+    """The number of each row's group, from zero on."""
     labels = np.asarray(groups)
     if labels.shape != (rows,):
         raise ValueError(
@@ -160,10 +160,10 @@ def _check_groups(groups: Any, rows: int) -> np.ndarray:
 
 
 def _folds_of_groups(number: int, groups: np.ndarray, seed: int) -> list[Fold]:
-    """Returns folds of whole groups, with about as many rows as each other.
+    """Folds of whole groups, with about equally many rows.
 
-    The groups are dealt out, the larger ones first, each to the fold that has
-    fewest rows; the seed decides between groups, and folds, of one size.
+    The larger groups first, each goes to the fold that has fewest rows; the
+    seed decides between groups, and folds, of one size.
     """
     sizes = np.bincount(groups)
     if number > len(sizes):
@@ -188,12 +188,12 @@ def _folds_of_groups(number: int, groups: np.ndarray, seed: int) -> list[Fold]:
 
 
 def _inputs(x: Any) -> Any:
-    """Returns the rows of the inputs as a splitter wants them: one array."""
+    """The inputs as a splitter takes them: one array."""
     return x if isinstance(x, np.ndarray) else keras.tree.flatten(x)[0]
 
 
 def _labels(y: Any) -> Any:
-    """Returns one label for each row, as stratifying splitters want it."""
+    """One label for each row, as stratifying splitters take it."""
     first = keras.tree.flatten(y)[0]
     if first.ndim == 2 and first.shape[1] > 1:
         ones = (first == 1).sum(axis=1) == 1
@@ -203,25 +203,25 @@ def _labels(y: Any) -> Any:
 
 
 def _check_fold(pair: Any, index: int, rows: int) -> Fold:
-    what = f"Fold {index} must be a pair (rows to train on, rows to judge on)"
+    rule = f"Fold {index} must be a pair (rows to train on, rows to judge on)"
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise TypeError(f"{what}. Received: {pair!r}")
-    train, validation = (np.asarray(each) for each in pair)
-    for each in (train, validation):
-        if each.ndim != 1 or each.dtype.kind not in "iu" or not len(each):
+        raise TypeError(f"{rule}. Received: {pair!r}")
+    train, validation = map(np.asarray, pair)
+    for side in (train, validation):
+        if side.ndim != 1 or side.dtype.kind not in "iu" or not len(side):
             raise ValueError(
-                f"{what}, each a list of integers with at least one. Received: "
-                f"an array of shape {each.shape} and type {each.dtype}"
+                f"{rule}, each a list of integers with at least one. Received: "
+                f"an array of shape {side.shape} and type {side.dtype}"
             )
-        if each.min() < 0 or each.max() >= rows:
+        if side.min() < 0 or side.max() >= rows:
             raise ValueError(
-                f"{what} from 0 to {rows - 1}. Received: rows from "
-                f"{each.min()} to {each.max()}"
+                f"{rule} from 0 to {rows - 1}. Received: rows from "
+                f"{side.min()} to {side.max()}"
             )
     both = np.intersect1d(train, validation)
     if len(both):
         raise ValueError(
-            f"{what} without a row on both sides. Received: {len(both)} such "
+            f"{rule} without a row on both sides. Received: {len(both)} such "
             f"rows, the first of them row {both[0]}"
         )
     return Fold(train, validation)
@@ -230,7 +230,7 @@ def _check_fold(pair: Any, index: int, rows: int) -> Fold:
 def order_of(
     fold: Fold, index: int, epoch: int, shuffle: bool, seed: int
 ) -> np.ndarray:
-    """Returns the rows to train on in the order in which an epoch sees them.
+    """The rows to train on in the order of an epoch.
 
     A function of its arguments alone, so that a search can be resumed.
     """

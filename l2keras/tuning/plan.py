@@ -27,7 +27,7 @@ class Stacked:
     """Replicas are trained together.
 
     Attributes:
-        at_once: How many, at most.
+        at_once: The largest number that is trained together.
     """
 
     at_once: int
@@ -55,12 +55,12 @@ Plan: TypeAlias = Stacked | Sequential
 
 
 class Planned(NamedTuple):
-    """A plan, and who carries it out.
+    """A plan, and its trainer.
 
     Attributes:
         plan: The plan.
-        trainer: Trains by it.
-        probe: What it was held against.
+        trainer: Trains by the plan.
+        probe: The first steps that the trainer was compared with.
     """
 
     plan: Plan
@@ -71,14 +71,14 @@ class Planned(NamedTuple):
 def make_plan(
     settings: Settings, candidates: np.ndarray, share: int = 1
 ) -> Planned:
-    """The fastest way to train that gives what a model alone gives.
+    """The fastest way to train with the same results as a model alone.
 
     Args:
         settings: Of the search.
         candidates: The strengths, of shape (candidates, keys).
-        share: Among how many processes the replicas are divided.
+        share: The number of processes that share the replicas.
     """
-    # One in the middle: the strongest may make the weights grow without end.
+    # One in the middle: with the strongest, weights may diverge.
     probe = Probe(settings, candidates[len(candidates) // 2])
     # After the probe: `build_model` may return the same model each time.
     try:
@@ -159,8 +159,8 @@ def chunks_of(
         candidates: The strengths, of shape (candidates, keys). The last is
             repeated, so that all chunks are as large, and the same compiled
             functions serve them.
-        at_once: How many replicas there are in a chunk, at most.
-        length: How many candidates there are in a chunk, if that is known.
+        at_once: The largest number of replicas in a chunk.
+        length: The number of candidates in a chunk, if that is known.
     """
     sizes: dict[tuple[int, int], list[int]] = {}
     for index, fold in enumerate(settings.folds):
@@ -191,7 +191,7 @@ def _last_of(settings: Settings, candidates: np.ndarray, at_once: int) -> Chunk:
     """The last chunk that ends with the last fold."""
     chunks = chunks_of(settings, candidates, at_once)
     last = len(settings.folds) - 1
-    return [each for each in chunks if each.folds[-1] == last][-1]
+    return [chunk for chunk in chunks if chunk.folds[-1] == last][-1]
 
 
 def _built_each(settings: Settings, probe: Probe, reason: str) -> Planned:
@@ -200,7 +200,7 @@ def _built_each(settings: Settings, probe: Probe, reason: str) -> Planned:
 
 
 def _unsupported_reason(model: keras.Model) -> str | None:
-    """Why replicas of a model cannot be trained together, if it is known."""
+    """The reason why a model cannot be stacked, if it is known."""
     for name in ("train_step", "test_step"):
         if getattr(type(model), name) is not getattr(keras.Model, name):
             return f"the model has a `{name}` of its own"
@@ -227,7 +227,7 @@ _FAST_TOGETHER = (
 
 
 def _at_once(settings: Settings, prototype: Prototype) -> int:
-    """How many replicas memory has room for, and speed asks for."""
+    """The number of replicas that fit in memory and are fast together."""
     if settings.at_once is not None:
         return settings.at_once
     model = prototype.model
@@ -268,7 +268,7 @@ def _check_matters(
 
 
 def _is_of_l2keras(error: Exception) -> bool:
-    """Tells whether an error was raised in this package itself."""
+    """Whether an error was raised in this package itself."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -277,9 +277,9 @@ def _is_of_l2keras(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of an error that says something.
+    """The first line of an error's own text.
 
-    Keras puts another one before it, and colors of the terminal around it.
+    Keras puts another line before it, and colors of the terminal around it.
     """
     lines = [
         line

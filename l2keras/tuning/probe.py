@@ -1,10 +1,10 @@
-"""A probe: does a way to train give what a model alone gives in its own `fit`?
+"""A probe: does a trainer give the same results as a model's own `fit`?
 
-Asked of the behaviour and not of the code: one replica is trained for its first
-steps as a user would train it, and other ways to train it must end with the
-same weights and losses. The same numbers tell whether a search that is resumed,
-or a worker in another process, still trains the same. What begins to differ
-later than in the first steps is not seen.
+Behaviour is compared and not code: one replica is trained for its first steps
+as a user would train it, and other ways to train it must end with the same
+weights and losses. The same numbers tell whether a search that is resumed, or a
+worker in another process, still trains the same. Differences that begin later
+than in the first steps are not found.
 """
 
 import re
@@ -21,15 +21,15 @@ from l2keras.tuning.sequential import SequentialTrainer
 from l2keras.tuning.settings import Settings
 from l2keras.weights import paths
 
-# Rounding is far below, and what is not the same far above. A metric such as
-# the accuracy jumps where rounding decides.
+# Rounding is far below these, and real differences are far above. A metric such
+# as the accuracy jumps where rounding decides.
 _OF_STEPS = 0.1
 _OF_LOSS = 1e-3
 _OF_METRIC = 0.05
 
 
 class FirstSteps(NamedTuple):
-    """What the first steps of one replica came to.
+    """The results of the first steps of one replica.
 
     Attributes:
         weights: The trainable weights.
@@ -41,7 +41,7 @@ class FirstSteps(NamedTuple):
 
     @classmethod
     def of(cls, trainer: Trainer, fold: int, candidate: int) -> Self:
-        """Trains them; for the replica in a place of the trainer's chunk."""
+        """Trains the replica in a place of the trainer's chunk."""
         train, validation = trainer.epoch(0, first_steps=True)
         return cls(
             trainer.weights(fold, candidate),
@@ -60,16 +60,16 @@ class Probe:
     """The first steps of one replica, trained alone, to compare with.
 
     Args:
-        settings: Of the search.
-        strengths: Those of the replica, of shape (keys,). Its fold is the last.
+        settings: The settings of the search.
+        strengths: The replica's, of shape (keys,). Its fold is the last.
 
     Attributes:
         expected: The first steps.
-        changed: What changes in Python with each step, if anything does: a
-            counter of a layer's own.
-        description: What may begin to matter later.
+        changed: A number in Python that changes with each step, such as a
+            counter of a layer's own, in words; `None` if there is none.
+        description: The config, which may begin to matter later.
         monitor: The metric by which candidates are compared.
-        splits_own_loss: Whether the data loss is what is left of a
+        splits_own_loss: Whether the data loss is split off from a
             `compute_loss` of the model's own.
     """
 
@@ -122,7 +122,7 @@ class Probe:
     def metric_names(self) -> list[str]:
         """The names of the metrics, those of validation last."""
         names = self.expected.results
-        return [each for each in names if not each.endswith("data_loss")]
+        return [name for name in names if not name.endswith("data_loss")]
 
     def placed_in(self, chunk: Chunk) -> Chunk:
         """A chunk with the probe's candidate in the place of its last."""
@@ -138,13 +138,13 @@ class Probe:
         )
 
     def difference(self, trainer: Trainer, chunk: Chunk) -> str | None:
-        """A description of what a trainer makes otherwise, `None` if nothing.
+        """A description of the first difference of a trainer, `None` if none.
 
         Args:
-            trainer: To be tried.
+            trainer: The trainer to try.
             chunk: Replicas, of which the last is that of the probe.
         """
-        # Twice, since a run may leave behind what changes the next.
+        # Twice, since a run may leave something behind that changes the next.
         for _ in range(2):
             trainer.begin(chunk)
             difference = self.difference_from(FirstSteps.of(trainer, -1, -1))
@@ -170,11 +170,11 @@ class Probe:
                 )
             ):
                 return f"{name} is {value} and not {right}"
-        if [each.shape for each in found.weights] != [
-            each.shape for each in expected.weights
+        if [weight.shape for weight in found.weights] != [
+            weight.shape for weight in expected.weights
         ]:
             return "the weights have other shapes"
-        # Of weights that are not finite there is nothing to compare.
+        # Weights that are not finite cannot be compared.
         total = _distance(found.weights, expected.weights)
         if total > _OF_STEPS * self._step + 1e-6:
             far = map(_distance_of_one, found.weights, expected.weights)
@@ -184,9 +184,9 @@ class Probe:
 
 
 def _description(model: keras.Model) -> str:
-    """What the config of the optimizer says, and the regularizers.
+    """The config of the optimizer, and the regularizers.
 
-    Which may begin to matter later than in the first steps.
+    They may begin to matter later than in the first steps.
     """
     try:
         optimizer = model.optimizer.get_config()
@@ -205,8 +205,8 @@ def _distance_of_one(one: np.ndarray, other: np.ndarray) -> float:
 def _distance(ones: list[np.ndarray], others: list[np.ndarray]) -> float:
     """The norm of the difference of all weights together.
 
-    Of one alone it says little: where a normalization cancels a bias, rounding
-    decides where Adam moves it.
+    That of one weight says little: where a normalization cancels a bias,
+    rounding decides where Adam moves it.
     """
     return float(np.hypot.reduce([*map(_distance_of_one, ones, others)]))
 
@@ -232,9 +232,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.shape, value.tobytes()
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(entry) for entry in value]
     if isinstance(value, dict):
-        return [(str(key), _plain(each)) for key, each in value.items()]
+        return [(str(key), _plain(entry)) for key, entry in value.items()]
     if isinstance(value, bool | int | float | str | np.number):
         return repr(value)  # NaN is not equal to itself.
     return None

@@ -1,7 +1,7 @@
 """Several processes that train the chunks of a search, by joblib.
 
-Only by what joblib documents: `n_jobs` is the number of processes on this
-machine, and `joblib.parallel_config` has the workers of dask, or ray, train.
+By joblib's documented interface only: `n_jobs` is the number of processes on
+this machine, and by `joblib.parallel_config` the workers of dask or ray train.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ class Workers(NamedTuple):
     """The processes that joblib offers.
 
     Attributes:
-        number: How many chunks they train at a time.
-        return_as: How joblib hands on what is done: when it is, or, as with
-            ray, when all is.
+        number: The number of chunks that they train at a time.
+        return_as: The order in which joblib returns results: as they are done,
+            or, as with ray, all at the end.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Workers(NamedTuple):
 
     @classmethod
     def of(cls, n_jobs: int | None) -> Self | None:
-        """The workers that are asked for, `None` if this process trains.
+        """The workers for `n_jobs`, `None` if this process trains.
 
         Args:
             n_jobs: The argument of the search. `None` leaves it to
@@ -52,7 +52,7 @@ class Workers(NamedTuple):
         Raises:
             ImportError: If joblib is needed, and not installed.
         """
-        # Without joblib nobody has called its `parallel_config`.
+        # If joblib is not imported, `parallel_config` was not called.
         if n_jobs == 1 or (n_jobs is None and "joblib" not in sys.modules):
             return None
         try:
@@ -65,11 +65,11 @@ class Workers(NamedTuple):
         number = joblib.effective_n_jobs(n_jobs)
         if number == 1 and n_jobs is None:
             return None
-        # Inside a worker of joblib, say, it offers threads.
+        # Inside a worker, for example, joblib offers threads.
         calls, return_as = [joblib.delayed(_Process.this)()], _WHEN_DONE
         try:
             of_workers = joblib.Parallel(n_jobs, return_as=return_as)(calls)
-        except ValueError:  # These workers have no such thing.
+        except ValueError:  # These workers cannot.
             return_as = "list"
             of_workers = joblib.Parallel(n_jobs)(calls)
         if list(of_workers) == [_Process.this()]:
@@ -90,7 +90,7 @@ class Workers(NamedTuple):
         plan: Plan,
         probe: Probe,
     ) -> Generator[tuple[Chunk, int, tuple[Means, Means]], None, None]:
-        """The epochs of all chunks, each chunk's when it is done."""
+        """The epochs of all chunks, those of each when it is done."""
         import joblib
 
         job = _Job(
@@ -121,7 +121,7 @@ class Workers(NamedTuple):
                 calls[first : first + self.number]
                 for first in range(0, len(calls), self.number)
             ]
-        shown: dict[Any, Any] = {}  # Python notes here what was shown already.
+        shown: dict[Any, Any] = {}  # Python's registry of warnings shown.
         try:
             for part in parts:
                 with contextlib.closing(_closing(parallel(part))) as answers:
@@ -134,31 +134,31 @@ class Workers(NamedTuple):
                             yield chunks[index], epoch, means
         except Exception as error:
             error.add_note(
-                "This happened in, or to, a process that joblib had train "
-                "replicas for `tune_strength`. `build_model` and all that it "
-                "uses must be able to be pickled: make files, locks and "
-                "compiled functions inside it. A process that was killed may "
-                "have taken too much memory: give a lower `n_jobs` or "
-                "`at_once`. With a `backup_dir`, what was done is kept."
+                "This happened in, or to, a process that trained replicas for "
+                "`tune_strength` by joblib. `build_model` and all that it uses "
+                "must be picklable: make files, locks and compiled functions "
+                "inside it. A process that was killed may have run out of "
+                "memory: give a lower `n_jobs` or `at_once`. With a "
+                "`backup_dir`, replicas that are done are kept."
             )
             raise
 
 
 def _closing(answers: Any) -> Generator[Any, None, None]:
-    """Yields answers, and gives up those that nobody waits for any more."""
+    """Yields answers; closed early, it cancels the rest."""
     try:
-        for each in answers:  # noqa: UP028 (They are closed below.)
-            yield each
+        for answer in answers:  # noqa: UP028 (They are closed below.)
+            yield answer
     finally:
         if hasattr(answers, "close"):
-            # joblib warns that not all was taken.
+            # joblib warns that not all answers were taken.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 answers.close()
 
 
 class _KerasSettings(NamedTuple):
-    """What a person may have set in Keras, of one process."""
+    """The settings of Keras in one process."""
 
     floatx: str
     epsilon: float
@@ -167,7 +167,7 @@ class _KerasSettings(NamedTuple):
 
     @classmethod
     def now(cls) -> Self:
-        """What is set here."""
+        """Those of this process."""
         return cls(
             keras.config.floatx(),
             keras.config.epsilon(),
@@ -176,7 +176,7 @@ class _KerasSettings(NamedTuple):
         )
 
     def set(self) -> None:
-        """Sets it here."""
+        """Sets them in this process."""
         keras.config.set_floatx(self.floatx)
         keras.config.set_epsilon(self.epsilon)
         keras.config.set_image_data_format(self.image_data_format)
@@ -186,7 +186,7 @@ class _KerasSettings(NamedTuple):
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Has it set, for a while."""
+        """A context in which they are set."""
         before = type(self).now()
         self.set()
         try:
@@ -196,7 +196,7 @@ class _KerasSettings(NamedTuple):
 
 
 class _Process(NamedTuple):
-    """Tells one process of all machines from others."""
+    """The identity of a process among those of all machines."""
 
     host: str
     number: int
@@ -213,7 +213,7 @@ class _Process(NamedTuple):
         )
 
     def shares_gpu(self, other: "_Process") -> bool:
-        """Tells whether both compute on the same one."""
+        """Whether both compute on the same GPU."""
         return self.device not in ("CPU", "MPS") and (
             self.host,
             self.device,
@@ -222,17 +222,17 @@ class _Process(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """What is the same for all chunks of a search.
+    """The part of a task that is the same for all chunks of a search.
 
     Attributes:
-        name: Tells it from other jobs.
-        backend: What Keras computes by.
-        settings: Of the search.
-        plan: How replicas are trained.
-        probe: What the worker must train as well.
-        keras_settings: What is set where the search was called.
-        sender: The process of the search.
-        device: What has to compute, or `None` for what does in the process.
+        name: A name that no other job has.
+        backend: The backend of Keras.
+        settings: The settings of the search.
+        plan: The way replicas are trained.
+        probe: The first steps, which the worker must reproduce.
+        keras_settings: Those of the process that searches.
+        sender: The process that searches.
+        device: The device to compute on, `None` for the default one.
     """
 
     name: str
@@ -245,19 +245,19 @@ class _Job(NamedTuple):
     device: str | None
 
 
-# The last job that was worked at, and its trainer, which has compiled much.
+# The name of the last job, and its trainer, which is compiled.
 _last: tuple[str, Trainer] | None = None
 
-# Of chunks that one process is given at a time, as by dask, one waits for the
+# If one process is given two chunks at a time, as by dask, one waits for the
 # other.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def _train(index: int, job: _Job, chunk: Chunk) -> tuple[int, _Epochs, Any]:
-    """Trains a chunk in a worker; the means of its epochs, and warnings."""
+    """The means of a chunk's epochs, trained in a worker, and warnings."""
     _check_process(job)
     with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
-        # Which of them are shown is decided where the search was called.
+        # The process that searches decides which of them are shown.
         warnings.simplefilter("always")
         with (
             contextlib.nullcontext()
@@ -273,9 +273,9 @@ def _train(index: int, job: _Job, chunk: Chunk) -> tuple[int, _Epochs, Any]:
         index,
         epochs,
         [
-            (each.message, each.category, each.filename, each.lineno)
-            for each in caught
-            if isinstance(each.message, Warning)
+            (record.message, record.category, record.filename, record.lineno)
+            for record in caught
+            if isinstance(record.message, Warning)
         ],
     )
 
@@ -296,36 +296,35 @@ def _check_process(job: _Job) -> None:
             "Leave `n_jobs` out, or start the workers with other "
             "`CUDA_VISIBLE_DEVICES`, as dask-cuda does."
         )
-    # joblib says so to the processes of its own.
+    # joblib sets it for its own processes.
     threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if threads.isdigit():
         backend.limit_threads(int(threads))
 
 
 def _trainer_of(job: _Job, chunk: Chunk) -> Trainer:
-    """What trains the chunks of a job, the same for all of them.
+    """The trainer of a job, the same for all its chunks.
 
     Raises:
-        RuntimeError: If it trains something else than where the job is from.
+        RuntimeError: If it does not reproduce the first steps of the probe.
     """
     global _last
     if _last is None or _last[0] != job.name:
-        _last = None  # What it holds is given back before more is taken.
+        _last = None  # Its memory is freed before more is taken.
         trainer = _new_trainer(job)
         probed = job.probe.chunk
         if isinstance(job.plan, Stacked):
             # As large as the chunks, for which it is compiled.
-            shape = len(chunk.folds), len(chunk.candidates)
-            probed = job.probe.repeated(shape)
+            probed = job.probe.repeated(chunk.shape)
         difference = job.probe.difference(trainer, probed)
         if difference is not None:
             trainer.close()
             raise RuntimeError(
-                "`build_model` must return the same in every process. In a "
-                "worker its model trains to something else than in the process "
-                f"that searches: {difference}. What it depends on must be in "
-                "the function, or in a module that the workers import and that "
-                "nobody changes."
+                "`build_model` must return the same model in every process. In "
+                "a worker the first steps of training have another result than "
+                f"in the process that searches: {difference}. All that the "
+                "model depends on must be in the function, or in a module that "
+                "the workers import and that does not change."
             )
         _last = job.name, trainer
     return _last[1]

@@ -30,6 +30,11 @@ class Chunk(NamedTuple):
     folds: list[int]
     candidates: np.ndarray
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of folds and candidates."""
+        return len(self.folds), len(self.candidates)
+
 
 class Means(NamedTuple):
     """Means over the rows of a pass, for the replicas of a chunk.
@@ -65,13 +70,13 @@ class Trainer(Protocol):
         """The weights of one replica, by its place in the chunk."""
 
     def state(self) -> list[np.ndarray] | None:
-        """All that training changes; `None` if it cannot be known."""
+        """All arrays that training changes; `None` if they are not known."""
 
     def restore(self, state: list[np.ndarray]) -> None:
-        """Goes back to what `state` returned."""
+        """Goes back to a state that `state` returned."""
 
     def close(self) -> None:
-        """Leaves models that the user holds as they were."""
+        """Restores models that the user holds, and frees memory."""
 
 
 class Start(NamedTuple):
@@ -102,7 +107,7 @@ class Prototype(NamedTuple):
         return self.replica.model
 
 
-# How often a model is built to have the same one twice.
+# The most often that a model is built to have the same one twice.
 _TRIES = 5
 
 
@@ -126,7 +131,7 @@ def build_model(settings: Settings, fold: int, values: Sequence[Any]) -> Any:
 
 
 def _bytes_of(model: keras.Model) -> list[bytes]:
-    return [each.tobytes() for each in to_numpy(model.variables)]
+    return [value.tobytes() for value in to_numpy(model.variables)]
 
 
 def _built(settings: Settings, fold: int, values: Sequence[Any]) -> Any:
@@ -160,7 +165,7 @@ def build_prototype(settings: Settings) -> Prototype:
         settings.data, settings.folds[0].train[: settings.batch_size]
     )
     for fold in range(len(settings.folds)):
-        placeholders = [PlaceholderStrength(each) for each in variables]
+        placeholders = [PlaceholderStrength(variable) for variable in variables]
         model = build_model(settings, fold, placeholders)
         # As `fit` does, which may draw random numbers on PyTorch.
         trainer_hooks.build_for_training(model, batch)
@@ -196,7 +201,7 @@ def _check_model(model: Any) -> None:
 
 
 def _is_raised_by_keras(error: BaseException) -> bool:
-    """Tells whether a regularizer of Keras raised it."""
+    """Whether a regularizer of Keras raised an error."""
     trace = error.__traceback__
     while trace is not None:
         if layer_tree.is_regularizers_module(trace.tb_frame.f_globals):

@@ -16,9 +16,9 @@ import numpy as np
 
 from l2keras import _validation
 
-# Where strengths are searched, if nothing is said.
+# The default range of a strength.
 LOWEST, HIGHEST = 1e-7, 10.0
-# A strength that is given says where to search: so far below and above.
+# The range around a strength that is given: so many times lower and higher.
 _AROUND = 1e3
 
 _SINGLES = 9
@@ -54,7 +54,7 @@ def _check_range(key: Any, value: Any) -> tuple[float, float]:
         return LOWEST, HIGHEST
     name = f"strengths[{key!r}]"
     bounds = (
-        [_validation.check_number(each, name) for each in value]
+        [_validation.check_number(bound, name) for bound in value]
         if isinstance(value, tuple | list | np.ndarray) and len(value) == 2
         else None
     )
@@ -72,9 +72,9 @@ def _check_range(key: Any, value: Any) -> tuple[float, float]:
 
 
 def first_round(ranges: np.ndarray) -> np.ndarray:
-    """The candidates to begin with: one strength for all keys.
+    """The first candidates: one strength for all keys.
 
-    In ranges of their own the keys go through these together.
+    If the keys have their own ranges, they go through these together.
     """
     low, high = np.log(ranges).T
     steps = np.linspace(0, 1, _SINGLES)[:, None]
@@ -82,7 +82,7 @@ def first_round(ranges: np.ndarray) -> np.ndarray:
 
 
 def search(losses: Losses, ranges: np.ndarray) -> None:
-    """Asks for the losses of candidates until nothing gains any more.
+    """Has candidates trained until no round gains any more.
 
     Args:
         losses: Function from candidates to their losses.

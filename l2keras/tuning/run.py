@@ -1,4 +1,4 @@
-"""The run of a search: replicas trained chunk by chunk, and kept in a file."""
+"""The run of a search: replicas trained chunk by chunk, saved in a file."""
 
 import contextlib
 import threading
@@ -38,16 +38,15 @@ def random_numbers_kept() -> Iterator[None]:
 
 
 class Search:
-    """Trains candidates on all folds, and remembers what they came to.
+    """Trains candidates on all folds, and keeps their losses and metrics.
 
     Args:
         settings: The arguments.
-        candidates: Those that are known before any is trained, of shape
-            (candidates, keys).
+        candidates: The first to be trained, of shape (candidates, keys).
 
     Attributes:
         curves: The losses and metrics so far.
-        plan: How the replicas are trained.
+        plan: The way the replicas are trained.
     """
 
     def __init__(self, settings: Settings, candidates: np.ndarray) -> None:
@@ -91,7 +90,7 @@ class Search:
 
     @property
     def fallback_reason(self) -> str | None:
-        """Why replicas were not trained together, if that is slower."""
+        """The reason why replicas were not stacked, if that is slower."""
         plan = self.plan
         return plan.reason if isinstance(plan, Sequential) else None
 
@@ -118,8 +117,8 @@ class Search:
                     raise
                 half = self.plan.at_once // 2
                 warnings.warn(
-                    f"There was no memory for {self.plan.at_once} replicas at "
-                    f"once. The search goes on with {half}.",
+                    f"Out of memory with {self.plan.at_once} replicas at once. "
+                    f"The search continues with {half}.",
                     stacklevel=4,
                 )
                 self._trainer.close()
@@ -135,7 +134,7 @@ class Search:
             self._settings, candidates, self.plan.at_once, self._length
         )
         self._length = len(chunks[0].candidates)
-        waiting = [each for each in chunks if not self.curves.is_done(each)]
+        waiting = [chunk for chunk in chunks if not self.curves.is_done(chunk)]
         epochs = self._settings.epochs
         bar = keras.utils.Progbar(
             len(chunks) * epochs, verbose=self._settings.verbose
@@ -163,7 +162,7 @@ class Search:
                 yield chunk, epoch, self._trainer.epoch(epoch)
 
     def _begin(self, chunk: Chunk) -> int:
-        """Begins with a chunk; the epochs that it was trained before."""
+        """The number of epochs that a chunk was trained before; begins it."""
         self._trainer.begin(chunk)
         unfinished = self._unfinished
         if unfinished is None or not unfinished.is_of(chunk):
@@ -190,12 +189,12 @@ class Search:
                 self._first,
                 # Of several strengths, it decides which are tried.
                 settings.keys and (settings.monitor, settings.mode),
-                *(each for each in arrays if each is not None),
+                *(array for array in arrays if array is not None),
             ),
         )
 
     def _save(self, chunk: Chunk, epochs: int) -> None:
-        """Keeps the search, when a chunk is done or some time has passed."""
+        """Saves the search, when a chunk is done or some time has passed."""
         file, curves = self._file, self.curves
         is_done = epochs == self._settings.epochs
         if file is None or not (is_done or file.is_due):
@@ -234,10 +233,10 @@ class Search:
         )
 
     def _resume(self, saved: dict[str, np.ndarray]) -> None:
-        """Goes on where a file says.
+        """Resumes the search from the arrays of a file.
 
         Raises:
-            ValueError: If it is of other models.
+            ValueError: If the file is of other models.
         """
         assert self._file is not None
         difference = self._probe.difference_from(
@@ -259,8 +258,8 @@ class Search:
             difference = "the optimizer or a regularizer is another"
         if difference is not None:
             raise self._file.refused(
-                "is of a search that trained something else than `build_model` "
-                f"returns now: {difference}"
+                "is of a search for another model than `build_model` returns "
+                f"now: {difference}"
             )
         curves = self.curves
         curves.candidates = saved["candidates"]
@@ -285,22 +284,22 @@ class Search:
                 return
         elif epochs:
             warnings.warn(
-                f"The search was broken off while it trained {at_once} "
-                f"replicas at once, and goes on with {self.plan.at_once}. The "
-                f"{epochs} epochs of those that were in training are trained "
-                "again.",
+                f"The search was interrupted while it trained {at_once} "
+                f"replicas at once, and is resumed with {self.plan.at_once}. "
+                f"The {epochs} epochs of replicas that were in training are "
+                "trained again.",
                 stacklevel=5,
             )
         curves.forget_undone()
 
 
 class _Unfinished(NamedTuple):
-    """A chunk that was broken off.
+    """A chunk whose training was interrupted.
 
     Attributes:
         chunk: The replicas.
-        epochs: How many epochs they were trained.
-        state: All that training had changed by then.
+        epochs: The number of epochs that they were trained.
+        state: All arrays that training had changed by then.
     """
 
     chunk: Chunk
@@ -314,14 +313,14 @@ class _Unfinished(NamedTuple):
 
 
 def _warn_of(plan: Plan, probe: Probe) -> None:
-    """Warns of what takes longer than it might have, and of a loss."""
+    """Warns of slow training, and of a loss that is split by subtraction."""
     if isinstance(plan, Stacked):
         return
     if probe.splits_own_loss:
         warnings.warn(
-            "The model has a `compute_loss` of its own. Strengths are judged "
-            "by what is left of it without `model.losses`, which is the data "
-            "loss if `compute_loss` adds `sum(self.losses)` to it.",
+            "The model has its own `compute_loss`. Strengths are compared by "
+            "its value without `model.losses`, which is the data loss if "
+            "`compute_loss` adds `sum(self.losses)` to it.",
             stacklevel=4,
         )
     if plan.reason is not None:

@@ -23,7 +23,7 @@ class SequentialTrainer:
     """Trains one replica at a time by `fit`.
 
     Args:
-        settings: Of the search.
+        settings: The settings of the search.
         prototype: The model that all replicas are trained in, which is compiled
             once; or `None`, and each is built by `build_model`.
         compiles: Whether Keras compiles the training. If not, it takes less
@@ -41,7 +41,7 @@ class SequentialTrainer:
         self._compiles = compiles
         self._fold = 0
         self.model: Any = None
-        # To be put back: the user may hold the layers of a model.
+        # To be restored: the user may hold the layers of a model.
         self._before: list[tuple[keras.Variable, np.ndarray]] = []
 
     def begin(self, chunk: Chunk) -> None:
@@ -90,8 +90,8 @@ class SequentialTrainer:
         losses = {"loss", "regularization_loss"}
         losses |= trainer_hooks.names_of_output_losses(self.model)
         values = {
-            name: _logged(name, each[0])[None, None]
-            for name, each in logs.items()
+            name: _logged(name, value[0])[None, None]
+            for name, value in logs.items()
             if name.removeprefix("val_") not in losses
         }
         return (
@@ -104,7 +104,7 @@ class SequentialTrainer:
 
     def state(self) -> list[np.ndarray] | None:
         if self._prototype is None:
-            # What `build_model` made may have a state that nothing shows.
+            # A model of `build_model` may have a hidden state.
             return None
         return [*backend.random_state(), *to_numpy(self._variables())]
 
@@ -147,7 +147,7 @@ def first_rows(rows: np.ndarray, batch_size: int, full: int) -> np.ndarray:
     Args:
         rows: Array of shape (rows,).
         batch_size: Number of rows in a batch.
-        full: How many full batches; one at least if there is no smaller one.
+        full: The number of full batches; at least one without a smaller one.
     """
     whole = len(rows) - len(rows) % batch_size
     if whole == len(rows):

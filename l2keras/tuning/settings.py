@@ -30,10 +30,10 @@ class Settings(NamedTuple):
         monitor: The name of the metric by which candidates are compared.
         mode: Which of its values are better, if that was given.
         shuffle: Whether each epoch sees the rows in another order.
-        seed: Of initial weights and orders of rows.
-        at_once: How many replicas are trained together, if that was given.
-        n_jobs: How many processes train, as it was given.
-        backup_dir: Where the search is kept while it runs, if anywhere.
+        seed: The seed of initial weights and orders of rows.
+        at_once: The number of replicas that are trained together, if given.
+        n_jobs: The number of processes, as it was given.
+        backup_dir: The folder in which the search is saved, if any.
         verbose: 1 for a progress bar, 0 for none.
     """
 
@@ -152,9 +152,9 @@ def select_rows(data: Any, rows: np.ndarray) -> Any:
     """Some rows of `(x, y, sample_weight)`."""
     return tuple(
         None
-        if each is None
-        else keras.tree.map_structure(lambda array: array[rows], each)
-        for each in data
+        if tree is None
+        else keras.tree.map_structure(lambda array: array[rows], tree)
+        for tree in data
     )
 
 

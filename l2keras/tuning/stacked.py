@@ -1,6 +1,6 @@
 """Replicas trained together, as one stack."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -10,10 +10,34 @@ from l2keras.tuning.settings import Settings
 from l2keras.tuning.stack.in_jax import JaxStack
 from l2keras.tuning.stack.in_tensorflow import TensorflowStack
 from l2keras.tuning.stack.in_torch import TorchStack
-from l2keras.tuning.stack.replica import State
+from l2keras.tuning.stack.replica import Arrays, Replica, State
 from l2keras.tuning.stack.rows import Rows
 
-_STACKS: dict[str, Any] = {
+
+class Stack(Protocol):
+    """Replicas of one shape, and the way a backend maps a step over them.
+
+    Args:
+        replica: The computation of one replica.
+        data: All rows, as a flat list of arrays.
+        shape: The numbers of folds and candidates.
+    """
+
+    def __init__(
+        self, replica: Replica, data: Arrays, shape: tuple[int, int]
+    ) -> None: ...
+
+    def put(self, state: State) -> Any:
+        """The tensors of arrays of shape (folds, candidates, ...)."""
+
+    def get(self, tensors: Any) -> Any:
+        """Arrays of NumPy, of shape (folds, candidates, ...)."""
+
+    def run(self, state: Any, rows: Rows, training: bool) -> Any:
+        """The state after an epoch, the data loss, and the metrics."""
+
+
+_STACKS: dict[str, type[Stack]] = {
     "jax": JaxStack,
     "tensorflow": TensorflowStack,
     "torch": TorchStack,
@@ -24,7 +48,7 @@ class StackedTrainer:
     """Trains the replicas of a chunk as one stack.
 
     Args:
-        settings: Of the search.
+        settings: The settings of the search.
         prototype: The model that all replicas share.
     """
 
@@ -39,11 +63,11 @@ class StackedTrainer:
     def begin(self, chunk: Chunk) -> None:
         self._folds = chunk.folds
         self._state = None  # Its memory is given back before more is taken.
-        shape = len(chunk.folds), len(chunk.candidates)
+        shape = chunk.shape
         if shape not in self._stacks:
             stack = _STACKS[keras.backend.backend()]
             data = keras.tree.flatten(
-                [each for each in self._settings.data if each is not None]
+                [tree for tree in self._settings.data if tree is not None]
             )
             self._stacks[shape] = stack(self._prototype.replica, data, shape)
         self._stack = self._stacks[shape]
@@ -56,7 +80,8 @@ class StackedTrainer:
         state: State = keras.tree.map_structure(stacked, *starts)
         strengths = chunk.candidates.T.astype("float32")
         state = self._prototype.replica.with_strengths(
-            state, [np.broadcast_to(each, shape).copy() for each in strengths]
+            state,
+            [np.broadcast_to(values, shape).copy() for values in strengths],
         )
         self._state = self._stack.put(state)
 
@@ -80,13 +105,13 @@ class StackedTrainer:
         if first_steps:
             train, held_out = train.first(2), held_out.first(0)
         return (
-            self._pass(self._stack.train, train),
-            self._pass(self._stack.evaluate, held_out),
+            self._pass(train, training=True),
+            self._pass(held_out, training=False),
         )
 
     def weights(self, fold: int, candidate: int) -> list[np.ndarray]:
         state: State = self._stack.get(self._state)
-        return [each[fold, candidate] for each in state.trainable]
+        return [value[fold, candidate] for value in state.trainable]
 
     def state(self) -> list[np.ndarray]:
         return keras.tree.flatten(self._stack.get(self._state))
@@ -97,10 +122,10 @@ class StackedTrainer:
         )
 
     def close(self) -> None:
-        """Gives the memory back. No variable was changed."""
+        """Frees the memory. No variable was changed."""
         self._stacks.clear()
         self._stack = self._state = None
 
-    def _pass(self, function: Any, rows: Rows) -> Means:
-        self._state, *means = function(self._state, rows)
+    def _pass(self, rows: Rows, training: bool) -> Means:
+        self._state, *means = self._stack.run(self._state, rows, training)
         return Means(*self._stack.get(means))

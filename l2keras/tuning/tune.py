@@ -43,8 +43,8 @@ def tune_strength(
     initial weights over the same batches. A probe sees to that: before the
     search, the first steps of one replica are trained by its own `fit` and
     compared. Where it finds a difference, the replicas are trained one after
-    another, with the same result, and a warning says why. A model that begins
-    to behave otherwise only later, by a counter in Python, say, is not found.
+    another, with the same result, and a warning says why. It does not find a
+    model whose behaviour changes later, by a counter in Python, for example.
 
     The replicas of a fold start from the same weights, drawn anew for each
     fold, by `keras.utils.set_random_seed(seed + fold)`.
@@ -54,14 +54,13 @@ def tune_strength(
     by powers of ten, and those that gain by it together; then the same in
     smaller steps. So the choice is, on these folds, no worse than one strength
     for all, if all are searched in the same range.
-    Several pay where inputs or branches of a model differ in what they are
-    worth. The layers of one chain need one strength only: between ReLUs, the
-    size of one kernel is that of another, and nothing but the product of their
-    strengths matters.
+    Several pay where inputs or branches of a model differ in their worth. The
+    layers of one chain need one strength only: between ReLUs one kernel can
+    shrink and the next grow, and only the product of their strengths matters.
 
-    A search seeds the random numbers of the process, and puts their generators
-    back at its end. Other threads had better not draw meanwhile; a search in
-    another thread waits.
+    A search seeds the random numbers of the process, and restores their
+    generators at its end. Other threads should not draw from them meanwhile; a
+    search in another thread waits.
 
     Args:
         build_model: Function from a strength, or a dictionary of them by name,
@@ -92,25 +91,25 @@ def tune_strength(
             higher are. Defaults to the guess of Keras's `EarlyStopping`.
         shuffle: Whether each epoch sees the rows in another order. If not, it
             is that of the fold. Defaults to `True`.
-        seed: Of the folds, the initial weights, and the order of rows.
-        at_once: How many replicas are trained together. Defaults to as many as
-            the memory has room for, or to one where a layer is faster alone;
-            in a search that goes on, to as many as it was begun with. Of
-            `n_jobs` processes each trains so many, or has its share.
-        n_jobs: How many processes train, each some of the replicas, by joblib:
-            -1 for one on each core. Defaults to 1, or to what
-            `joblib.parallel_config` says, by which the workers of dask and ray
-            train too. A search by several processes shows and keeps what is
-            done whenever replicas are trained to their end.
-        backup_dir: Folder in which the search is kept while it runs. Called
-            again with the same arguments, it goes on where it was broken off.
-            It raises an error if the first steps of the model, its optimizer or
-            its regularizers are others by then.
+        seed: The seed of folds, initial weights, and orders of rows.
+        at_once: The number of replicas that are trained together. Defaults to
+            as many as fit in memory, or to one where a layer is faster alone;
+            in a search that is resumed, to the number before. Of `n_jobs`
+            processes each trains so many, or has its share.
+        n_jobs: The number of processes that share the replicas, by joblib:
+            -1 for one on each core. Defaults to 1, or to the number of
+            `joblib.parallel_config`, by which the workers of dask and ray train
+            too. A search by several processes shows and saves its progress
+            whenever replicas are trained to their end.
+        backup_dir: Folder in which the search is saved while it runs. Called
+            again with the same arguments, `tune_strength` resumes it. It raises
+            an error if the first steps of the model, its optimizer or its
+            regularizers have changed.
         verbose: 1 for a progress bar, 0 for none.
 
     Returns:
         The losses and metrics of all replicas, and the choice. After Ctrl-C
-        too, of what was done until then.
+        too, those of the epochs until then.
 
     Raises:
         TypeError: If an argument is of the wrong type, `build_model` returns no

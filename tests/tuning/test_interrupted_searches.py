@@ -204,7 +204,7 @@ def rate_that_falls_later(strength):
     ("build_model", "what"),
     [
         (other_layer, "data_loss is "),
-        (other_rate, "trained something else"),
+        (other_rate, "of a search for another model"),
         (rate_that_falls_later, "the optimizer or a regularizer is another"),
     ],
 )
@@ -212,7 +212,9 @@ def test_a_backup_of_other_models_is_refused(
     monkeypatch, tmp_path, often, build_model, what
 ):
     break_off(monkeypatch, 2, backup_dir=tmp_path)
-    with pytest.raises(ValueError, match="trained something else") as error:
+    with pytest.raises(
+        ValueError, match="of a search for another model"
+    ) as error:
         tune(build_model, backup_dir=tmp_path)
     assert what in str(error.value)
 
@@ -261,12 +263,12 @@ def test_finished_replicas_stay_finished_with_another_at_once(
     # file.
     break_off(monkeypatch, 5, at_once=3, backup_dir=tmp_path, **options)
     np.testing.assert_array_equal(saved(tmp_path)["done"], [[True, False]] * 3)
-    with pytest.warns(UserWarning, match="was broken off") as warned:
+    with pytest.warns(UserWarning, match="was interrupted while") as warned:
         result = tune(net(), at_once=1, backup_dir=tmp_path, **options)
-    (told,) = (e for e in warned if "broken off" in str(e.message))
+    (told,) = (e for e in warned if "interrupted while" in str(e.message))
     assert str(told.message) == (
-        "The search was broken off while it trained 3 replicas at once, and "
-        "goes on with 1. The 1 epochs of those that were in training are "
+        "The search was interrupted while it trained 3 replicas at once, and "
+        "is resumed with 1. The 1 epochs of replicas that were in training are "
         "trained again."
     )
     np.testing.assert_array_equal(
@@ -376,7 +378,7 @@ def test_out_of_memory_halves_the_number_trained_at_once(monkeypatch):
     failing_in_training(monkeypatch, error_of_memory(), times=1)
     with pytest.warns(UserWarning, match="no memory for 6 replicas") as warned:
         result = tune(net(), **options)
-    assert any("goes on with 3" in str(each.message) for each in warned)
+    assert any("continues with 3" in str(each.message) for each in warned)
     assert result.fallback_reason is None
     assert_same(result, whole, rtol=0, atol=1e-5)
 

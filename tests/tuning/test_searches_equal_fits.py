@@ -379,7 +379,7 @@ def test_a_custom_compute_loss_with_a_custom_train_step_warns():
         pass
 
     with (
-        pytest.warns(UserWarning, match="what is left of it without"),
+        pytest.warns(UserWarning, match="its value without"),
         pytest.warns(UserWarning, match="one after another"),
     ):
         result = tune(classifier(Both, run_eagerly=EAGER))

@@ -12,13 +12,7 @@ from l2keras.tuning.stack.rows import Rows
 
 
 class JaxStack:
-    """Maps a step over candidates and folds, and shards candidates on devices.
-
-    Args:
-        replica: The computation of one replica.
-        data: All rows, as a flat list of arrays.
-        shape: The numbers of folds and candidates.
-    """
+    """Maps a step over folds and candidates, which devices share."""
 
     def __init__(
         self, replica: Replica, data: Arrays, shape: tuple[int, int]
@@ -38,33 +32,24 @@ class JaxStack:
 
         return jax.tree.map(self._shards.split, state)
 
-    def train(self, state: Any, rows: Rows) -> Any:
-        """The state after training, the data loss, and the metrics."""
-        return self._called(self._train, state, rows)
-
-    def evaluate(self, state: Any, rows: Rows) -> Any:
-        """The same without training."""
-        return self._called(self._evaluate, state, rows)
+    def run(self, state: Any, rows: Rows, training: bool) -> Any:
+        function = self._train if training else self._evaluate
+        return function(state, self._data, rows.full, rows.rest, rows.number)
 
     def get(self, arrays: Any) -> Any:
         """Arrays of NumPy, without those that fill up the devices."""
         import jax
 
         return jax.tree.map(
-            lambda each: np.asarray(each)[:, : self._shards.number], arrays
+            lambda array: np.asarray(array)[:, : self._shards.number], arrays
         )
-
-    def _called(
-        self, function: Callable[..., Any], state: Any, rows: Rows
-    ) -> Any:
-        return function(state, self._data, rows.full, rows.rest, rows.number)
 
     def _train_on(
         self, state: State, metrics: Arrays, data: Arrays, rows: Tensor
     ) -> Any:
         import jax
 
-        replica, batch = self._replica, [each[rows] for each in data]
+        replica, batch = self._replica, [array[rows] for array in data]
         gradients, results = jax.grad(replica.loss, has_aux=True)(
             state.trainable, state, metrics, batch, training=True
         )
@@ -80,7 +65,7 @@ class JaxStack:
     def _evaluate_on(
         self, state: State, metrics: Arrays, data: Arrays, rows: Tensor
     ) -> Any:
-        replica, batch = self._replica, [each[rows] for each in data]
+        replica, batch = self._replica, [array[rows] for array in data]
         _, results = replica.loss(
             state.trainable, state, metrics, batch, training=False
         )
@@ -116,8 +101,8 @@ class JaxStack:
                 return state, metrics, total + loss * rows.shape[-1]
 
             metrics = [
-                jnp.broadcast_to(each, (*axes, *each.shape))
-                for each in self._metrics
+                jnp.broadcast_to(value, (*axes, *value.shape))
+                for value in self._metrics
             ]
             total = jnp.zeros(axes, keras.config.floatx())
             carry = state, metrics, total

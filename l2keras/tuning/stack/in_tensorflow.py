@@ -15,13 +15,7 @@ from l2keras.tuning.stack.rows import Rows
 
 
 class TensorflowStack:
-    """Maps a step over all replicas, along one axis: a map in a map is slow.
-
-    Args:
-        replica: The computation of one replica.
-        data: All rows, as a flat list of arrays.
-        shape: The numbers of folds and candidates.
-    """
+    """Maps a step over all replicas, along one axis: a map in a map is slow."""
 
     def __init__(
         self, replica: Replica, data: Arrays, shape: tuple[int, int]
@@ -34,14 +28,14 @@ class TensorflowStack:
         self._replica = replica
         self._shape = shape
         self._metrics = [
-            np.broadcast_to(each, (shape[0] * shape[1], *each.shape))
-            for each in replica.metrics_at_start()
+            np.broadcast_to(value, (shape[0] * shape[1], *value.shape))
+            for value in replica.metrics_at_start()
         ]
-        self._data = [tf.convert_to_tensor(each) for each in data]
-        # As in `fit`, AutoGraph does not rewrite what the model computes.
+        self._data = [tf.convert_to_tensor(array) for array in data]
+        # As in `fit`, AutoGraph does not rewrite the model.
         self._train, self._evaluate = (
-            tf.function(self._epoch(each), autograph=False)
-            for each in (self._train_on, self._evaluate_on)
+            tf.function(self._epoch(one_batch), autograph=False)
+            for one_batch in (self._train_on, self._evaluate_on)
         )
 
     def put(self, state: State) -> Any:
@@ -49,8 +43,8 @@ class TensorflowStack:
         import tensorflow as tf
 
         return keras.tree.map_structure(
-            lambda each: tf.convert_to_tensor(
-                each.reshape(-1, *each.shape[2:])
+            lambda array: tf.convert_to_tensor(
+                array.reshape(-1, *array.shape[2:])
             ),
             state,
         )
@@ -58,21 +52,16 @@ class TensorflowStack:
     def get(self, arrays: Any) -> Any:
         """Arrays of NumPy, of shape (folds, candidates, ...)."""
         return keras.tree.map_structure(
-            lambda each: each.numpy().reshape(*self._shape, *each.shape[1:]),
+            lambda tensor: tensor.numpy().reshape(
+                *self._shape, *tensor.shape[1:]
+            ),
             arrays,
         )
 
-    def train(self, state: Any, rows: Rows) -> Any:
-        """The state after training, the data loss, and the metrics."""
-        return self._called(self._train, state, rows)
-
-    def evaluate(self, state: Any, rows: Rows) -> Any:
-        """The same without training."""
-        return self._called(self._evaluate, state, rows)
-
-    def _called(self, function: Any, state: Any, rows: Rows) -> Any:
+    def run(self, state: Any, rows: Rows, training: bool) -> Any:
         import tensorflow as tf
 
+        function = self._train if training else self._evaluate
         # As in `fit`, batches of all sizes are one trace.
         compiled = function.get_concrete_function(
             keras.tree.map_structure(tf.TensorSpec.from_tensor, state),
@@ -93,7 +82,7 @@ class TensorflowStack:
         replica = self._replica
         candidates = self._shape[1]
         rows = tf.repeat(rows, candidates, axis=0)
-        batch = [tf.gather(each, rows) for each in self._data]
+        batch = [tf.gather(array, rows) for array in self._data]
 
         def one(arguments: Any) -> Any:
             state, metrics, batch = arguments
@@ -116,9 +105,9 @@ class TensorflowStack:
             total = tf.reduce_sum(loss)
         gradients = tape.gradient(total, state.trainable)
         known = {
-            index: tf.convert_to_tensor(each)
-            for index, each in enumerate(gradients)
-            if each is not None
+            index: tf.convert_to_tensor(gradient)
+            for index, gradient in enumerate(gradients)
+            if gradient is not None
         }
 
         def update(arguments: Any) -> State:
@@ -153,7 +142,7 @@ class TensorflowStack:
                 return last, state, results.metrics, total + loss * size
 
             total = tf.zeros([replicas], keras.config.floatx())
-            metrics = [tf.constant(each) for each in self._metrics]
+            metrics = [tf.constant(value) for value in self._metrics]
             _, state, metrics, total = tf.while_loop(
                 lambda first, *_: first < number,
                 step,

@@ -23,11 +23,6 @@ class TorchStack:
 
     To go through Keras and `vmap` takes longer than to compute, so the step is
     traced once for batches of each size, and its operations repeated.
-
-    Args:
-        replica: The computation of one replica.
-        data: All rows, as a flat list of arrays.
-        shape: The numbers of folds and candidates.
     """
 
     def __init__(
@@ -35,12 +30,12 @@ class TorchStack:
     ) -> None:
         self._replica = replica
         self._shape = shape
-        self._data = [keras.ops.convert_to_tensor(each) for each in data]
+        self._data = [keras.ops.convert_to_tensor(array) for array in data]
         self._metrics = [
             keras.ops.convert_to_tensor(
-                np.broadcast_to(each, (*shape, *each.shape)).copy()
+                np.broadcast_to(value, (*shape, *value.shape)).copy()
             )
-            for each in replica.metrics_at_start()
+            for value in replica.metrics_at_start()
         ]
         self._traced: dict[Any, Callable[..., Any]] = {}
 
@@ -52,25 +47,16 @@ class TorchStack:
         """Arrays of NumPy."""
         return keras.tree.map_structure(keras.ops.convert_to_numpy, arrays)
 
-    def train(self, state: Any, rows: Rows) -> Any:
-        """The state after training, the data loss, and the metrics."""
-        return self._epoch(self._train_on, state, rows)
-
-    def evaluate(self, state: Any, rows: Rows) -> Any:
-        """The same without training."""
-        return self._epoch(self._evaluate_on, state, rows)
-
-    def _epoch(
-        self, one_batch: Callable[..., Any], state: State, rows: Rows
-    ) -> Any:
+    def run(self, state: Any, rows: Rows, training: bool) -> Any:
         import torch
 
+        one_batch = self._train_on if training else self._evaluate_on
         device = (
             self._data[0].device if self._data else torch.get_default_device()
         )
         full, rest = (
-            torch.as_tensor(each, device=device)
-            for each in (rows.full[:, : rows.number], rows.rest)
+            torch.as_tensor(numbers, device=device)
+            for numbers in (rows.full[:, : rows.number], rows.rest)
         )
         batches = [*full.unbind(1), *([rest] if rest.shape[1] else [])]
         metrics, total = self._metrics, 0.0
@@ -83,7 +69,7 @@ class TorchStack:
             results = torch.func.vmap(
                 torch.func.vmap(self._replica.metric_results)
             )(metrics)
-        number = sum(each.shape[1] for each in batches)
+        number = sum(chosen.shape[1] for chosen in batches)
         return state, total / number, results
 
     def _call(
@@ -153,7 +139,7 @@ class TorchStack:
         # The candidates of a fold see the same rows.
         mapped = torch.func.vmap(one, (0, 0, 0, None))
         mapped = torch.func.vmap(mapped, (0, 0, 0, 0))
-        batch = [each[chosen] for each in self._data]
+        batch = [array[chosen] for array in self._data]
         with _contiguous():
             return mapped(trainable, state, metrics, batch)
 
@@ -168,7 +154,7 @@ class TorchStack:
 
         with torch.enable_grad():
             trainable = [
-                each.detach().requires_grad_() for each in state.trainable
+                value.detach().requires_grad_() for value in state.trainable
             ]
             loss, data_loss, non_trainable, metrics = self._losses(
                 trainable, state, metrics, chosen, training=True
@@ -180,9 +166,9 @@ class TorchStack:
             torch.detach, (data_loss, non_trainable, metrics)
         )
         known = {
-            index: each
-            for index, each in enumerate(gradients)
-            if each is not None
+            index: gradient
+            for index, gradient in enumerate(gradients)
+            if gradient is not None
         }
 
         def update(
@@ -208,7 +194,7 @@ class TorchStack:
 
     @contextlib.contextmanager
     def _threads(self, batch_size: int) -> Iterator[None]:
-        """Has one thread compute inside, unless there is much to do."""
+        """A context with one thread, unless a step is large."""
         import torch
 
         before = torch.get_num_threads()
@@ -223,9 +209,9 @@ class TorchStack:
 
 
 def _contiguous() -> contextlib.AbstractContextManager:
-    """Has no tensor asked for how its memory is laid out, which `vmap` forbids.
+    """A context in which all tensors count as contiguous.
 
-    Keras asks it before a convolution, for speed.
+    Keras asks before a convolution, for speed, and `vmap` forbids it.
     """
     import torch
     from torch.overrides import TorchFunctionMode

@@ -51,7 +51,7 @@ class State(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Results of one pass of the model over a batch.
+    """The results of one pass of the model over a batch.
 
     Attributes:
         data_loss: Tensor of shape `()`.
@@ -255,7 +255,11 @@ class Replica:
         ]
         if metrics is not None:
             pairs.append((model.metrics_variables, metrics))
-        return [pair for each in pairs for pair in zip(*each, strict=True)]
+        return [
+            pair
+            for variables, values in pairs
+            for pair in zip(variables, values, strict=True)
+        ]
 
     def _step(self, state: State) -> Tensor:
         """The optimizer's iterations."""
@@ -269,11 +273,11 @@ class Replica:
         leaves = list(leaves)
         return tuple(
             None
-            if each is None
+            if tree is None
             else keras.tree.pack_sequence_as(
-                each, [leaves.pop(0) for _ in keras.tree.flatten(each)]
+                tree, [leaves.pop(0) for _ in keras.tree.flatten(tree)]
             )
-            for each in self._structure
+            for tree in self._structure
         )
 
 
@@ -289,4 +293,4 @@ def _values(scope: Any, variables: Sequence[keras.Variable]) -> Arrays:
 
 def to_numpy(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
     """The values of variables as arrays of their own."""
-    return [np.array(ops.convert_to_numpy(each)) for each in variables]
+    return [np.array(ops.convert_to_numpy(value)) for value in variables]

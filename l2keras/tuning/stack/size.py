@@ -19,6 +19,6 @@ def elements_per_step(model: keras.Model, batch_size: int) -> int:
             elements += (
                 4
                 * batch_size
-                * math.prod(each or 1 for each in tensor.shape[1:])
+                * math.prod(size or 1 for size in tensor.shape[1:])
             )
     return max(1, elements)

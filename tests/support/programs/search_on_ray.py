@@ -40,7 +40,7 @@ def main(folder):
     register_ray()
     with pytest.raises(Exception, match="died") as error:
         search()
-    assert "what was done is kept" in "".join(error.value.__notes__)
+    assert "replicas that are done are kept" in "".join(error.value.__notes__)
     with np.load(folder / "backup" / "search.npz") as saved:
         done = saved["done"]
     assert done.any()
