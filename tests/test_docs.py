@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 import l2keras
+import l2keras.sklearn
 from tests.support.package_sources import PACKAGE, ROOMS
 
 DOCS = pathlib.Path(l2keras.__file__).parents[1] / "docs"
@@ -52,7 +53,14 @@ def test_every_public_name_has_its_place_on_the_site():
         for page in (DOCS / "api").glob("*.md")
         for name in re.findall(r"^::: l2keras\.(\S+)$", page.read_text(), re.M)
     ]
-    assert sorted(placed) == sorted(l2keras.__all__)
+    estimators = [
+        f"sklearn.{name}"
+        for name, value in vars(l2keras.sklearn).items()
+        if inspect.isclass(value)
+        and value.__module__ == "l2keras.sklearn"
+        and not name.startswith("_")
+    ]
+    assert sorted(placed) == sorted([*l2keras.__all__, *estimators])
 
 
 def test_the_guide_to_penalties_has_a_row_for_each():

@@ -42,6 +42,12 @@ CODE_OR_TARGET = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
+# A heading or a figure of a notebook. Code comes first, for its comments.
+HEADING_OR_FIGURE = re.compile(
+    r"^```.*?^```|^#+ (?P<heading>[^\n]*)$|(?P<figure>!\[png\])",
+    re.DOTALL | re.MULTILINE,
+)
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages to those that lie in `docs`."""
@@ -119,7 +125,20 @@ def _executed(source: str) -> tuple[str, dict[str, bytes]]:
         str(ROOT / source),
         resources={"output_files_dir": stem, "unique_key": "figure"},
     )
+    text = _with_alternatives(text)
     text += (
         f"\n---\n[The notebook]({REPOSITORY}/{source}) as it was executed.\n"
     )
     return text, resources["outputs"]
+
+
+def _with_alternatives(text: str) -> str:
+    """A notebook whose figures have their section as alternative text."""
+    heading = ""
+
+    def named(match: re.Match[str]) -> str:
+        nonlocal heading
+        heading = match["heading"] or heading
+        return f"![Figure: {heading}]" if match["figure"] else match[0]
+
+    return HEADING_OR_FIGURE.sub(named, text)
