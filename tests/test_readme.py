@@ -101,6 +101,7 @@ def test_slow_tests_run_on_one_backend():
     }
     assert tested == {
         "tensorflow": False,
+        "ecosystem": False,
         "jax": False,
         "torch": True,
         "accelerator": False,

@@ -94,31 +94,6 @@ def test_keras_callbacks_see_the_split_before_and_after_the_logger(
     )
 
 
-def test_tensorboard_gets_the_split(tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    tf = pytest.importorskip("tensorflow", reason="Keras writes with it")
-    from tensorboard.backend.event_processing import event_accumulator
-
-    board = keras.callbacks.TensorBoard(tmp_path)
-    logs = fit(
-        constant_model(),
-        X,
-        Y,
-        [board, l2keras.RegularizationLogger()],
-        epochs=2,
-        **VALIDATION,
-    )
-    for folder, prefix in (("train", ""), ("validation", "val_")):
-        events = event_accumulator.EventAccumulator(str(tmp_path / folder))
-        events.Reload()
-        for key in ("data_loss", "regularization_loss"):
-            written = [
-                tf.make_ndarray(each.tensor_proto).item()
-                for each in events.Tensors(f"epoch_{key}")
-            ]
-            assert written == pytest.approx(logs[prefix + key])
-
-
 def test_the_progress_bar_shows_the_split(capsys):
     constant_model().fit(
         X,
