@@ -1,6 +1,6 @@
 """keras-tuner and optuna search round `fit`, by the data loss on held-out rows.
 
-So that strengths are compared by what they do to the predictions, not by the
+So that strengths are compared by their effect on predictions, not by the
 penalties that they add to the loss.
 """
 
@@ -12,7 +12,7 @@ import l2keras
 from tests.support import BACKEND, documented_data, documented_model
 
 # The weak strengths are too weak for zeros, as they are meant to be.
-pytestmark = pytest.mark.filterwarnings("ignore:Nothing in .* is zero")
+pytestmark = pytest.mark.filterwarnings("ignore:No weight of .* is zero")
 
 X, Y = documented_data(samples=64)
 STRENGTHS = [1e-3, 1.0, 1e3]

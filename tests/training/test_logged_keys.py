@@ -1,4 +1,4 @@
-"""What is logged under which key, and where the numbers go."""
+"""The keys of the logs, and the callbacks that read them."""
 
 import csv
 
@@ -80,7 +80,7 @@ def test_keras_callbacks_see_the_split_before_and_after_the_logger(
     rows = read_csv(tmp_path / "log.csv")
     for key in sorted(keys):
         assert [float(row[key]) for row in rows] == pytest.approx(logs[key])
-    # The best is what EarlyStopping restored, or an epoch that was better.
+    # The best is the epoch that EarlyStopping restored, or a better one.
     best = keras.saving.load_model(tmp_path / "best.keras")
     np.testing.assert_allclose(
         simulated_losses(best.get_weights(), X[:32], Y[:32], 0, 0)[0],
