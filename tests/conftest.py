@@ -1,4 +1,4 @@
-"""What every test file shares.
+"""Settings and fixtures of all tests.
 
 The backend is `KERAS_BACKEND`, one per process, and no other is imported here:
 Keras imports the one it runs on. (Importing PyTorch first, as Keras does when
@@ -53,13 +53,13 @@ def nothing_piles_up():
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Draws the same random numbers in each test, whatever ran before it."""
+    """Draws the same random numbers in each test, in any order of tests."""
     keras.utils.set_random_seed(20)
 
 
 @pytest.fixture(autouse=True)
 def same_precision():
-    """Undoes what a test did to Keras's default types."""
+    """Resets Keras's default types after each test."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     yield
     keras.config.set_floatx(floatx)
@@ -68,7 +68,7 @@ def same_precision():
 
 @pytest.fixture
 def compiled():
-    """Returns what compiles a function of tensors as the backend would."""
+    """Returns a function that compiles others as the backend does."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

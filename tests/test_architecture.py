@@ -1,4 +1,4 @@
-"""The rooms of the package: who imports whom, and who touches private Keras."""
+"""The rooms of the package: their imports, and the use of private Keras."""
 
 import ast
 
@@ -27,7 +27,7 @@ def room(parts):
         folders.append(name)
     if folders:
         return "/".join(folders)
-    # What no file defines is a name that `__init__` imports.
+    # A name without a file is one that `__init__` imports.
     is_file = bool(parts) and (PACKAGE / f"{parts[0]}.py").exists()
     name = parts[0] if is_file else "__init__"
     return "leaves" if name in LEAVES else "face" if name in FACE else name
@@ -135,7 +135,7 @@ def private_attributes_of_others(tree):
     return [
         (line, f"{owner}.{name}")
         for line, owner, name in private_uses(tree)
-        # A parent class may be of Keras, whatever its method is named.
+        # A parent class may be one of Keras.
         if name not in OWN or owner == "super()"
     ]
 

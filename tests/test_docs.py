@@ -1,4 +1,4 @@
-"""The guides run and print what they say; the site has every public name."""
+"""The guides print their documented output; the site has every public name."""
 
 import inspect
 import pathlib

@@ -1,4 +1,4 @@
-"""The demonstration does what it says, and refuses what makes no sense."""
+"""The demonstration and `inspect` on the command line."""
 
 import contextlib
 import csv
@@ -21,7 +21,7 @@ ROOT = Path(l2keras.__file__).parents[1]
 
 
 def demonstrate(folder):
-    """Returns what the demonstration prints."""
+    """Returns the output of the demonstration."""
     printed = io.StringIO()
     arguments = ["--epochs", "3", "--seed", "5", "--output", str(folder)]
     with contextlib.redirect_stdout(printed):
@@ -31,7 +31,7 @@ def demonstrate(folder):
 
 @pytest.fixture(scope="module")
 def demonstrated(tmp_path_factory):
-    """Returns what the demonstration prints, and the folder it writes."""
+    """Returns the output of the demonstration, and the folder it writes."""
     folder = tmp_path_factory.mktemp("demonstrated") / "out"
     return demonstrate(folder), folder
 

@@ -14,7 +14,7 @@ from tests.support.package_sources import FILES, PACKAGE, imported, parsed
 
 BACKEND = keras.backend.backend()
 
-# What may be slow to import, or not be there.
+# Modules that may be slow to import, or missing.
 HEAVY = ["tensorflow", "jax", "torch", "sklearn", "matplotlib", "pandas"]
 
 
@@ -88,12 +88,12 @@ def test_the_package_is_marked_as_typed():
     assert (PACKAGE / "py.typed").exists()
 
 
-# What importing costs ---------------------------------------------------------
+# The cost of importing --------------------------------------------------------
 
 
 def test_importing_loads_no_framework_that_keras_has_not():
     # Keras itself brings in more than the backend where it is installed, so
-    # what it has loaded is not looked at.
+    # those that it has loaded are not looked at.
     program = f"""
 import sys
 import keras

@@ -1,4 +1,4 @@
-"""The README's example runs, and prints what the README says."""
+"""README's examples print their documented output."""
 
 import pathlib
 import re
@@ -61,7 +61,7 @@ def test_every_guide_and_notebook_has_a_link(folder):
 
 
 def test_links_hold_on_a_package_index():
-    # What is shown there: README as the build changes it.
+    # The page there: README as the build changes it.
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
         "hatch"
     ]
@@ -101,6 +101,7 @@ def test_slow_tests_run_on_one_backend():
     }
     assert tested == {
         "tensorflow": False,
+        "ecosystem": False,
         "jax": False,
         "torch": True,
         "accelerator": False,

@@ -1,4 +1,4 @@
-"""Models that are found in memory by what is in them."""
+"""Models that are found in memory by their weights."""
 
 import keras
 import pytest

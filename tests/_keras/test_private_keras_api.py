@@ -1,6 +1,6 @@
-"""What Keras keeps to itself and l2keras relies on: a small test for each.
+"""The private API of Keras that l2keras relies on: a small test for each.
 
-They are the first to fail on a Keras that has moved something, and tell what.
+They fail first on a Keras that has moved something, and name it.
 """
 
 import functools

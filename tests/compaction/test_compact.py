@@ -1,4 +1,4 @@
-"""What compact takes away, and what it leaves alone and why."""
+"""The units that `compact` removes, and the layers that it skips, and why."""
 
 import re
 
@@ -849,7 +849,7 @@ def test_a_threshold_reports_the_change_of_the_outputs():
     small, report = l2keras.compact(model, threshold=2e-3)
     assert report.widths["a"] == (6, 2)
     assert 1e-6 < report.change < 0.05
-    # What stays is as it was.
+    # The rest is unchanged.
     np.testing.assert_array_equal(
         small.layers[0].get_weights()[0],
         model.layers[0].get_weights()[0][:, 4:],

@@ -21,7 +21,7 @@ def public_activations():
 
 
 def is_apart(function):
-    """Tells whether what a function makes of one element is of it alone."""
+    """Tells whether each output of a function depends on one input alone."""
     together = ops.convert_to_numpy(function(ops.convert_to_tensor(X[None])))
     if together.shape != (1, len(X)):
         return False

@@ -1,4 +1,4 @@
-"""What layers hold that no config says is in the smaller model as well."""
+"""State of layers that is in no config is in the smaller model as well."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""What compact refuses, and what it says."""
+"""Models and arguments that `compact` refuses, and the messages."""
 
 import keras
 import numpy as np

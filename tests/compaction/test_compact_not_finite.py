@@ -1,4 +1,4 @@
-"""What is not finite in a model is not finite in the smaller one either."""
+"""Outputs that are not finite are the same in the smaller model."""
 
 import keras
 import numpy as np

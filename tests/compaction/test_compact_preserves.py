@@ -1,4 +1,4 @@
-"""What a compacted model keeps, and that it is a model like any other."""
+"""A compacted model keeps its settings, and is a model like any other."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The table of what is zero."""
+"""The table of zeros."""
 
 import re
 

@@ -17,7 +17,7 @@ def assigned(model, path, value):
 
 
 def drawn(ax):
-    """Returns what is drawn of each line: the sizes by color."""
+    """Returns the sizes that are drawn on each line, by color."""
     found = {label.get_text(): {} for label in ax.get_yticklabels()}
     for line in ax.lines:
         x, y = line.get_data()

@@ -24,7 +24,7 @@ operations = _compiled.operations
 
 @contextlib.contextmanager
 def device(which):
-    """Has one of the devices compute what is to be computed on `mock`."""
+    """Has one of the devices compute for the device `mock`."""
     before = _compiled.current_device()
     _compiled.set_device(torch.device(which).index)
     try:
@@ -34,7 +34,7 @@ def device(which):
 
 
 def _module():
-    """Returns what PyTorch asks about the devices."""
+    """Returns the answers to PyTorch's questions about the devices."""
     module = types.ModuleType("torch.mock")
     module.device = device
     module.device_count = _compiled.device_count

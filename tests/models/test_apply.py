@@ -87,7 +87,7 @@ def test_regularizers_are_saved_with_the_model(make, alike, tmp_path):
         np.testing.assert_allclose(
             sorted(losses(again)), sorted(losses(model)), rtol=1e-6
         )
-    # And once more, from what was a copy already.
+    # And once more, from a copy.
     assert state(by_json(again, tmp_path)) == state(model)
 
 

@@ -1,4 +1,4 @@
-"""What cannot be applied is explained, and nothing is changed."""
+"""Rules that cannot be applied are explained, and nothing is changed."""
 
 import keras
 import pytest

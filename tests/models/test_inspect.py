@@ -17,7 +17,7 @@ from tests.support.audited_models import (
 
 
 def inspect(file, capsys, *arguments):
-    """Returns the exit status, and what was printed."""
+    """Returns the exit status and the printed text."""
     status = main(["inspect", *arguments, str(file)])
     captured = capsys.readouterr()
     assert bool(captured.err) == bool(status)

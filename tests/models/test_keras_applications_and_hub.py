@@ -226,7 +226,7 @@ def test_a_task_of_keras_hub_is_saved_as_a_preset(given, keras_hub, tmp_path):
 
 
 # KerasHub's `compile` is not repeated by Keras, with or without regularizers,
-# so what the optimizer had is left out. (As errors, these warnings have Keras
+# so the optimizer's state is left out. (As errors, these warnings have Keras
 # say that "objects could not be loaded".)
 @pytest.mark.filterwarnings("ignore:.compile... was not called as part of")
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")

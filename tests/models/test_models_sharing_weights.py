@@ -1,6 +1,6 @@
 """Models inside one another, or beside, that share the weights that change.
 
-What one of them compiled before must not go on with the old penalties.
+Functions compiled before must not keep the old penalties.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What each weight pays, in records."""
+"""The penalty of each weight, in records."""
 
 import keras
 import numpy as np

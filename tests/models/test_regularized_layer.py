@@ -149,7 +149,7 @@ def test_a_loaded_model_trains_as_the_saved_one(make, tmp_path):
         {".*(key|hidden)/kernel": l2keras.L1(0.05)} if make != lazy else {},
         default=l2keras.L2(rising_schedule()),
     )
-    # So that no layer can say what its weights have.
+    # So that no layer can save the regularizers of its weights.
     shape = (2,) if make != attention else (3, 4)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(16, *shape[:-1], 4)).astype("float32")

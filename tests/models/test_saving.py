@@ -138,7 +138,7 @@ def test_a_new_process_loads_a_model_after_importing_l2keras(tmp_path):
     assert float(out.split()[-1]) == evaluate(model)
 
 
-# What is in the files.
+# The content of the files.
 
 
 def config_of(path, layer):
@@ -200,7 +200,7 @@ def test_a_lambda_in_a_file_is_not_loaded(tmp_path):
         keras.saving.load_model(edited)
 
 
-# Weight files, and what counts weights.
+# Weight files, and counts of weights.
 
 
 def test_a_scheduled_model_has_the_weights_of_a_plain_one():

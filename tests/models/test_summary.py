@@ -1,4 +1,4 @@
-"""The summary: a table, and what a careful reviewer would ask about."""
+"""The summary: a table, and the questions of a careful reviewer."""
 
 import re
 
@@ -52,7 +52,7 @@ IN_VAIN = (
     "`l2keras.apply_regularizers`): hidden/kernel"
 )
 
-# A row: how to make the model, and what there is to say about it.
+# A row: how to make the model, and the findings about it.
 FINDINGS = {
     "clean": (lambda: two(L2, L2), []),
     "clean, Keras's own": (
@@ -167,7 +167,7 @@ def applied(model, *arguments, **keywords):
     return model
 
 
-# Training while a schedule stands still is what one row is about.
+# One row is about training while a schedule stands still.
 @pytest.mark.filterwarnings("ignore:.*nothing moves its schedule on")
 @pytest.mark.parametrize(
     ("make", "expected"),

@@ -1,4 +1,4 @@
-"""Decay is that of Keras's AdamW, whatever else Keras does to an update."""
+"""Decay equals that of Keras's AdamW, in every setting of its optimizers."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Decay and penalties are what PyTorch's optimizers have, to rounding."""
+"""Decay and penalties equal those of PyTorch's optimizers, to rounding."""
 
 import keras
 import numpy as np

@@ -36,7 +36,7 @@ def learning_rate_schedule():
     return keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.9)
 
 
-# Our optimizer, and by what an update multiplies a weight without gradient.
+# Our optimizer, and the factor of an update of a weight without gradient.
 FACTORS = {
     "scheduled": (
         lambda: DecoupledWeightDecay(

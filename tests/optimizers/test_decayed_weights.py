@@ -1,4 +1,4 @@
-"""Which weights decay, how strongly, and what one sees of it."""
+"""Which weights decay, how strongly, and how it is shown."""
 
 import keras
 import numpy as np
@@ -172,7 +172,7 @@ def test_rules_for_the_weights_of_another_optimizer_are_an_error():
     )
 
 
-# What is seen of it ---------------------------------------------------------
+# In records and logs ----------------------------------------------------------
 
 
 def test_penalties_and_the_logger_show_the_decay():

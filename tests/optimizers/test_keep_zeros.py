@@ -1,4 +1,4 @@
-"""Under `KeepZeros`, what is zero stays zero, and the rest is trained."""
+"""Under `KeepZeros` zeros stay zero, and the other weights are trained."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which model an optimizer trains, and so what the paths are."""
+"""The model that an optimizer trains, and so the paths of its weights."""
 
 import gc
 import re

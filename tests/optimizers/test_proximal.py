@@ -1,4 +1,4 @@
-"""Training with proximal steps is what NumPy makes of it."""
+"""Training with proximal steps equals NumPy's."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ from tests.support.proximal_cases import (
     soft_threshold,
 )
 
-# What is left of a schedule at each step, in NumPy too.
+# The schedule at each step, in NumPy too.
 RISING = LinearSchedule(0.0, 0.1, steps=6)
 
 
@@ -184,7 +184,7 @@ def test_penalties_without_a_proximal_step_keep_their_gradient():
 
 
 def slopes(function, variable):
-    """Returns the gradient of what a function computes with a variable."""
+    """Returns the gradient of a function with respect to a variable."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 

@@ -38,8 +38,8 @@ def cancer():
 
 EXACT = {"fit_intercept": False, "tol": 1e-12, "max_iter": 100_000}
 
-# A row: the data, the loss and what it is multiplied by, the regularizer, and
-# the solver. scikit-learn halves the mean of the squares, and takes the mean
+# A row: the data, the loss and its factor, the regularizer, and the
+# solver. scikit-learn halves the mean of the squares, and takes the mean
 # over rows only; Keras's is over all numbers. And it multiplies the data loss
 # of a logistic regression by `C`, and sums it.
 PROBLEMS = {
@@ -148,7 +148,7 @@ def test_training_converges_to_the_solutions_of_scikit_learn(optimizer):
             return np.logaddexp(0, -margins).mean() + penalty
 
         assert abs(objective(found) - objective(expected)) <= 1e-5
-    # What is reported is what was made least, penalties included.
+    # The reported loss is the objective, penalties included.
     assert number(sum(model.losses)) == pytest.approx(
         sum(
             number(row[2](ops.array(solved(name)[2], "float32")))

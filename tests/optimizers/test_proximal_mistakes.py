@@ -1,4 +1,4 @@
-"""What `Proximal` refuses, what it warns of, and that nothing is changed."""
+"""Models that `Proximal` refuses or warns of, and that nothing is changed."""
 
 import keras
 import numpy as np
@@ -116,7 +116,7 @@ def test_models_without_a_proximal_penalty_are_refused_and_unchanged(name):
         fit(model, proximal_sgd(momentum=0.5))
     assert message in str(caught.value)
     np.testing.assert_array_equal(kernel(model), KERNEL)
-    # And trains on, with what was meant.
+    # And trains on, as was meant.
     model.layers[0].kernel.regularizer = L1(0.5)
     fit(model, proximal_sgd(momentum=0.5))
     assert (kernel(model) == 0).any()
@@ -185,7 +185,7 @@ def test_moving_averages_enabled_later_are_refused():
 
 
 def messages(warned):
-    """Returns what was said, but for what NumPy says to PyTorch."""
+    """Returns the warnings, but for those of NumPy about PyTorch."""
     return [
         str(each.message) for each in warned if each.category is UserWarning
     ]

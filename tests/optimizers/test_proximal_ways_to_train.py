@@ -32,7 +32,7 @@ def test_a_custom_train_step_takes_proximal_steps():
     np.testing.assert_allclose(history["loss"], losses, rtol=1e-5)
 
 
-# What `compile` and others are told -------------------------------------------
+# Arguments of `compile` and others --------------------------------------------
 
 
 def assert_proximal(**arguments):

@@ -36,7 +36,7 @@ def several(*, wrapped):
     )
 
 
-# A row: the optimizer, and what is to be left of it.
+# A row: the optimizer, and the one that is to be left.
 OPTIMIZERS = {
     "Proximal": (lambda: Proximal(momentum()), momentum),
     "a length for each weight": (lambda: Proximal(rms()), rms),

@@ -1,4 +1,4 @@
-"""Wrappers stand one round another, and answer for what they wrap."""
+"""Wrappers can be nested, and stand for the optimizer that they wrap."""
 
 import json
 
@@ -77,7 +77,7 @@ def test_accumulated_gradients_are_one_update(order):
 
 
 class ThresholdByHand(keras.callbacks.Callback):
-    """Does to a plain optimizer's kernels what `SoftThreshold` does."""
+    """Thresholds a plain optimizer's kernels as `SoftThreshold` does."""
 
     def on_train_begin(self, logs=None):
         self.memory = 0.0
@@ -139,7 +139,7 @@ def test_nested_wrappers_inside_a_loss_scale_optimizer(order):
         network(), keras.optimizers.LossScaleOptimizer(NESTED[order](adam()))
     )
     assert distance(plain, scaled) <= 1e-6
-    # A step that is skipped changes nothing, and nobody's state.
+    # A step that is skipped changes no weight and no state.
     before = scaled.get_weights()
     found = wrapper.find(scaled.optimizer, SoftThreshold)
     memory = number(ops.convert_to_tensor(found.memory))
@@ -221,7 +221,7 @@ def test_custom_objects_reach_the_wrapped_optimizer():
     assert again.strength == STRENGTH
 
 
-# What is seen from outside ----------------------------------------------------
+# The public attributes --------------------------------------------------------
 
 
 @both_orders
@@ -252,7 +252,7 @@ def test_penalties_finds_the_decay_of_a_wrapped_keras_optimizer():
     }
 
 
-# What any optimizer is asked for, with values that no default has.
+# The settings of any optimizer, with values that no default has.
 SETTINGS = {
     "clipnorm": 0.5,
     "use_ema": True,
@@ -274,7 +274,7 @@ def test_settings_are_those_of_the_innermost_optimizer():
     assert inner.clipnorm == 0.25
     assert number(ops.convert_to_tensor(inner.learning_rate)) == 0.5
     assert number(optimizer.scale_loss(ops.ones(()))) == 8.0
-    # They are not applied twice: nothing but what the innermost has is built.
+    # They are not applied twice: only the innermost optimizer has variables.
     plain = adam(**SETTINGS)
     model = network()
     for each in (optimizer, plain):
@@ -300,7 +300,7 @@ def test_keras_swaps_the_averaged_weights(order, scaled):
     assert_weights(model, others)
 
 
-# What is no optimizer of Keras's own ------------------------------------------
+# Custom optimizers ------------------------------------------------------------
 
 
 class ForgetsSigns(keras.optimizers.Optimizer):

@@ -1,4 +1,4 @@
-"""What equals what: Keras's own classes, and one class another."""
+"""Regularizers that equal those of Keras, or one another."""
 
 import inspect
 

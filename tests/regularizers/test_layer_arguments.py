@@ -1,4 +1,4 @@
-"""Where Keras takes a regularizer, and who pays there."""
+"""The regularizer arguments of Keras's layers, and their penalties."""
 
 import keras
 import numpy as np
@@ -189,9 +189,9 @@ def test_every_regularizer_argument_has_the_penalty_of_keras(
 
 
 def share_of_a_sample(samples):
-    """Returns by what Keras multiplies the penalties of activities.
+    """Returns the factor of Keras for the penalties of activities.
 
-    By 1 / samples, and by 1 in the older versions.
+    It is 1 / samples, and 1 in the older versions.
     """
     layer = layers.ActivityRegularization(l1=1.0)
     layer(ops.ones((samples, 1)))

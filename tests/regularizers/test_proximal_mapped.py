@@ -13,7 +13,7 @@ REPLICAS = 5
 
 
 def mapped(function, *stacks):
-    """What a function returns for each entry of stacks, in compiled code."""
+    """Maps a function over the entries of stacks, in compiled code."""
     stacks = [ops.array(stack) for stack in stacks]
     if BACKEND == "jax":
         import jax

@@ -156,7 +156,7 @@ class Named(L1):
 
 @keras.saving.register_keras_serializable(package="l2keras_tests")
 class Box(Regularizer):
-    """A penalty with a step of its own: what is beyond a limit pays."""
+    """A penalty with a proximal step: sizes beyond a limit are penalized."""
 
     def __init__(self, strength=0.01, limit=1.0):
         super().__init__(strength)

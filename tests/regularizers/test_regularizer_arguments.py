@@ -1,4 +1,4 @@
-"""What is wrong with a config, an axis, or a sum, and what is said of it."""
+"""Wrong configs, axes and sums, and the messages."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""What is no strength and no schedule, and what is said of it."""
+"""Invalid strengths and schedules, and the messages."""
 
 import math
 

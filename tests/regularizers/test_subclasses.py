@@ -96,7 +96,7 @@ def test_a_subclass_must_define_its_penalty():
 
 @keras.saving.register_keras_serializable(package="tests")
 class OfFormula(Regularizer):
-    """Returns what it is told to, whatever the weights are."""
+    """Returns a given value, for any weights."""
 
     def __init__(self, penalty=None, proximal=None):
         super().__init__(0.5)

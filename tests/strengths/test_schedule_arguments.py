@@ -1,4 +1,4 @@
-"""The arguments of schedules, and what is said of wrong ones."""
+"""The arguments of schedules, and the messages for wrong ones."""
 
 import inspect
 import math
@@ -189,7 +189,7 @@ def test_invalid_arguments_of_joined_schedules_are_explained(
     [(0.1, [], "schedules"), ([0.1, 0.2], 5, "boundaries")],
 )
 def test_a_joined_schedule_requires_lists(schedules, boundaries, culprit):
-    # Whatever the message, it should name the argument.
+    # Every message should name the argument.
     with pytest.raises(TypeError, match=f"Argument `{culprit}`"):
         JoinedSchedule(schedules, boundaries)
 

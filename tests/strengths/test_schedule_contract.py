@@ -152,7 +152,7 @@ def values(schedule, steps=STEPS):
 
 
 def through_json(schedule):
-    """Returns what Keras reads from the JSON that it wrote."""
+    """Returns the object that Keras reads from the JSON that it wrote."""
     config = keras.saving.serialize_keras_object(schedule)
     return keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
 
@@ -295,7 +295,7 @@ def test_a_schedule_can_be_a_strength(make, truth):
 @pytest.mark.parametrize("mode", ["eager", "compiled"])
 def test_both_ends_are_exact_in_float32(cls, mode, compiled):
     # With 41, 47 and 55, `steps * (1 / steps)` is not 1 in float32. Nor is
-    # 0.1 + (0.7 - 0.1) what 0.7 is.
+    # 0.1 + (0.7 - 0.1) equal to 0.7.
     for steps in (1, 2, 3, 10, 41, 47, 55, 1000, 2**20):
         schedule = cls(0.1, 0.7, steps=steps, begin=7)
         if mode == "compiled":

@@ -1,6 +1,6 @@
 """Models, data, truths and programs that the tests share.
 
-What most of them need is imported from here, `from tests.support import ...`,
+The most common are imported from here, `from tests.support import ...`,
 and the rest from the module of its subject.
 """
 

@@ -1,4 +1,4 @@
-"""Small models to audit, and what is said of them."""
+"""Small models to audit, and their summaries."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ def sequential(*layers, name="small"):
 
 
 def summary(model, line_length=400):
-    """Returns what is printed, in long lines."""
+    """Returns the printed summary, in long lines."""
     texts = []
     l2keras.summary(model, line_length=line_length, print_fn=texts.append)
     (text,) = texts

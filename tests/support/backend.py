@@ -1,4 +1,4 @@
-"""The backend under test, and what it can do."""
+"""The backend under test, and its abilities."""
 
 import tempfile
 

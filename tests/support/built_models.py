@@ -281,7 +281,7 @@ def subclassed():
     return model
 
 
-# A row: how to make the model, and what the default reaches.
+# A row: how to make the model, and the weights that the default reaches.
 ROWS = {
     "Sequential": (
         lambda: sequential(
@@ -444,7 +444,7 @@ each_model = pytest.mark.parametrize(
 
 
 def without_numbers(path):
-    """Returns a path without what Keras adds to names that it makes."""
+    """Returns a path without the numbers that Keras adds to its names."""
     return re.sub(r"_\d+(?=/)", "", path)
 
 
@@ -458,7 +458,7 @@ def variable(model, path):
 
 
 def l2(model, strengths):
-    """Returns in NumPy what weights pay by L2, those that are trained."""
+    """Returns the L2 penalties of the trained weights, by NumPy."""
     penalties = []
     for path, strength in strengths.items():
         weight = variable(model, path)
@@ -481,7 +481,7 @@ def assert_pays(model, expected):
 
 
 def state(model):
-    """Returns what each weight is and pays by, without names from Keras."""
+    """Returns path, shape and regularizer of each weight."""
     return [
         (
             without_numbers(each.path),

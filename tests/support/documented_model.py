@@ -42,7 +42,7 @@ def linear_data(samples=40, inputs=4, outputs=2, seed=0):
 
 
 def rising(step):
-    """What `rising_schedule()` returns, in NumPy."""
+    """The value of `rising_schedule()`, in NumPy."""
     return 0.05 * float(np.clip((step - 2) / 8, 0, 1))
 
 
@@ -51,7 +51,7 @@ def rising_schedule():
 
 
 def falling(step):
-    """What `falling_schedule()` returns, in NumPy."""
+    """The value of `falling_schedule()`, in NumPy."""
     return 0.02 * 0.5 * (1 + np.cos(np.pi * min(step, 12) / 12))
 
 

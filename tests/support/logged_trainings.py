@@ -1,4 +1,4 @@
-"""Trainings with the logger: models, data, and what they log and warn of."""
+"""Trainings with the logger: models, data, their logs and warnings."""
 
 import warnings
 
@@ -45,7 +45,7 @@ def fit(model, x, y=None, callbacks=None, **arguments):
 
 
 def warned(call, *arguments, **keywords):
-    """Returns the result and what was warned of meanwhile."""
+    """Returns the result of a call, and its warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = call(*arguments, **keywords)

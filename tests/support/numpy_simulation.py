@@ -118,8 +118,8 @@ def simulate_linear(
 ):
     """Trains `x @ kernel` by SGD on the mean squared error.
 
-    With L2 on the kernel, and L2 on what the layer returns: that Keras divides
-    by the batch size, in newer versions.
+    With L2 on the kernel, and L2 on the outputs, which newer versions of Keras
+    divide by the batch size.
     """
     divided = _divides_activity_penalties()
     kernel = kernel.astype("float64")

@@ -1,4 +1,4 @@
-"""What the tests of `Proximal` share: linear models, and NumPy's trainings."""
+"""Linear models under `Proximal`, and their trainings by NumPy."""
 
 import keras
 import numpy as np

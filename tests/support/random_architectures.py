@@ -14,7 +14,7 @@ from tests.support import BACKEND
 ACTIVATIONS = ["relu", "tanh", "sigmoid", "gelu", "elu", "softplus", "linear"]
 
 
-# What comes first is what hypothesis tries first.
+# Hypothesis tries the first choices first.
 def width(draw):
     return draw(st.sampled_from([5, 4, 3, 6, 2]))
 

@@ -21,8 +21,8 @@ from l2keras import (
 )
 from tests.support import number
 
-# Taking the gradient of a scheduled penalty by hand is what these tests do, and
-# what l2keras warns of: the schedule stands still.
+# These tests take the gradient of a scheduled penalty by hand, of which
+# l2keras warns: the schedule stands still.
 by_hand = pytest.mark.filterwarnings("ignore:.*nothing moves its schedule on")
 
 # A row: how to make the regularizer of a strength, and its value in NumPy.
@@ -103,12 +103,12 @@ SHAPES = [(6,), (3, 4), (3, 2, 4, 5)]  # A bias, a Dense and a Conv2D kernel.
 
 
 def same(regularizer):
-    """Returns what `get_config` gives back."""
+    """Returns a regularizer made from the config of another."""
     return type(regularizer).from_config(regularizer.get_config())
 
 
 def through_json(regularizer):
-    """Returns what Keras reads from the JSON that it wrote."""
+    """Returns the object that Keras reads from the JSON that it wrote."""
     config = keras.saving.serialize_keras_object(regularizer)
     return keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
 

@@ -14,7 +14,7 @@ from tests.support import BACKEND
 # Where a choice lies is of no concern to most of these tests.
 EXPECTED_WARNINGS = [
     pytest.mark.filterwarnings("ignore:The best strength"),
-    # Nor what such short trainings come to.
+    # Nor are the results of such short trainings.
     pytest.mark.filterwarnings("ignore:No weight of .* is zero"),
     # Of Keras, about a layer that takes no part.
     pytest.mark.filterwarnings("ignore:Gradients do not exist"),
@@ -69,7 +69,7 @@ def net(
 
 
 def classifier(make, run_eagerly=False):
-    """Returns a function from a strength to what `make` makes of it."""
+    """Returns a function from a strength to a classifier of class `make`."""
 
     def build_model(strength):
         model = make(strength)

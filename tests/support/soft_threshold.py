@@ -1,7 +1,7 @@
-"""A second wrapper round optimizers, to show what any has to do.
+"""A second wrapper round optimizers, to show the duties of any.
 
-It has all that is difficult: it acts after the update, on what the innermost
-optimizer made of its state, and has a state of its own.
+It has all that is difficult: it acts after the update, reads the state of the
+innermost optimizer, and has a state of its own.
 """
 
 import keras
@@ -78,7 +78,7 @@ def threshold(optimizer):
     return SoftThreshold(optimizer, STRENGTH)
 
 
-# Both orders, and what makes the update in them is the same.
+# Both orders, with the same optimizer inside.
 NESTED = {
     "threshold outside": lambda optimizer: threshold(decay(optimizer)),
     "threshold inside": lambda optimizer: decay(threshold(optimizer)),

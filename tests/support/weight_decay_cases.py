@@ -1,4 +1,4 @@
-"""What the tests of optimizers share: models, how they train, optimizers."""
+"""Models, trainings and optimizers for the tests of weight decay."""
 
 import keras
 import numpy as np
@@ -18,9 +18,9 @@ def fit(model, optimizer, epochs=2, x=X, y=Y, **arguments):
 
 
 def fit_peer(model, optimizer, **arguments):
-    """Trains a model by what is Keras's alone.
+    """Trains a model by Keras alone.
 
-    Not compiled on TensorFlow, which takes seconds: it is not what is tested.
+    Not compiled on TensorFlow, which takes seconds and tests nothing of ours.
     """
     eagerly = BACKEND == "tensorflow"
     return fit(model, optimizer, run_eagerly=eagerly, **arguments)

@@ -1,4 +1,4 @@
-"""What callbacks and generators do with a model while it is trained.
+"""Callbacks and generators that use a model while it is trained.
 
 The split is of the training's own steps, as Keras's `loss` is.
 """

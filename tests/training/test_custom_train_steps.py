@@ -224,7 +224,7 @@ def test_a_call_with_extra_arguments_is_logged():
     assert_splits(logs.history)
 
 
-# The split of losses that are not what Keras's are ----------------------------
+# The split of losses that differ from Keras's ---------------------------------
 
 
 def test_a_compute_loss_without_the_penalties():

@@ -84,7 +84,7 @@ def test_a_loop_on_two_workers_equals_numpy():
 
 
 def free_ports(count):
-    """Returns ports that nobody listens to."""
+    """Returns free ports."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What is logged under which key, and where the numbers go."""
+"""The keys of the logs, and the callbacks that read them."""
 
 import csv
 
@@ -80,7 +80,7 @@ def test_keras_callbacks_see_the_split_before_and_after_the_logger(
     rows = read_csv(tmp_path / "log.csv")
     for key in sorted(keys):
         assert [float(row[key]) for row in rows] == pytest.approx(logs[key])
-    # The best is what EarlyStopping restored, or an epoch that was better.
+    # The best is the epoch that EarlyStopping restored, or a better one.
     best = keras.saving.load_model(tmp_path / "best.keras")
     np.testing.assert_allclose(
         simulated_losses(best.get_weights(), X[:32], Y[:32], 0, 0)[0],
@@ -92,31 +92,6 @@ def test_keras_callbacks_see_the_split_before_and_after_the_logger(
         logs["val_data_loss"][0],
         rtol=1e-5,
     )
-
-
-def test_tensorboard_gets_the_split(tmp_path):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    tf = pytest.importorskip("tensorflow", reason="Keras writes with it")
-    from tensorboard.backend.event_processing import event_accumulator
-
-    board = keras.callbacks.TensorBoard(tmp_path)
-    logs = fit(
-        constant_model(),
-        X,
-        Y,
-        [board, l2keras.RegularizationLogger()],
-        epochs=2,
-        **VALIDATION,
-    )
-    for folder, prefix in (("train", ""), ("validation", "val_")):
-        events = event_accumulator.EventAccumulator(str(tmp_path / folder))
-        events.Reload()
-        for key in ("data_loss", "regularization_loss"):
-            written = [
-                tf.make_ndarray(each.tensor_proto).item()
-                for each in events.Tensors(f"epoch_{key}")
-            ]
-            assert written == pytest.approx(logs[prefix + key])
 
 
 def test_the_progress_bar_shows_the_split(capsys):

@@ -1,4 +1,4 @@
-"""The life of a loss split: what it leaves, compiles, and hands over."""
+"""The life of a loss split: installed, kept and removed."""
 
 import keras
 import numpy as np
@@ -65,7 +65,7 @@ def assert_evaluates_plainly(model):
     assert np.size(model.evaluate(X, Y, verbose=0)) == number
 
 
-# What is compiled -------------------------------------------------------------
+# Compiled functions -----------------------------------------------------------
 
 
 @compiled_only
@@ -103,7 +103,7 @@ def test_evaluating_with_the_logger_in_each_epoch_compiles_once():
     assert counts[-1] == counts[1]
 
 
-# What is left behind ----------------------------------------------------------
+# After a fit ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("build", [unbuilt_model, scheduled_model])
@@ -143,7 +143,7 @@ def test_a_callback_that_raises_before_the_first_step(build, hook, then):
         assert_splits(fit(model, X, Y, [l2keras.RegularizationLogger()]))
         assert_evaluates_plainly(model)
     if build is unbuilt_model and BACKEND == "tensorflow":
-        # What waited for the weights does not scale them in another training.
+        # A scale that waited for the weights does not reach another training.
         assert model.dense.kernel_regularizer.scale == 1.0
 
 

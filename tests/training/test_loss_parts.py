@@ -1,4 +1,4 @@
-"""The loss is the sum of its parts, whatever it is made of."""
+"""The loss is the sum of data loss and regularization loss, for any loss."""
 
 import keras
 import numpy as np
@@ -168,7 +168,7 @@ def test_data_and_regularization_loss_add_up_to_the_loss(build, y, arguments):
     assert len(logs["data_loss"]) == epochs
     assert_splits(logs)
     assert_splits(logs, "val_")
-    # What is validated is what is evaluated alone.
+    # Validation equals evaluation alone.
     validation = arguments.get("validation_data")
     if validation is not None:
         alone = model.evaluate(

@@ -1,4 +1,4 @@
-"""What a training leaves behind: one that ends, and one that breaks off."""
+"""Models after a training: one that ends, and one that is interrupted."""
 
 import copy
 import zipfile

@@ -55,7 +55,7 @@ def test_the_scale_follows_the_epoch(order):
     logs = fit(model, X, Y, callbacks, epochs=3, **VALIDATION)
     truth = simulate(start, X, Y, first=first, second=second, epochs=3)
     assert_weights(model, truth.weights)
-    # Validation, and what comes after, has the last epoch's scale.
+    # Validation and later calls have the last epoch's scale.
     losses = simulated_losses(
         model.get_weights(),
         X[:32],
@@ -260,7 +260,7 @@ def test_changing_scales_does_not_retrace(order):
     counts = []
     fit(model, x, y, [*callbacks, Counts()], epochs=3)
     assert set(counts) == {counts[0]}
-    # Beside the logger, a second training finds what the first compiled if the
+    # Beside the logger, a second training reuses the compiled functions if the
     # scales were there before it.
     fit(model, x, y, callbacks)
     before = Traced.count

@@ -1,4 +1,4 @@
-"""What is traced, and when."""
+"""How often functions are traced."""
 
 import keras
 import pytest

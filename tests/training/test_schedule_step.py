@@ -1,8 +1,8 @@
 """A schedule reads the step of the model at work, with no callback at all.
 
 Whose step it is: where models share layers, hold one another, or have several
-optimizers. What becomes of it when models are copied, saved, and compiled anew
-is in `test_schedule_step_kept.py`.
+optimizers. For models that are copied, saved, or compiled again, see
+`test_schedule_step_kept.py`.
 """
 
 import json
@@ -303,7 +303,7 @@ def test_set_step_serves_a_model_without_a_compiled_optimizer():
         for name, values in logs.history.items()
         if name.startswith("strength/")
     )
-    # What the last step of each epoch was trained with.
+    # The strength in the last step of each epoch.
     assert logged == pytest.approx([rising(5), rising(11)])
 
 

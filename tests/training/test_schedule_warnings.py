@@ -1,4 +1,4 @@
-"""The warning that nothing moves a schedule, and what moves one."""
+"""The warning that nothing moves a schedule, and ways to move one."""
 
 import warnings
 
@@ -46,7 +46,7 @@ IN_YOUR_HANDS = (
 
 
 def warned(call, *arguments, **keywords):
-    """Returns what l2keras warned of meanwhile."""
+    """Returns the warnings of l2keras in a call."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call(*arguments, **keywords)

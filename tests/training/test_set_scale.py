@@ -1,4 +1,4 @@
-"""set_scale: what it multiplies, and what it refuses."""
+"""`set_scale`: the penalties it multiplies, and the arguments it refuses."""
 
 import copy
 

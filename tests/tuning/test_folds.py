@@ -150,7 +150,7 @@ def test_the_seed_decides_which_groups_are_held_out_together():
 
 
 class ByInput:
-    """Splits by what it sees of the inputs."""
+    """Splits by the values of the inputs."""
 
     def split(self, x, y, groups):
         yield np.flatnonzero(x[:, 0] <= 0), np.flatnonzero(x[:, 0] > 0)

@@ -1,4 +1,4 @@
-"""Ctrl-C, a kill, a full disk, no memory: what a search loses, and says."""
+"""Searches after Ctrl-C, a kill, a full disk, or without memory."""
 
 import errno
 import io
@@ -220,7 +220,7 @@ def test_a_backup_of_other_models_is_refused(
 
 
 def array_file():
-    """Returns what is in the file of one array."""
+    """Returns the bytes of a file with one array."""
     file = io.BytesIO()
     np.save(file, np.zeros(3))
     return file.getvalue()
@@ -345,7 +345,7 @@ def test_two_searches_in_one_folder_are_refused(tmp_path):
 
 
 def error_of_memory():
-    """Returns what the backend raises where there is no memory."""
+    """Returns the error that the backend raises when out of memory."""
     if BACKEND == "jax":
         import jax
 

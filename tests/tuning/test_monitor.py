@@ -189,7 +189,7 @@ def test_several_strengths_are_searched_by_the_metric():
     result = tune(of_two, monitor="val_accuracy", **options)
     mean = result.metrics["val_accuracy"].mean(axis=1)
     assert mean[result.best_index, result.best_epoch - 1] == mean.max()
-    # The first round is the same, and what comes after follows the metric.
+    # The first round is the same, and the later ones follow the metric.
     by_loss = tune(of_two, **options)
     np.testing.assert_array_equal(result.strengths[:9], by_loss.strengths[:9])
     assert mean.max() >= by_loss.metrics["val_accuracy"].mean(axis=1)[:9].max()

@@ -1,4 +1,4 @@
-"""A search finds what as many plain fits would have found."""
+"""The results of a search equal those of as many plain fits."""
 
 import concurrent.futures
 import functools
@@ -302,7 +302,7 @@ KINDS = {
     ),
 }
 
-# These add little to the others, or to what `test_stack_optimizers.py` tries.
+# These add little to the others, or to `test_stack_optimizers.py`.
 SLOW = {
     "a plain net",
     "a batch for all",
@@ -363,7 +363,7 @@ def test_replicas_equal_plain_fits(build_model, why, on, data, options):
             "val_data_loss": result.validation_loss,
             **result.metrics,
         }
-        # But for what has the penalty in it, or is of one output only.
+        # But for losses with the penalty in them, or of one output only.
         assert set(ours) == {
             name for name in history if not re.search(r"(^|[^a]_)loss$", name)
         }

@@ -1,4 +1,4 @@
-"""Several strengths by name: what is tried, what is chosen, what is said."""
+"""Several strengths by name: the candidates, the choice, the warnings."""
 
 import warnings
 

@@ -1,7 +1,7 @@
 """A search trains the optimizer that `build_model` returned, as `fit` does.
 
-Its config does not tell what it excludes from weight decay, nor what it has
-learned in earlier training.
+Its config has neither the weights excluded from decay nor the state of earlier
+training.
 """
 
 import warnings
@@ -34,7 +34,7 @@ FOLDS = [
 ]
 EPOCHS, BATCH = 2, 16
 
-# What is trained by `fit` is not compiled where that takes longer.
+# Models trained by `fit` are not compiled where that takes longer.
 EAGER = BACKEND == "tensorflow"
 
 
@@ -148,7 +148,7 @@ class Noisy(optimizers.SGD):
 
 
 class Logging(optimizers.Adam):
-    """Keeps what has nothing to do with the weights."""
+    """Has state that does not depend on the weights."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -195,7 +195,7 @@ def momentum(**arguments):
 
 NOT_JAX = ("tensorflow", "torch")
 
-# What is built; why replicas are trained one after another; on which backends.
+# A row: the model, why it is trained sequentially, and on which backends.
 KINDS = {
     "names without weight decay": (fresh(adamw, excludes(var_names=["bias"])),),
     "names of layers without weight decay": (
@@ -401,7 +401,7 @@ def test_momentum_is_read_from_a_compiled_file(tmp_path):
     np.testing.assert_allclose(
         result.validation_loss[1, 0], validation, rtol=1e-5
     )
-    # What a new optimizer would have made of the same weights is far from it.
+    # A new optimizer would have trained the same weights to others.
     new = keras.saving.load_model(tmp_path / "trained.keras", compile=False)
     compiled(new, optimizers.SGD(0.1, momentum=0.95))
     other, _ = plain_fit(

@@ -1,4 +1,4 @@
-"""Mistakes are explained, and what only looks like one is not refused."""
+"""Mistakes are explained, and arguments that only look wrong are accepted."""
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ pytestmark = EXPECTED_WARNINGS
 
 
 def without_loss(strength):
-    """Returns a model with nothing but what `add_loss` adds."""
+    """Returns a model whose only loss is that of `add_loss`."""
     model = Own(strength)
     model.compile("sgd")
     return model

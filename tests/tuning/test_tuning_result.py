@@ -1,4 +1,4 @@
-"""What a search found: the choice, the tables, the figure, the warnings."""
+"""The result of a search: the choice, tables, figures and warnings."""
 
 import base64
 import csv
@@ -67,7 +67,7 @@ each_result = pytest.mark.parametrize(
 def test_the_choice_is_the_lowest_mean_over_the_folds(result):
     losses = result.validation_loss
     mean = np.mean(losses, axis=1)
-    with np.errstate(invalid="ignore"):  # Of what is infinite.
+    with np.errstate(invalid="ignore"):  # Of infinite losses.
         error = np.std(losses, axis=1, ddof=1) / np.sqrt(losses.shape[1])
     np.testing.assert_allclose(result.mean_loss, mean, rtol=1e-12)
     np.testing.assert_allclose(result.standard_error, error, rtol=1e-12)
@@ -161,7 +161,7 @@ def test_the_summary_is_at_most_80_columns_wide(metrics):
     result.summary(print_fn=lines.append)
     (text,) = lines
     assert max(map(len, text.splitlines())) <= 80
-    # Names are broken, and no number is. What has no room is named.
+    # Names are broken, and no number is. Columns without room are named.
     loss, _ = result.path()
     assert all(f"{number:.5g}" in text for number in loss)
     below = text.partition("Not shown: ")[2].replace("\n", " ").split(", ")

@@ -1,4 +1,4 @@
-"""What kind a weight is, told by its layer, its name and its shape."""
+"""The kind of a weight, by its layer, its name and its shape."""
 
 import keras
 import numpy as np

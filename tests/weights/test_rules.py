@@ -1,4 +1,4 @@
-"""Rules: what the user may give, and which weights they name."""
+"""Rules: the arguments of users, and the weights that they name."""
 
 import re
 

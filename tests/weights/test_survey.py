@@ -1,4 +1,4 @@
-"""The survey of a model: its layers and weights, what is paid and by whom."""
+"""The survey of a model: its layers and weights, and those with penalties."""
 
 import keras
 import numpy as np
@@ -118,5 +118,5 @@ def test_a_model_without_its_weights_is_refused():
     model = keras.Sequential([keras.layers.Dense(1)], name="unbuilt")
     with pytest.raises(ValueError, match="is not built, so it has no"):
         Survey.of(model)
-    # A layer may be asked for what there is.
+    # A layer may be asked for its weights.
     assert Survey(model).weights == []

@@ -2,7 +2,7 @@
 
 `killed FOLDER MOMENT` dies when an epoch begins, or after a batch of one.
 `resumed FOLDER ...` goes on from each backup, and prints by how much weights
-and loss differ from those of a training that nobody killed.
+and loss differ from those of a training without interruption.
 """
 
 import os

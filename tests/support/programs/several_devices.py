@@ -1,4 +1,4 @@
-"""What the programs `several_devices_*` share."""
+"""The training of the programs `several_devices_*`."""
 
 import contextlib
 import tempfile

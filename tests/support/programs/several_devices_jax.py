@@ -1,4 +1,4 @@
-"""Prints what one device, and all that share the data, train to."""
+"""Prints the trainings of one device, and of all that share the data."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Prints what one device, and two that are mirrored, train to."""
+"""Prints the trainings of one device, and of two that are mirrored."""
 
 import json
 

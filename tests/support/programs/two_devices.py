@@ -1,4 +1,4 @@
-"""What the programs `two_devices_*` share."""
+"""The report of the programs `two_devices_*`."""
 
 import json
 
@@ -19,7 +19,7 @@ from tests.support import (
 
 
 def report(devices, scope):
-    """Prints what training and evaluating come to, and NumPy's truth."""
+    """Prints the losses of training and evaluation, and those of NumPy."""
     x, y = documented_data(samples=64)
     with scope():
         model = documented_model(
