@@ -68,12 +68,12 @@ def test_the_guide_to_penalties_has_a_row_for_each():
     _, which, *_ = text.split("\n## ")
     classes = (getattr(l2keras, name) for name in l2keras.__all__)
     assert set(re.findall(r"^\| `(\w+)\(", which, re.MULTILINE)) == {
-        each.__name__
-        for each in classes
-        if inspect.isclass(each)
-        and issubclass(each, l2keras.Regularizer)
+        cls.__name__
+        for cls in classes
+        if inspect.isclass(cls)
+        and issubclass(cls, l2keras.Regularizer)
         # One is every sum of them, and one has no formula.
-        and each not in (l2keras.Sum, l2keras.Regularizer)
+        and cls not in (l2keras.Sum, l2keras.Regularizer)
     }
 
 

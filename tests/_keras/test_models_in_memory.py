@@ -18,16 +18,18 @@ def models():
         keras.Model(inputs, layer(inputs), name="beside"),
         keras.Model(inputs, keras.layers.Dense(2)(inputs), name="apart"),
     ]
-    return {each.name: each for each in found}
+    return {result.name: result for result in found}
 
 
 def names(weights):
     """Returns the names of the models that have the weights."""
     # But for those that a `Sequential` is made of.
-    known = {id(each) for each in memory.models_in_memory()}
-    found = [each for each in memory.models_with(weights) if id(each) in known]
-    assert len({each.name for each in found}) == len(found)
-    return {each.name for each in found}
+    known = {id(model) for model in memory.models_in_memory()}
+    found = [
+        model for model in memory.models_with(weights) if id(model) in known
+    ]
+    assert len({result.name for result in found}) == len(found)
+    return {result.name for result in found}
 
 
 def test_a_model_is_found_by_its_weights(models):

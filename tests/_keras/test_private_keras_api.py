@@ -42,8 +42,10 @@ def test_a_state_is_carried_by_a_layer_without_being_a_weight():
     state = State(3.0, "float32", "state")
     assert layer_tree.track(model.layers[0], state)
     assert not layer_tree.track(model.layers[0], state)
-    assert any(each is state.state for each in model.non_trainable_variables)
-    assert not any(each is state.state for each in model.weights)
+    assert any(
+        variable is state.state for variable in model.non_trainable_variables
+    )
+    assert not any(weight is state.state for weight in model.weights)
     assert layer_tree.tracked_states(model.layers[0]) == [state]
     layer_tree.untrack(model.layers[0], state)
     assert model.non_trainable_variables == []
@@ -314,7 +316,7 @@ def test_optimizers_are_found_by_their_variables():
     )
     for variable, own in ((kernel, one), (bias, other)):
         found = optimizer_hooks.optimizers_of(several, variable)
-        assert [id(each) for each in found] == [id(several), id(own)]
+        assert [id(result) for result in found] == [id(several), id(own)]
 
 
 def test_a_regularizer_receives_the_variable_or_its_value():
@@ -332,4 +334,4 @@ def test_a_regularizer_receives_the_variable_or_its_value():
     model.compile("sgd", "mse")
     found.clear()
     model.fit(X, Y, verbose=0)
-    assert {id(each) for each in found} == {id(None), id(dense.kernel)}
+    assert {id(result) for result in found} == {id(None), id(dense.kernel)}

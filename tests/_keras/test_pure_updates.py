@@ -90,21 +90,23 @@ def test_a_twin_makes_the_same_updates_and_changes_no_variable(name):
     rng = np.random.default_rng(0)
     gradients = [
         [
-            ops.convert_to_tensor(rng.normal(size=each.shape).astype("float32"))
-            for each in weights
+            ops.convert_to_tensor(
+                rng.normal(size=weight.shape).astype("float32")
+            )
+            for weight in weights
         ]
         for _ in range(4)
     ]
     before = [np.array(each) for each in map(to_numpy, variables)]
     values = [ops.copy(ops.convert_to_tensor(each)) for each in variables]
-    for each in gradients:
+    for gradient in gradients:
         with pure_scope(list(zip(variables, values, strict=True))) as scope:
-            twin.apply(each, weights)
+            twin.apply(gradient, weights)
             values = [scope.get_current_value(each) for each in variables]
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(to_numpy(variable), value)
-    for each in gradients:
-        model.optimizer.apply(each, weights)
+    for gradient in gradients:
+        model.optimizer.apply(gradient, weights)
     for variable, value in zip(variables, values, strict=True):
         np.testing.assert_allclose(
             to_numpy(value), to_numpy(variable), rtol=1e-5, atol=1e-6

@@ -33,7 +33,7 @@ def model_of(layer, *, given=lambda x: (x, x), **arguments):
 def zero(layer, name, indices, axis):
     """Zeroes a weight of an attention at some indices of an axis."""
     (variable,) = (
-        each for each in layer.weights if each.path.endswith(f"/{name}")
+        weight for weight in layer.weights if weight.path.endswith(f"/{name}")
     )
     array = np.array(ops.convert_to_numpy(variable))
     np.moveaxis(array, axis, 0)[indices] = 0.0
@@ -147,7 +147,7 @@ def test_heads_zeroed_by_group_lasso_applied_by_path_are_removed():
         float(sum(model.losses)), rel=1e-6
     )
     again = keras.models.clone_model(small)
-    assert [each.path for each in l2keras.penalties(again)] == [
+    assert [record.path for record in l2keras.penalties(again)] == [
         each.path for each in after
     ]
 

@@ -90,7 +90,10 @@ def layers_in(layer):
 
 
 def kinds_of_weights(layer):
-    return {each.name: (each.dtype, each.trainable) for each in layer.weights}
+    return {
+        weight.name: (weight.dtype, weight.trainable)
+        for weight in layer.weights
+    }
 
 
 def with_lora(layer):
@@ -151,7 +154,10 @@ def test_lora_in_an_attention_is_kept_with_its_regularizers():
     )
     small, _ = l2keras.compact(model)
     before, after = (
-        {each.path: repr(each.regularizer) for each in l2keras.penalties(each)}
+        {
+            record.path: repr(record.regularizer)
+            for record in l2keras.penalties(each)
+        }
         for each in (model, small)
     )
     assert after == before

@@ -19,7 +19,7 @@ def model_of(activation="relu", dtype=None, **changed):
         layers.Dense(6, activation=activation, dtype=dtype, name="hidden"),
         layers.Dense(2, dtype=dtype, name="last"),
     )
-    weights = [np.array(each, "float32") for each in model.get_weights()]
+    weights = [np.array(weight, "float32") for weight in model.get_weights()]
     kernel, bias, last, _ = weights
     kernel[:, 0] = changed.get("kernel", kernel[:, 0])
     bias[0] = changed.get("bias", 0.5)

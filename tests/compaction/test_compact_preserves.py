@@ -67,8 +67,8 @@ def test_settings_are_kept():
             assert other.dtype == one.dtype
             assert other.trainable == one.trainable
     # Those that are off paid nothing.
-    assert [each.path for each in l2keras.penalties(small)] == [
-        each.path for each in l2keras.penalties(model)
+    assert [record.path for record in l2keras.penalties(small)] == [
+        record.path for record in l2keras.penalties(model)
     ]
     kernel, _, *_ = l2keras.penalties(model)
     again, _, *_ = l2keras.penalties(small)
@@ -108,7 +108,7 @@ def test_the_step_of_schedules_is_kept():
 
 def test_a_compacted_model_trains_saves_and_reloads(tmp_path):
     model = settled()
-    given = [np.array(each) for each in model.get_weights()]
+    given = [np.array(weight) for weight in model.get_weights()]
     small, _ = l2keras.compact(model)
     small.compile("adam", "mse")
     x, y = examples(small, count=16), np.ones((16, 3))
@@ -212,8 +212,8 @@ def test_frozen_models_inside_stay_frozen():
     small, _ = l2keras.compact(model)
     assert not small.layers[1].trainable
     assert small.layers[1].layers[1].trainable
-    assert [each.trainable for each in small.weights] == [
-        each.trainable for each in model.weights
+    assert [weight.trainable for weight in small.weights] == [
+        weight.trainable for weight in model.weights
     ]
 
 

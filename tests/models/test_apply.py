@@ -60,11 +60,11 @@ def test_the_model_computes_and_is_named_as_before(make, reached):
     x = np.random.default_rng(0).integers(0, 5, (2, *shape)).astype("float32")
     outputs = ops.convert_to_numpy(model(x))
     layers = model._flatten_layers
-    classes = [type(each) for each in layers()]
-    names = [each.path for each in model.weights]
+    classes = [type(layer) for layer in layers()]
+    names = [weight.path for weight in model.weights]
     l2keras.apply_regularizers(model, each_its_own(model))
     np.testing.assert_array_equal(ops.convert_to_numpy(model(x)), outputs)
-    assert [each.path for each in model.weights] == names
+    assert [weight.path for weight in model.weights] == names
     for each, before in zip(layers(), classes, strict=True):
         assert isinstance(each, before)
         assert type(each).__name__ == before.__name__

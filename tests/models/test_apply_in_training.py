@@ -181,7 +181,9 @@ def test_lora_factors_that_keras_merges_into_the_kernel(tmp_path):
     model.get_layer("mha").query_dense.enable_lora(2)
     l2keras.apply_regularizers(model, default=l2keras.L2(0.1))
     again = by_keras_file(model, tmp_path)
-    assert [each.path for each in l2keras.penalties(again) if each.penalty] == [
+    assert [
+        record.path for record in l2keras.penalties(again) if record.penalty
+    ] == [
         f"mha/{name}/kernel"
         for name in ("query", "key", "value", "attention_output")
     ]

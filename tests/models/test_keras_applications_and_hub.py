@@ -34,14 +34,14 @@ def test_the_default_reaches_the_kernels_of_keras_applications(name):
     )
     assert losses(model) == []
     done = l2keras.apply_regularizers(model, default=L2)
-    kernels = [each for each in model.weights if each.name == "kernel"]
+    kernels = [weight for weight in model.weights if weight.name == "kernel"]
     assert len(kernels) > 40
     assert [path.split("/")[-2:] for path in done] == [
-        each.path.split("/")[-2:] for each in kernels
+        kernel.path.split("/")[-2:] for kernel in kernels
     ]
     expected = sum(
-        0.01 * np.sum(ops.convert_to_numpy(each).astype("float64") ** 2)
-        for each in kernels
+        0.01 * np.sum(ops.convert_to_numpy(kernel).astype("float64") ** 2)
+        for kernel in kernels
     )
     assert len(model.losses) == len(kernels)
     assert sum(losses(model)) == pytest.approx(expected, rel=1e-5)

@@ -141,7 +141,7 @@ def test_penalties_equal_numpy():
     assert frozen.strengths == {"L2": 0.5}
     assert records["norm/moving_mean"].trainable is False
     assert sum(each.penalty for each in records.values()) == pytest.approx(
-        sum(float(ops.convert_to_numpy(each)) for each in model.losses),
+        sum(float(ops.convert_to_numpy(loss)) for loss in model.losses),
         rel=1e-6,
     )
     for each in records.values():
@@ -172,7 +172,7 @@ def test_a_penalty_of_several_numbers_is_summed_as_in_keras():
         np.sum(np.square(layer.get_weights()[0], dtype="float64"))
         for layer in model.layers
     )
-    paid = [each.penalty for each in l2keras.penalties(model)]
+    paid = [record.penalty for record in l2keras.penalties(model)]
     assert paid == pytest.approx(
         [0.25 * plain, 0, 0.75 * sum_of_both, 0], rel=1e-5
     )
@@ -202,7 +202,7 @@ def test_a_regularizer_that_cannot_be_computed_is_named(function):
 
 def test_shares_are_zero_without_penalties():
     records = l2keras.penalties(sequential(dense("hidden")))
-    assert [each.share for each in records] == [0.0, 0.0]
+    assert [record.share for record in records] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_weight_decay_is_that_of_the_optimizer(make, expected):
     model = sequential(dense("hidden"), dense("frozen", trainable=False))
     if (optimizer := make()) is not None:
         model.compile(optimizer, "mse")
-    found = [each.weight_decay for each in l2keras.penalties(model)]
+    found = [record.weight_decay for record in l2keras.penalties(model)]
     assert found == expected
 
 

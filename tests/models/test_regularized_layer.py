@@ -114,7 +114,7 @@ def test_weight_files_are_exchanged_with_the_plain_model(
     model, plain = make(), make()
     l2keras.apply_regularizers(model, rules)
     for one, other in ((model, plain), (plain, model)):
-        one.set_weights([each + 1 for each in one.get_weights()])
+        one.set_weights([weight + 1 for weight in one.get_weights()])
         one.save_weights(tmp_path / "model.weights.h5")
         other.load_weights(tmp_path / "model.weights.h5")
         assert_weights(one, other.get_weights(), atol=1e-6)
@@ -196,7 +196,7 @@ def test_a_preset_is_saved_without_regularizers_and_warns(tmp_path):
     with pytest.warns(UserWarning, match="preset") as warned:
         model.save_to_preset(tmp_path)
     # HDF5 makes NumPy warn, of something else.
-    (ours,) = [each for each in warned if each.category is UserWarning]
+    (ours,) = [warning for warning in warned if warning.category is UserWarning]
     assert str(ours.message) == (
         "A preset of KerasHub cannot hold the regularizers of 'small', so they "
         "are not saved with it. Call `l2keras.apply_regularizers` again after "

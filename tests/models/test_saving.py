@@ -66,8 +66,8 @@ def test_a_copy_evaluates_as_its_original(again_by, tmp_path):
     assert evaluate(again) == evaluate(model)
     # Not at the step of a new model, where it would be another loss.
     np.testing.assert_allclose(
-        [number(each) for each in again.losses],
-        [number(each) for each in model.losses],
+        [number(loss) for loss in again.losses],
+        [number(loss) for loss in model.losses],
         rtol=0,
     )
     l2keras.set_step(again, 0)
@@ -207,8 +207,8 @@ def test_a_scheduled_model_has_the_weights_of_a_plain_one():
     model, plain = trained_model(), plain_model()
     assert len(model.weights) == len(plain.weights)
     assert model.count_params() == plain.count_params()
-    assert [each.path.partition("/")[2] for each in model.weights] == [
-        each.path.partition("/")[2] for each in plain.weights
+    assert [weight.path.partition("/")[2] for weight in model.weights] == [
+        weight.path.partition("/")[2] for weight in plain.weights
     ]
     summaries = []
     for each in (model, plain):
@@ -275,7 +275,9 @@ def test_an_exported_model_predicts_the_same(trained, tmp_path):
         again.serve(X), model.predict(X, verbose=0), rtol=1e-6
     )
     assert not [
-        each for each in caught if issubclass(each.category, UserWarning)
+        warning
+        for warning in caught
+        if issubclass(warning.category, UserWarning)
     ]
 
 

@@ -35,7 +35,7 @@ def uses_l2keras(model):
 @each_model
 def test_nothing_is_left_of_l2keras_after_stripping(make, tmp_path):
     model = make()
-    plain = [type(each) for each in model._flatten_layers()]
+    plain = [type(layer) for layer in model._flatten_layers()]
     weights, before = model.get_weights(), len(model.variables)
     l2keras.apply_regularizers(model, each_its_own(model))
     assert uses_l2keras(model)
@@ -43,7 +43,7 @@ def test_nothing_is_left_of_l2keras_after_stripping(make, tmp_path):
     assert not uses_l2keras(model)
     assert losses(model) == []
     assert described(model) == {}
-    assert [type(each) for each in model._flatten_layers()] == plain
+    assert [type(layer) for layer in model._flatten_layers()] == plain
     assert len(model.variables) == before
     for one, other in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -161,7 +161,7 @@ def test_to_keras_removes_other_regularizers_with_a_warning(regularizer):
     )
     with pytest.warns(UserWarning, match="taken off") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
-    assert [str(each.message) for each in warned] == [
+    assert [str(warning.message) for warning in warned] == [
         "Keras has no equivalent of these regularizers, so they were taken "
         f"off: 'hidden/kernel': {regularizer!r}"
     ]
@@ -175,7 +175,7 @@ def test_to_keras_warns_where_a_layer_has_no_regularizer_argument():
     l2keras.apply_regularizers(model, {"mha/query/kernel": l2keras.L2(0.25)})
     with pytest.warns(UserWarning, match="no argument") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
-    assert [str(each.message) for each in warned] == [
+    assert [str(warning.message) for warning in warned] == [
         "Keras will not save the regularizers of these weights, whose layers "
         "have no argument for them: mha/query/kernel"
     ]
@@ -190,7 +190,7 @@ def test_to_keras_warns_once_per_weight_shared_by_layers():
     done = l2keras.apply_regularizers(model, default=l2keras.L2(0.25))
     with pytest.warns(UserWarning, match="no argument") as warned:
         l2keras.strip_regularizers(model, to_keras=True)
-    (message,) = [str(each.message) for each in warned]
+    (message,) = [str(warning.message) for warning in warned]
     assert message.endswith(f" for them: {', '.join(done)}")
     assert not uses_l2keras(model)
     assert type(model) is Backbone
@@ -244,7 +244,7 @@ def test_a_learning_rate_schedule_of_l2keras_warns():
     model.compile(keras.optimizers.SGD(SCHEDULE), "mse")
     with pytest.warns(UserWarning, match="still needs") as warned:
         l2keras.strip_regularizers(model)
-    assert [str(each.message) for each in warned] == [
+    assert [str(warning.message) for warning in warned] == [
         "Model 'small' still needs l2keras to be loaded, since it is saved "
         "with l2keras>LinearSchedule. If its optimizer has such a schedule, "
         "compile the model with another optimizer."

@@ -50,7 +50,7 @@ def torch_training(start, optimizer, steps, penalty=None, x=X, y=Y):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return [each.detach().numpy() for each in weights]
+    return [weight.detach().numpy() for weight in weights]
 
 
 def torch_sgd(**arguments):
@@ -191,7 +191,7 @@ def test_a_torch_loop_with_decay_and_penalty_penalizes_twice():
     start = network().get_weights()
 
     def penalty(weights, step):
-        return 0.01 * sum(each.square().sum() for each in weights)
+        return 0.01 * sum(weight.square().sum() for weight in weights)
 
     documented = torch_training(
         start, torch_adam(weight_decay=0.01), steps=4, penalty=penalty
@@ -230,7 +230,7 @@ def test_the_losses_of_a_model_train_in_a_plain_torch_loop():
 
     def square_sum(model, step):
         kernels = model.trainable_variables[::2]
-        return 0.05 * sum(each.value.square().sum() for each in kernels)
+        return 0.05 * sum(kernel.value.square().sum() for kernel in kernels)
 
     plain_loop(model, lambda model, step: sum(model.losses))
     plain_loop(by_hand, square_sum)

@@ -182,7 +182,9 @@ def own_loop(model, optimizer, steps=4):
             gradients = tape.gradient(loss, weights)
             # TensorFlow's own variables are taken too.
             optimizer.apply_gradients(
-                zip(gradients, [each.value for each in weights], strict=True)
+                zip(
+                    gradients, [weight.value for weight in weights], strict=True
+                )
             )
 
         for x, y in batches:
@@ -224,7 +226,7 @@ def own_loop(model, optimizer, steps=4):
             model.zero_grad()
             loss_of(torch.tensor(y), model(torch.tensor(x))).backward()
             weights = model.trainable_variables
-            optimizer.apply([each.value.grad for each in weights], weights)
+            optimizer.apply([weight.value.grad for weight in weights], weights)
 
 
 @pytest.mark.parametrize("cautious", [False, True])

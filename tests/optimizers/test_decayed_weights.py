@@ -196,7 +196,9 @@ def test_penalties_and_the_logger_show_the_decay():
     np.testing.assert_allclose(
         history["weight_decay/output/kernel"], [0.05, 0.05], rtol=1e-6
     )
-    seen = {each.path: each.weight_decay for each in l2keras.penalties(model)}
+    seen = {
+        record.path: record.weight_decay for record in l2keras.penalties(model)
+    }
     assert seen == pytest.approx(
         {
             "hidden/kernel": 0.08,

@@ -168,7 +168,7 @@ class HasItsOwnStep(keras.Model):
             loss = ops.mean(ops.square(self(x) - y))
             loss.backward()
             weights = self.trainable_variables
-            self.mine.apply([each.value.grad for each in weights], weights)
+            self.mine.apply([weight.value.grad for weight in weights], weights)
             return {"loss": loss}
 
 

@@ -62,11 +62,11 @@ def jax_loop(model, before):
         gradients = jax.grad(loss_of)(trainable, rest, x, y)
         return model.optimizer.stateless_apply(state, gradients, trainable)
 
-    trainable = [each.value for each in model.trainable_variables]
-    state = [each.value for each in model.optimizer.variables]
+    trainable = [variable.value for variable in model.trainable_variables]
+    state = [variable.value for variable in model.optimizer.variables]
     for step, (x, y) in enumerate(batches()):
         before(step)
-        rest = [each.value for each in model.non_trainable_variables]
+        rest = [variable.value for variable in model.non_trainable_variables]
         trainable, state = train_step(trainable, rest, state, x, y)
     model.trainable_variables[0].assign(trainable[0])
 
@@ -82,7 +82,7 @@ def torch_loop(model, before):
         weights = model.trainable_variables
         with torch.no_grad():
             model.optimizer.apply(
-                [each.value.grad for each in weights], weights
+                [weight.value.grad for weight in weights], weights
             )
 
 

@@ -86,7 +86,7 @@ class Gan(keras.Model):
                 self.loss_of(part).backward()
                 with torch.no_grad():
                     optimizer.apply(
-                        [each.value.grad for each in weights], weights
+                        [weight.value.grad for weight in weights], weights
                     )
         return {"loss": ops.mean(self.judge.layers[0].kernel)}
 
@@ -111,20 +111,22 @@ def train_on_jax(gan, steps):
 
     for _ in range(steps):
         for part, optimizer in gan.trained:
-            values = [each.value for each in part.trainable_variables]
+            values = [variable.value for variable in part.trainable_variables]
             gradients = jax.grad(loss_of)(values, part)
             optimizer.apply(gradients, part.trainable_variables)
 
 
 def kernels(gan):
-    return [ops.convert_to_numpy(each.layers[0].kernel) for each in gan.layers]
+    return [
+        ops.convert_to_numpy(layer.layers[0].kernel) for layer in gan.layers
+    ]
 
 
 def in_numpy(steps=4, rate=0.1):
     """The kernels after as many steps: the judge's by the gradient of `L1`."""
     gan = Gan()
     (judge, _), (maker, c) = (
-        [each.astype("float64") for each in part.get_weights()]
+        [weight.astype("float64") for weight in part.get_weights()]
         for part in (gan.judge, gan.maker)
     )
     for _ in range(steps):

@@ -168,9 +168,9 @@ def test_a_regularizer_of_keras_applied_later_is_refused():
 
 def test_keras_regularizers_are_not_patched():
     classes = keras.regularizers.L1, keras.regularizers.L1L2
-    before = [vars(each).copy() for each in classes]
+    before = [vars(cls).copy() for cls in classes]
     fit(linear(L1(0.5)), proximal_sgd())
-    assert [vars(each).copy() for each in classes] == before
+    assert [vars(cls).copy() for cls in classes] == before
 
 
 def test_moving_averages_enabled_later_are_refused():
@@ -187,7 +187,9 @@ def test_moving_averages_enabled_later_are_refused():
 def messages(warned):
     """Returns the warnings, but for those of NumPy about PyTorch."""
     return [
-        str(each.message) for each in warned if each.category is UserWarning
+        str(warning.message)
+        for warning in warned
+        if warning.category is UserWarning
     ]
 
 

@@ -159,9 +159,9 @@ def test_every_kind_of_layer_has_exact_zeros_and_is_penalized_once(name):
     )
     fit(model, epochs=6, x=x, y=TARGETS)
     sizes = [
-        (each.regularizer.l1, np.abs(ops.convert_to_numpy(each)))
-        for each in model.trainable_variables
-        if each.regularizer is not None
+        (variable.regularizer.l1, np.abs(ops.convert_to_numpy(variable)))
+        for variable in model.trainable_variables
+        if variable.regularizer is not None
     ]
     assert all(0 < np.mean(size == 0) < 1 for _, size in sizes)
     logs = model.evaluate(x, TARGETS, verbose=0, return_dict=True)

@@ -228,7 +228,9 @@ def test_custom_objects_reach_the_wrapped_optimizer():
 def test_penalties_and_the_logger_find_a_nested_decay(order):
     model = network()
     fit(model, keras.optimizers.LossScaleOptimizer(NESTED[order](adam())))
-    seen = {each.path: each.weight_decay for each in l2keras.penalties(model)}
+    seen = {
+        record.path: record.weight_decay for record in l2keras.penalties(model)
+    }
     assert seen["hidden/kernel"] == seen["output/kernel"] == DECAY
     assert seen["hidden/bias"] == 0.0
     logger = l2keras.RegularizationLogger(strengths=True)
@@ -243,7 +245,9 @@ def test_penalties_finds_the_decay_of_a_wrapped_keras_optimizer():
     # It reaches the optimizer that decays.
     optimizer.inner_optimizer.exclude_from_weight_decay(var_names=["bias"])
     fit(model, optimizer, epochs=1)
-    seen = {each.path: each.weight_decay for each in l2keras.penalties(model)}
+    seen = {
+        record.path: record.weight_decay for record in l2keras.penalties(model)
+    }
     assert seen == {
         "hidden/kernel": 0.25,
         "hidden/bias": 0.0,
@@ -290,7 +294,7 @@ def test_keras_swaps_the_averaged_weights(order, scaled):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model = fit(network(), optimizer, epochs=1)
     averages = model.get_weights()  # Keras has put them there.
-    others = [each + 1 for each in averages]
+    others = [average + 1 for average in averages]
     model.set_weights(others)
     callback = keras.callbacks.SwapEMAWeights()
     callback.set_model(model)
@@ -361,9 +365,9 @@ def test_an_unbuilt_wrapper_refuses_gradients():
     if BACKEND != "tensorflow":
         with pytest.raises(ValueError, match="must be built before"):
             optimizer.stateless_apply(
-                [each.value for each in inner.variables],
+                [variable.value for variable in inner.variables],
                 zeros_for(weights),
-                [each.value for each in weights],
+                [weight.value for weight in weights],
             )
 
 

@@ -122,7 +122,7 @@ def test_set_step_beyond_int32_changes_nothing():
     l2keras.set_step(model, LAST)
     assert number(sum(model.losses)) == pytest.approx(4 * triangle(LAST, 5))
     model = dense_model(SCHEDULES["cyclic"][0])
-    before = [id(each) for each in model.variables]
+    before = [id(variable) for variable in model.variables]
     with pytest.raises(ValueError, match=r"`step` must be less than 2\*\*31"):
         l2keras.set_step(model, 2**31)
-    assert [id(each) for each in model.variables] == before
+    assert [id(variable) for variable in model.variables] == before

@@ -469,7 +469,7 @@ def l2(model, strengths):
 
 
 def losses(model):
-    return [number(each) for each in model.losses]
+    return [number(loss) for loss in model.losses]
 
 
 def assert_pays(model, expected):
@@ -484,11 +484,11 @@ def state(model):
     """Returns path, shape and regularizer of each weight."""
     return [
         (
-            without_numbers(each.path),
-            each.shape,
-            keras.saving.serialize_keras_object(each.regularizer),
+            without_numbers(record.path),
+            record.shape,
+            keras.saving.serialize_keras_object(record.regularizer),
         )
-        for each in l2keras.penalties(model)
+        for record in l2keras.penalties(model)
     ]
 
 
@@ -513,7 +513,7 @@ def two_layers(**arguments):
 def described(model):
     """Returns the regularizers by path, those that there are."""
     return {
-        each.path: repr(each.regularizer)
-        for each in l2keras.penalties(model)
-        if each.regularizer is not None
+        record.path: repr(record.regularizer)
+        for record in l2keras.penalties(model)
+        if record.regularizer is not None
     }

@@ -56,7 +56,7 @@ def torch_guide():
             loss = self.compute_loss(y=y, y_pred=y_pred)
             loss.backward()
             weights = self.trainable_weights
-            gradients = [each.value.grad for each in weights]
+            gradients = [weight.value.grad for weight in weights]
             with torch.no_grad():
                 self.optimizer.apply(gradients, weights)
             return self.update_metrics(y, y_pred, loss)

@@ -50,9 +50,9 @@ def warned(call, *arguments, **keywords):
         warnings.simplefilter("always")
         result = call(*arguments, **keywords)
     return result, [
-        str(each.message)
-        for each in caught
-        if issubclass(each.category, UserWarning)
+        str(warning.message)
+        for warning in caught
+        if issubclass(warning.category, UserWarning)
     ]
 
 

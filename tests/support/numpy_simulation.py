@@ -87,7 +87,7 @@ def simulate(
 
 def simulated_losses(weights, x, y, first, second):
     """Returns data and regularization loss of the documented model."""
-    weights = [each.astype("float64") for each in weights]
+    weights = [weight.astype("float64") for weight in weights]
     _, probabilities = _forward(weights, x.astype("float64"))
     penalty = first * np.sum(weights[0] ** 2) + second * np.sum(weights[2] ** 2)
     return _cross_entropy(probabilities, y), penalty

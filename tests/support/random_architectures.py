@@ -525,4 +525,6 @@ def computed(model, x):
         outputs = keras.tree.map_structure(
             ops.convert_to_numpy, model(x, training=False)
         )
-    return [np.asarray(each, "float64") for each in keras.tree.flatten(outputs)]
+    return [
+        np.asarray(output, "float64") for output in keras.tree.flatten(outputs)
+    ]

@@ -294,7 +294,7 @@ def plain_fit(
     logger = l2keras.RegularizationLogger()
 
     def fit(order, first, last):
-        taken = [select_rows(each, order) for each in data]
+        taken = [select_rows(array, order) for array in data]
         return model.fit(
             *taken[:2],
             sample_weight=taken[2] if len(taken) > 2 else None,
@@ -303,7 +303,7 @@ def plain_fit(
             initial_epoch=first,
             epochs=last,
             validation_data=tuple(
-                select_rows(each, validation) for each in data
+                select_rows(array, validation) for array in data
             ),
             validation_batch_size=batch_size,
             callbacks=[logger],
@@ -335,10 +335,10 @@ def told_why(reason):
     with pytest.warns(UserWarning, match="one after another") as warned:
         yield
     (told,) = (
-        str(each.message)
-        for each in warned
-        if each.category is UserWarning
-        and not str(each.message).startswith("The best strength")
+        str(warning.message)
+        for warning in warned
+        if warning.category is UserWarning
+        and not str(warning.message).startswith("The best strength")
     )
     assert told.startswith(
         f"The replicas are trained one after another: {reason}"

@@ -41,9 +41,13 @@ class SoftThreshold(OptimizerWrapper):
             [self.memory],
             [learning_rate],
         )
-        kernels = [each for each in variables if len(each.shape) == 2]
+        kernels = [
+            variable for variable in variables if len(variable.shape) == 2
+        ]
         backend.update(
-            soft_threshold, kernels, [self.step_size(each) for each in kernels]
+            soft_threshold,
+            kernels,
+            [self.step_size(kernel) for kernel in kernels],
         )
 
     def step_size(self, variable):

@@ -134,7 +134,7 @@ def minimize(model, optimizer, x, y):
     loss = loss_of(y, model(x, training=True)) + sum(model.losses)
     loss.backward()
     with torch.no_grad():
-        optimizer.apply([each.value.grad for each in weights], weights)
+        optimizer.apply([weight.value.grad for weight in weights], weights)
     return loss
 
 

@@ -92,4 +92,4 @@ def decay(**arguments):
 
 
 def zeros_for(variables):
-    return [ops.zeros(each.shape, each.dtype) for each in variables]
+    return [ops.zeros(variable.shape, variable.dtype) for variable in variables]

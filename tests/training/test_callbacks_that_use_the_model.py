@@ -167,7 +167,7 @@ def test_a_callback_that_trains_on_a_batch_keeps_the_split():
     ]
     logs = fit(model, X, Y, callbacks, epochs=2)
     assert_splits(logs)  # Keras counts those batches, too.
-    assert all(np.ndim(each) == 0 for each in outputs)
+    assert all(np.ndim(output) == 0 for output in outputs)
 
 
 @pytest.mark.parametrize("hook", ["on_train_batch_end", "on_epoch_end"])
@@ -194,9 +194,9 @@ def test_a_callback_that_evaluates_with_a_logger_of_its_own(hook):
     assert_splits(logs)
     assert_splits(logs, "val_")
     assert not [key for key in logs if "/" in key]
-    for each in found:
-        assert_splits(each)
-        assert "regularization_loss/hidden/kernel" in each
+    for result in found:
+        assert_splits(result)
+        assert "regularization_loss/hidden/kernel" in result
 
 
 # Two loggers.

@@ -319,8 +319,10 @@ def test_each_problem_of_a_model_has_its_own_warning():
         )
     )
     messages = warned(fit, model, X, Y, epochs=2)[1]
-    assert sum("overrides `metrics`" in each for each in messages) == 1
-    assert sum("calls no `compute_loss`" in each for each in messages) == 1
+    assert sum("overrides `metrics`" in message for message in messages) == 1
+    assert (
+        sum("calls no `compute_loss`" in message for message in messages) == 1
+    )
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="The guide is JAX's.")

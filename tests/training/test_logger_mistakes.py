@@ -99,16 +99,18 @@ def test_a_metric_name_that_clashes_is_refused_and_changes_nothing(
     model, y = build()
     if trained:
         warned(fit, model, X, y, [])
-    variables = [id(each) for each in model.variables]
-    metrics = [each.name for each in model.metrics]
+    variables = [id(variable) for variable in model.variables]
+    metrics = [metric.name for metric in model.metrics]
     with pytest.raises(ValueError, match="logs 'data_loss' already") as caught:
         fit(model, X, y)
     assert str(caught.value) == CLASH
-    assert [id(each) for each in model.variables] == variables
+    assert [id(variable) for variable in model.variables] == variables
     assert "compute_loss" not in vars(model)
-    assert not {"regularization_loss"} & {each.name for each in model.metrics}
+    assert not {"regularization_loss"} & {
+        metric.name for metric in model.metrics
+    }
     if trained:
-        assert [each.name for each in model.metrics] == metrics
+        assert [metric.name for metric in model.metrics] == metrics
     assert "data_loss" in warned(fit, model, X, y, [])[0]
 
 

@@ -60,7 +60,7 @@ def unbuilt_model():
 
 def assert_evaluates_plainly(model):
     """Asserts that an evaluation is as if nothing had ever been logged."""
-    names = [each.name for each in model.metrics]
+    names = [metric.name for metric in model.metrics]
     number = 2 if "compile_metrics" in names else 1
     assert np.size(model.evaluate(X, Y, verbose=0)) == number
 

@@ -58,11 +58,11 @@ def test_compiling_again_removes_the_logger_from_the_model(build):
     model = build(metrics=["accuracy"])
     fit(model, X, Y, [])
     before = set(vars(model))
-    metrics = [each.name for each in model.metrics]
+    metrics = [metric.name for metric in model.metrics]
     fit(model, X, Y, [l2keras.RegularizationLogger(penalties=True)])
     compiled(model, metrics=["accuracy"])
     assert set(vars(model)) == before
-    assert [each.name for each in model.metrics] == metrics
+    assert [metric.name for metric in model.metrics] == metrics
     logs = fit(model, X, Y, [], **VALIDATION)
     assert list(logs) == ["accuracy", "loss", "val_accuracy", "val_loss"]
 
@@ -350,7 +350,7 @@ def test_evaluating_in_a_callback_without_a_logger_has_no_split(hook):
         epochs=2,
         **VALIDATION,
     )
-    assert all(isinstance(each, float) for each in looks.results)
+    assert all(isinstance(result, float) for result in looks.results)
     truth = simulate(start, X, Y, first=rising, second=falling, epochs=2)
     assert_weights(model, truth.weights)
     if hook == "on_epoch_end":

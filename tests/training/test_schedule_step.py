@@ -199,7 +199,7 @@ class TwoOptimizers(keras.Model):
             loss = 0.0 * ops.sum(model(x)) + sum(model.losses)
             loss.backward()
             weights = model.trainable_weights
-            gradients = [each.value.grad for each in weights]
+            gradients = [weight.value.grad for weight in weights]
         if BACKEND == "torch":
             import torch
 
@@ -258,7 +258,7 @@ def test_schedules_of_a_model_with_two_optimizers_read_model_optimizer(
         verbose=0,
         callbacks=[logger],
     )
-    assert not any("nothing moves" in each for each in messages)
+    assert not any("nothing moves" in message for message in messages)
     for step in range(12):
         for _ in range(2):
             d = d * (1 - 2 * 0.1 * falling(step))
@@ -268,9 +268,9 @@ def test_schedules_of_a_model_with_two_optimizers_read_model_optimizer(
     found = model.generator.get_weights()[0]
     np.testing.assert_allclose(found, g, atol=1e-6)
     shown = [
-        each.strengths["L2"]
-        for each in l2keras.penalties(model)
-        if each.regularizer is not None
+        record.strengths["L2"]
+        for record in l2keras.penalties(model)
+        if record.regularizer is not None
     ]
     assert shown == pytest.approx([falling(12), rising(12)])
 
@@ -293,7 +293,7 @@ def test_set_step_serves_a_model_without_a_compiled_optimizer():
         verbose=0,
         callbacks=[Tells(), logger],
     )
-    assert not any("nothing moves" in each for each in messages)
+    assert not any("nothing moves" in message for message in messages)
     for step in range(12):
         g = g * (1 - 2 * 0.2 * rising(step))
     found = model.generator.get_weights()[0]
@@ -359,8 +359,8 @@ def test_a_subclassed_model_built_by_fit_reads_its_step():
         def __init__(self):
             super().__init__()
             self.blocks = [
-                keras.layers.Dense.from_config(each.get_config())
-                for each in layers
+                keras.layers.Dense.from_config(layer.get_config())
+                for layer in layers
             ]
 
         def call(self, x):

@@ -51,9 +51,9 @@ def warned(call, *arguments, **keywords):
         warnings.simplefilter("always")
         call(*arguments, **keywords)
     return [
-        str(each.message)
-        for each in caught
-        if issubclass(each.category, UserWarning)
+        str(warning.message)
+        for warning in caught
+        if issubclass(warning.category, UserWarning)
     ]
 
 

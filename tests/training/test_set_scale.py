@@ -22,7 +22,7 @@ def test_a_scale_multiplies_the_penalty_and_defaults_to_one():
     first, _, second, _ = model.get_weights()
     l2keras.set_scale(model, {"hidden/kernel": 0.25, "out.*": np.float32(2)})
     np.testing.assert_allclose(
-        [number(each) for each in model.losses],
+        [number(loss) for loss in model.losses],
         [
             0.25 * 0.1 * np.sum(first**2),
             2 * (0.2 * np.sum(second**2) + 0.3 * np.sum(np.abs(second))),
@@ -37,7 +37,7 @@ def test_a_scale_multiplies_the_penalty_and_defaults_to_one():
 def test_set_scale_takes_effect_after_compile_and_fit(callbacks):
     x, y = documented_data()
     model = compiled(documented_model(l2keras.L2(0.05), l2keras.L2(0.02)))
-    callbacks = [each() for each in callbacks]
+    callbacks = [callback() for callback in callbacks]
     for first, second in ((1.0, 1.0), (0.5, 3.0), (2.0, 0.0)):
         if (first, second) != (1.0, 1.0):
             l2keras.set_scale(model, {"hidden/.*": first, "output/.*": second})
@@ -150,7 +150,7 @@ def test_an_invalid_scale_is_refused_and_changes_nothing(
             return "<L1>"
 
     model = documented_model(l2keras.L2(0.1), Named(0.1))
-    before = [id(each) for each in model.variables]
+    before = [id(variable) for variable in model.variables]
     with pytest.raises(error) as caught:
         l2keras.set_scale(model, {"hidden/kernel": 9.0} | scales)
     if "more than one" not in message and "hidden/.*" not in scales:
@@ -159,7 +159,7 @@ def test_an_invalid_scale_is_refused_and_changes_nothing(
         l2keras.set_scale(model, scales)
     assert str(caught.value) == message
     assert model.layers[0].kernel_regularizer.scale == 1.0
-    assert [id(each) for each in model.variables] == before
+    assert [id(variable) for variable in model.variables] == before
 
 
 @pytest.mark.parametrize("scales", [[("hidden/kernel", 1.0)], 1.0, None])

@@ -103,9 +103,9 @@ def test_set_step_rejects_unbuilt_models(call):
 
 def test_set_step_adds_no_variables_to_a_model_without_schedules():
     model = documented_model(l2keras.L2(0.1), keras.regularizers.L1(0.1))
-    before = [id(each) for each in model.variables]
+    before = [id(variable) for variable in model.variables]
     l2keras.set_step(model, 5)
-    assert [id(each) for each in model.variables] == before
+    assert [id(variable) for variable in model.variables] == before
 
 
 @pytest.mark.parametrize("callbacks", [[], [l2keras.RegularizationLogger]])
@@ -118,7 +118,13 @@ def test_set_step_takes_effect_after_compile_and_fit(callbacks):
     with warnings.catch_warnings():
         # Whether it warns is the subject of other tests.
         warnings.simplefilter("ignore")
-        fit(model, x, y, epochs=1, callbacks=[each() for each in callbacks])
+        fit(
+            model,
+            x,
+            y,
+            epochs=1,
+            callbacks=[callback() for callback in callbacks],
+        )
     data = simulated_losses(model.get_weights(), x, y, 0.0, 0.0)[0]
     squares = np.sum(np.square(model.get_weights()[0], dtype="float64"))
     for step in (10, 20, 5):

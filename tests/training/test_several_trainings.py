@@ -37,9 +37,7 @@ def test_further_fits_continue_the_schedules():
     logs = [fit(model, X, Y, [logger], epochs=1) for _ in range(3)]
     truth = simulate(start, X, Y, first=rising, second=falling, epochs=3)
     assert_weights(model, truth.weights)
-    assert_means(
-        {key: [each[key][0] for each in logs] for key in logs[0]}, truth
-    )
+    assert_means({key: [log[key][0] for log in logs] for key in logs[0]}, truth)
 
 
 def test_compiling_again_restarts_the_schedule():

@@ -60,10 +60,10 @@ def test_a_diverging_replica_leaves_the_others_unchanged():
     with pytest.warns(UserWarning, match="is not finite") as warned:
         result = tune(build_model, strengths=[0.0, 0.01, 1e6], epochs=3)
     assert [
-        str(each.message)
-        for each in warned
-        if each.category is UserWarning
-        and not str(each.message).startswith("The best strength")
+        str(warning.message)
+        for warning in warned
+        if warning.category is UserWarning
+        and not str(warning.message).startswith("The best strength")
     ] == [
         "The loss of 2 of 6 replicas is not finite: strength 1e+06. The others "
         "are not affected. A lower learning rate may help."
@@ -313,7 +313,7 @@ def test_a_full_disk_warns_and_the_search_continues(
     whole = tune(net(), epochs=4)
     with pytest.warns(UserWarning, match="No space left on device") as warned:
         result = tune(net(), epochs=4, backup_dir=tmp_path)
-    assert sum("No space" in str(each.message) for each in warned) == 1
+    assert sum("No space" in str(warning.message) for warning in warned) == 1
     assert_same(result, whole, rtol=0, atol=0)
     assert len(calls) == 4
     assert list(tmp_path.iterdir()) == []
@@ -378,7 +378,7 @@ def test_out_of_memory_halves_the_number_trained_at_once(monkeypatch):
     failing_in_training(monkeypatch, error_of_memory(), times=1)
     with pytest.warns(UserWarning, match="Out of memory with 6 replicas") as warned:
         result = tune(net(), **options)
-    assert any("continues with 3" in str(each.message) for each in warned)
+    assert any("continues with 3" in str(warning.message) for warning in warned)
     assert result.fallback_reason is None
     assert_same(result, whole, rtol=0, atol=1e-5)
 

@@ -168,7 +168,7 @@ def search_in_a_worker():
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         result = tune(net(), n_jobs=2)
-    return result, [str(each.message) for each in warned]
+    return result, [str(warning.message) for warning in warned]
 
 
 @pytest.mark.slow
@@ -177,7 +177,9 @@ def test_a_search_inside_a_joblib_worker_uses_one_process():
         [joblib.delayed(search_in_a_worker)()]
     )
     assert_same(result, tune(net()), **ROUNDING)
-    assert any("trained by this process alone" in each for each in messages)
+    assert any(
+        "trained by this process alone" in message for message in messages
+    )
 
 
 def test_thread_backends_fall_back_to_one_process():

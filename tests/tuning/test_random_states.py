@@ -77,8 +77,8 @@ def test_random_generators_are_restored(name, end):
     def inside():
         with random_states_kept():
             keras.utils.set_random_seed(99)
-            for each in GENERATORS.values():
-                each()
+            for draw in GENERATORS.values():
+                draw()
             if end:
                 raise errors[end]
 

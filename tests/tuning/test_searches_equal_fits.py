@@ -495,8 +495,8 @@ def test_two_searches_in_two_threads_equal_one():
     alone = tune(net(), **options)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         found = list(threads.map(lambda _: tune(net(), **options), range(2)))
-    for each in found:
-        assert_same(each, alone, rtol=0, atol=0)
+    for result in found:
+        assert_same(result, alone, rtol=0, atol=0)
 
 
 # How many at once, and in which order -----------------------------------------

@@ -138,11 +138,12 @@ def test_a_choice_at_the_edge_of_its_range_warns():
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         tune({"known": 0.01, "noise": (1e-4, 1e-2)}, epochs=30)
-    messages = [str(each.message) for each in warned]
+    messages = [str(warning.message) for warning in warned]
     assert any(
-        each == "The best strength for 'noise', 0.01, is the highest that was "
+        message
+        == "The best strength for 'noise', 0.01, is the highest that was "
         "tried, so a better one may lie outside."
-        for each in messages
+        for message in messages
     ), messages
 
 
@@ -155,7 +156,7 @@ def search(loss, ranges):
 
     def losses(candidates):
         tried.extend(candidates)
-        return np.array([loss(each) for each in candidates])
+        return np.array([loss(candidate) for candidate in candidates])
 
     rounds.search(losses, ranges)
     return np.array(tried), min(tried, key=loss)

@@ -361,7 +361,9 @@ def tune(build_model, **arguments):
             **arguments,
         )
     messages = [
-        str(each.message) for each in warned if each.category is UserWarning
+        str(warning.message)
+        for warning in warned
+        if warning.category is UserWarning
     ]
     return result, [m for m in messages if "one after another" in m]
 

@@ -288,7 +288,7 @@ def test_the_plot_has_the_path_its_error_and_both_choices(result):
     assert set(best.get_xdata()) == {result.best_strength}
     assert set(strongest.get_xdata()) == {result.one_standard_error_strength}
     (band,) = ax.collections
-    corners = np.concatenate([each.vertices for each in band.get_paths()])
+    corners = np.concatenate([path.vertices for path in band.get_paths()])
     for index, strength in enumerate(result.strengths):
         if np.isfinite(loss[index]):
             heights = corners[corners[:, 0] == strength, 1]
@@ -330,8 +330,8 @@ def test_a_best_strength_at_the_edge_warns(strengths, y, expected):
         result = l2keras.tune_strength(
             linear, X, y, strengths, folds=2, epochs=30, verbose=0
         )
-    warned = [each for each in warned if each.category is UserWarning]
-    assert [str(each.message) for each in warned] == (
+    warned = [warning for warning in warned if warning.category is UserWarning]
+    assert [str(warning.message) for warning in warned] == (
         []
         if expected is None
         else [
@@ -339,7 +339,7 @@ def test_a_best_strength_at_the_edge_warns(strengths, y, expected):
             f"the grid, so a better one may lie outside: {expected} strength."
         ]
     )
-    assert all(each.filename == __file__ for each in warned)
+    assert all(warning.filename == __file__ for warning in warned)
 
 
 def test_one_fold_has_no_standard_error(capsys):

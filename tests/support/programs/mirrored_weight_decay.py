@@ -48,7 +48,7 @@ def train(compiling, make, *arguments, callbacks=(), **options):
         verbose=0,
         callbacks=list(callbacks),
     )
-    return [each.tolist() for each in model.get_weights()]
+    return [weight.tolist() for weight in model.get_weights()]
 
 
 class Cautiously(keras.callbacks.Callback):

@@ -59,7 +59,7 @@ def train(make, penalties, scope=contextlib.nullcontext, scaled=False):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(optimizer, "categorical_crossentropy")
     model.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0)
-    return [each.tolist() for each in model.get_weights()]
+    return [weight.tolist() for weight in model.get_weights()]
 
 
 scope = contextlib.nullcontext

@@ -42,7 +42,7 @@ def trained(*callbacks):
         verbose=0,
         callbacks=list(callbacks),
     )
-    return [each.tolist() for each in model.get_weights()]
+    return [weight.tolist() for weight in model.get_weights()]
 
 
 backup = keras.callbacks.BackupAndRestore(sys.argv[1])

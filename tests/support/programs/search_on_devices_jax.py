@@ -12,7 +12,7 @@ from tests.support import searches
 
 
 def devices_in_use():
-    return max(len(each.sharding.device_set) for each in jax.live_arrays())
+    return max(len(array.sharding.device_set) for array in jax.live_arrays())
 
 
 used = []

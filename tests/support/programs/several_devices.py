@@ -53,7 +53,7 @@ def train(scope=contextlib.nullcontext):
         "step": int(keras.ops.convert_to_numpy(model.optimizer.iterations)),
         "scale": model.layers[0].kernel_regularizer.scale,
         "loss": model.evaluate(x, y, batch_size=32, verbose=0),
-        "weights": [each.tolist() for each in model.get_weights()],
+        "weights": [weight.tolist() for weight in model.get_weights()],
     }
     l2keras.set_step(model, 5)
     found["set"] = model.evaluate(x, y, batch_size=32, verbose=0)
@@ -72,5 +72,5 @@ def train(scope=contextlib.nullcontext):
     )
     found["data_loss"] = truth.data_losses
     found["regularization_loss"] = truth.regularization_losses
-    found["simulated"] = [each.tolist() for each in truth.weights]
+    found["simulated"] = [weight.tolist() for weight in truth.weights]
     return found
