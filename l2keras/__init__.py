@@ -19,9 +19,17 @@ from l2keras.optimizers.keep_zeros import KeepZeros
 from l2keras.optimizers.proximal import Proximal
 from l2keras.optimizers.weight_decay import DecoupledWeightDecay
 from l2keras.plots import plot_loss_split, plot_strength_path
+from l2keras.regularizers.activities import KLSparsity, OrthogonalActivity
 from l2keras.regularizers.base import Regularizer, Sum
+from l2keras.regularizers.concave import MCP, SCAD
 from l2keras.regularizers.elementwise import L1, L1L2, L2
-from l2keras.regularizers.grouped import GroupLasso
+from l2keras.regularizers.grouped import GroupLasso, GroupMCP
+from l2keras.regularizers.whole import (
+    HoyerSquare,
+    Orthogonal,
+    Smoothness,
+    SpectralNorm,
+)
 from l2keras.strengths.schedules import (
     CosineSchedule,
     CyclicSchedule,
@@ -40,20 +48,29 @@ __all__ = [
     "L1",
     "L1L2",
     "L2",
+    "MCP",
+    "SCAD",
     "AppliedRegularizers",
     "CompactionReport",
     "CosineSchedule",
     "CyclicSchedule",
     "DecoupledWeightDecay",
     "GroupLasso",
+    "GroupMCP",
+    "HoyerSquare",
     "JoinedSchedule",
+    "KLSparsity",
     "KeepZeros",
     "LinearSchedule",
+    "Orthogonal",
+    "OrthogonalActivity",
     "PenaltyScheduler",
     "Proximal",
     "RegularizationLogger",
     "Regularizer",
     "ScaledSchedule",
+    "Smoothness",
+    "SpectralNorm",
     "Sum",
     "TuningResult",
     "WeightPenalty",

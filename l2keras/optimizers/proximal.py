@@ -44,11 +44,11 @@ class Proximal(OptimizerWrapper):
     there are zeros.
 
     It takes steps on weights with `L1`, `GroupLasso`, a sum of `L1` and one
-    kind of `GroupLasso`, or a custom regularizer that defines `proximal`.
-    Smooth penalties keep their gradient: `L2`, also as a part of `L1L2` or of a
-    sum. So do penalties of activities. Losses and logs are as before. Keras's
-    own `L1` and `L1L2` are refused: use `l2keras.L1`, which is the same
-    penalty.
+    kind of `GroupLasso`, `MCP`, `SCAD`, `GroupMCP`, or a custom regularizer
+    that defines `proximal`. Smooth penalties keep their gradient: `L2`, also as
+    a part of `L1L2` or of a sum. So do penalties of activities. Losses and logs
+    are as before. Keras's own `L1` and `L1L2` are refused: use `l2keras.L1`,
+    which is the same penalty.
 
     The strength may be a schedule, be scaled, or be tuned. Clipping applies to
     the gradient, and so to the data loss alone. A weight that gets no gradient

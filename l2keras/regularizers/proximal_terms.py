@@ -21,6 +21,7 @@ from keras import ops
 
 from l2keras._keras import precision
 from l2keras._types import Tensor
+from l2keras.regularizers.axes import AxisRegularizer
 from l2keras.regularizers.base import Regularizer, terms_of
 from l2keras.regularizers.elementwise import L1
 from l2keras.regularizers.grouped import GroupLasso
@@ -137,8 +138,8 @@ def _arguments(
     found = dict(vars(regularizer))
     for name in ("_strength", "_scale"):
         found.pop(name, None)
-    if type(regularizer) is GroupLasso:
-        found["axis"] = regularizer.group_axes(shape)
+    if isinstance(regularizer, AxisRegularizer):
+        found["axis"] = regularizer.named_axes(shape)
     return found
 
 
