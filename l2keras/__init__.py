@@ -6,8 +6,10 @@ from l2keras.compaction.report import CompactionReport
 from l2keras.compaction.sparsity import sparsity
 from l2keras.compaction.sparsity_plot import plot_sparsity
 from l2keras.models.apply import AppliedRegularizers, apply_regularizers
+from l2keras.models.fisher import fisher_importance
 from l2keras.models.manual import set_scale, set_step
 from l2keras.models.penalties import WeightPenalty, penalties
+from l2keras.models.start import set_start
 from l2keras.models.strip import strip_regularizers
 from l2keras.models.summary import summary
 from l2keras.optimizers.conversions import (
@@ -23,6 +25,7 @@ from l2keras.regularizers.activities import KLSparsity, OrthogonalActivity
 from l2keras.regularizers.base import Regularizer, Sum
 from l2keras.regularizers.concave import MCP, SCAD
 from l2keras.regularizers.elementwise import L1, L1L2, L2
+from l2keras.regularizers.from_start import FromStart
 from l2keras.regularizers.grouped import GroupLasso, GroupMCP
 from l2keras.regularizers.whole import (
     HoyerSquare,
@@ -55,6 +58,7 @@ __all__ = [
     "CosineSchedule",
     "CyclicSchedule",
     "DecoupledWeightDecay",
+    "FromStart",
     "GroupLasso",
     "GroupMCP",
     "HoyerSquare",
@@ -76,6 +80,7 @@ __all__ = [
     "WeightPenalty",
     "apply_regularizers",
     "compact",
+    "fisher_importance",
     "l2_from_weight_decay",
     "penalties",
     "plot_loss_split",
@@ -83,6 +88,7 @@ __all__ = [
     "plot_strength_path",
     "reference",
     "set_scale",
+    "set_start",
     "set_step",
     "sparsity",
     "strip_regularizers",

@@ -15,6 +15,7 @@ from l2keras import (
     L2,
     MCP,
     SCAD,
+    FromStart,
     GroupLasso,
     GroupMCP,
     HoyerSquare,
@@ -109,6 +110,11 @@ ROWS = {
     "Smoothness, axis=[0, -1]": (
         lambda strength: Smoothness(strength, axis=[0, -1]),
         lambda w, strength: reference.smoothness(w, strength, axis=[0, -1]),
+    ),
+    # A start of the weight's own is known in a model only.
+    "FromStart": (
+        lambda strength: FromStart(L2(strength), start=0.0),
+        reference.l2_regularization,
     ),
     "Sum": (
         lambda strength: Sum([L1(strength), GroupLasso(strength, axis=0)]),
