@@ -6,6 +6,7 @@ from l2keras.compaction.report import CompactionReport
 from l2keras.compaction.sparsity import sparsity
 from l2keras.compaction.sparsity_plot import plot_sparsity
 from l2keras.models.apply import AppliedRegularizers, apply_regularizers
+from l2keras.models.constraints import apply_constraints
 from l2keras.models.fisher import fisher_importance
 from l2keras.models.manual import set_scale, set_step
 from l2keras.models.penalties import WeightPenalty, penalties
@@ -78,6 +79,7 @@ __all__ = [
     "Sum",
     "TuningResult",
     "WeightPenalty",
+    "apply_constraints",
     "apply_regularizers",
     "compact",
     "fisher_importance",
