@@ -15,6 +15,8 @@ from l2keras.models.strip import strip_regularizers
 from l2keras.models.summary import summary
 from l2keras.optimizers.conversions import (
     l2_from_weight_decay,
+    rescale_weight_decay,
+    weight_decay_at_width,
     weight_decay_from_l2,
     weight_decay_from_timescale,
 )
@@ -89,6 +91,7 @@ __all__ = [
     "plot_sparsity",
     "plot_strength_path",
     "reference",
+    "rescale_weight_decay",
     "set_scale",
     "set_start",
     "set_step",
@@ -96,6 +99,7 @@ __all__ = [
     "strip_regularizers",
     "summary",
     "tune_strength",
+    "weight_decay_at_width",
     "weight_decay_from_l2",
     "weight_decay_from_timescale",
 ]
