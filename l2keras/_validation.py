@@ -55,6 +55,25 @@ def check_number(value: Any, name: str, kind: str = "") -> float:
     return number
 
 
+def check_positive(value: Any, name: str) -> float:
+    """Returns `value` as a Python float if it is finite and > 0.
+
+    Raises:
+        TypeError: If `value` is not a real number.
+        ValueError: If it is zero, negative, infinite or NaN.
+    """
+    try:
+        number = check_number(value, name)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace(">= 0", "> 0", 1)) from None
+    if number == 0.0:
+        raise ValueError(
+            f"Argument `{name}` must be a finite number > 0. "
+            f"Received: {name}={value!r}"
+        )
+    return number
+
+
 # Optimizers count in 32 bits on JAX and PyTorch.
 LAST_STEP = 2**31 - 1
 

@@ -22,14 +22,12 @@ class State(keras.random.SeedGenerator):
     """Numbers that Keras tracks in compiled steps as random state.
 
     Args:
-        value: A number, or a tuple of numbers.
+        value: A number, a tuple of numbers, or an array.
         dtype: Their type.
         name: The variable's name.
     """
 
-    def __init__(
-        self, value: float | tuple[float, ...], dtype: str, name: str
-    ) -> None:
+    def __init__(self, value: Any, dtype: str, name: str) -> None:
         # Not `super().__init__`: it would make the state a pair of integers.
         self.name = name
         self.state = keras.Variable(

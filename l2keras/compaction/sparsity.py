@@ -12,7 +12,7 @@ from l2keras import _tables, _validation
 from l2keras.compaction.compact import compacted
 from l2keras.compaction.report import CompactionReport, remarks, saved
 from l2keras.regularizers.base import terms_of
-from l2keras.regularizers.grouped import GroupLasso
+from l2keras.regularizers.grouped import GroupLasso, GroupMCP
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
 from l2keras.weights.survey import Survey
@@ -147,7 +147,7 @@ def axes_inside_groups(weight: Weight) -> tuple[int, ...]:
     """
     axes = [-2, -1] if kinds.is_depthwise_kernel(weight) else [-1]
     for term in terms_of(weight.variable.regularizer):
-        if isinstance(term.regularizer, GroupLasso):
+        if isinstance(term.regularizer, GroupLasso | GroupMCP):
             axis = term.regularizer.axis
             axes = axis if isinstance(axis, list) else [axis]
             break

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+from keras import ops
 
 from l2keras._keras import memory
 from l2keras._keras.backend import backend
 from l2keras.models import compiled
 from l2keras.models.regularized_layer import save_regularizers
 from l2keras.models.saving import serialization_roots
+from l2keras.models.terms import starts_in
 from l2keras.regularizers import describing
 from l2keras.regularizers.base import warn_unless_loadable
 from l2keras.weights import kinds
@@ -120,17 +122,34 @@ def apply_regularizers(
     """
     survey = Survey.of(model)
     chosen = _choose(survey, rules, default, default_embeddings)
-    for weight, _, regularizer in chosen:
-        _check_computes(regularizer, weight)
+    for _, _, regularizer in chosen:
         _check_saves(regularizer)
-
-    step = compiled.clock_or_step(model)
-    holders = compiled.compiled_with(survey)
     with backend.variable_scope(model):  # Copies of schedules have variables.
         changes = [
             (weight, _own_copy(regularizer))
             for weight, _, regularizer in chosen
         ]
+        for weight, regularizer in changes:
+            for start in starts_in(regularizer):
+                start.begin(
+                    ops.convert_to_numpy(weight.variable), weight.variable.dtype
+                )
+    for weight, regularizer in changes:
+        _check_computes(regularizer, weight)
+    put(survey, changes)
+    return AppliedRegularizers({w.path: r for w, r in changes})
+
+
+def put(survey: Survey, changes: list[tuple[Weight, Any]]) -> None:
+    """Puts regularizers, which were checked, on weights of a model.
+
+    Args:
+        survey: Of the model.
+        changes: The weights, each with a regularizer of its own.
+    """
+    model = survey.layer
+    step = compiled.clock_or_step(model)
+    holders = compiled.compiled_with(survey)
     for weight, regularizer in changes:
         weight.variable.regularizer = regularizer
     changed = {id(weight.variable) for weight, _ in changes}
@@ -141,7 +160,6 @@ def apply_regularizers(
     # Models that share the weights, and have met no strength of l2keras yet.
     holders += memory.models_with([weight.variable for weight, _ in changes])
     compiled.update(survey, holders, step)
-    return AppliedRegularizers({w.path: r for w, r in changes})
 
 
 def _choose(

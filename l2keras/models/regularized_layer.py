@@ -1,4 +1,4 @@
-"""Layers that save regularizers for which they have no argument.
+"""Layers that save what their weights have, and have no argument for it.
 
 Most layers of Keras take a regularizer for each kind of weight, keep it, and
 write it into their config, so that a model that is saved or cloned has it
@@ -6,29 +6,42 @@ again. `RMSNormalization`, the layers inside `MultiHeadAttention`, custom layers
 and subclassed models do not. As PyTorch's `parametrize` does with modules, such
 a layer is given a class of its own, derived from the one it has, whose config
 holds the regularizers of all its weights.
+
+So is a layer whose weights have starts. These are as large as the weights, so
+they are no part of the config, but of the assets, which `.keras` files have
+beside it and weight files do not.
 """
 
 import functools
+import os
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from l2keras._keras import layer_tree
 from l2keras.models.saving import serialization_roots, sync_arguments
+from l2keras.models.terms import starts_in, track_states
+from l2keras.regularizers.from_start import FromStart
 from l2keras.weights import kinds
 from l2keras.weights.paths import Weight
 from l2keras.weights.survey import Survey
 
 _OWN_KEYS = {"layer", "weights", "regularizers"}
+_OPTIONAL_KEYS = {"constraints"}
+
+# The file, among a layer's assets, that has the starts of its weights.
+_STARTS = "l2keras_starts.npz"
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
 class RegularizedLayer(layer_tree.BuildHook):
     """Mixed into the class of a layer so that it saves its regularizers."""
 
-    # Regularizers of weights that are not made yet.
-    _pending: list[tuple[str, Any]] | None = None
+    # Names, regularizers and constraints of weights that are not made yet.
+    _pending: list[tuple[str, Any, Any]] | None = None
 
     def get_config(self) -> dict[str, Any]:
         own = type(self)
@@ -48,15 +61,22 @@ class RegularizedLayer(layer_tree.BuildHook):
         layer.pop("compile_config", None)
         # In the order of the weights, since layers inside may have been named
         # by Keras, which gives a layer another name each time.
-        trained = Survey(self).trained
-        return {
+        variables = [weight.variable for weight in Survey(self).trained]
+        serialize = keras.saving.serialize_keras_object
+        config = {
             "layer": layer,
-            "weights": [weight.variable.name for weight in trained],
+            "weights": [variable.name for variable in variables],
             "regularizers": [
-                keras.saving.serialize_keras_object(weight.variable.regularizer)
-                for weight in trained
+                serialize(variable.regularizer) for variable in variables
             ],
         }
+        constraints = [variable.constraint for variable in variables]
+        if any(map(_can_be_loaded, constraints)):
+            config["constraints"] = [
+                serialize(constraint) if _can_be_loaded(constraint) else None
+                for constraint in constraints
+            ]
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -70,20 +90,54 @@ class RegularizedLayer(layer_tree.BuildHook):
             known = {keras.saving.get_registered_name(base): base}
         # Further keys that a loader put in, such as another `dtype`, are meant
         # for the layer.
-        further = {k: v for k, v in config.items() if k not in _OWN_KEYS}
+        own_keys = _OWN_KEYS | _OPTIONAL_KEYS
+        further = {k: v for k, v in config.items() if k not in own_keys}
         layer = config["layer"]
         layer = {**layer, "config": {**layer["config"], **further}}
         again = keras.saving.deserialize_keras_object(layer, known)
         save_by_class(again)
-        regularizers = keras.saving.deserialize_keras_object(
-            config["regularizers"]
+        names = config["weights"]
+        regularizers, constraints = (
+            keras.saving.deserialize_keras_object(
+                config.get(key, [None] * len(names))
+            )
+            for key in ("regularizers", "constraints")
         )
         again._attach_later(
-            list(zip(config["weights"], regularizers, strict=True))
+            list(zip(names, regularizers, constraints, strict=True))
         )
         return again
 
-    def _attach_later(self, pending: list[tuple[str, Any]]) -> None:
+    def save_assets(self, folder: str) -> None:
+        # Those of the layer itself, such as a vocabulary.
+        if hasattr(super(), "save_assets"):
+            super().save_assets(folder)  # type: ignore[misc]
+        arrays = {
+            f"{place}.{name}": array
+            for place, start, _ in _starts(self)
+            for name, array in start.arrays().items()
+        }
+        if arrays:
+            path = os.path.join(folder, _STARTS)
+            np.savez(path, **arrays)  # type: ignore[arg-type]
+
+    def load_assets(self, folder: str) -> None:
+        if hasattr(super(), "load_assets"):
+            super().load_assets(folder)  # type: ignore[misc]
+        path = os.path.join(folder, _STARTS)
+        if not os.path.exists(path):
+            return
+        with np.load(path) as arrays:
+            for place, start, variable in _starts(self):
+                for name, put in (
+                    ("start", start.begin),
+                    ("importance", start.weigh),
+                ):
+                    if f"{place}.{name}" in arrays:
+                        put(arrays[f"{place}.{name}"], variable.dtype)
+        track_states(Survey(self))
+
+    def _attach_later(self, pending: list[tuple[str, Any, Any]]) -> None:
         # Not the layer's own `__setattr__`, which tracks lists.
         object.__setattr__(self, "_pending", pending)
         self._attach()  # A model may be built by its constructor.
@@ -121,10 +175,15 @@ class RegularizedLayer(layer_tree.BuildHook):
             pending = [p for p in pending if not p[0].startswith("lora_")]
         if len(weights) != len(pending):
             return
-        for weight, (_, regularizer) in zip(weights, pending, strict=True):
-            weight.variable.regularizer = regularizer
-            if name := kinds.argument(weight):
-                setattr(weight.layer, name, regularizer)
+        for weight, (_, *given) in zip(weights, pending, strict=True):
+            for kind, value in zip(
+                ("regularizer", "constraint"), given, strict=True
+            ):
+                if value is None and kind == "constraint":
+                    continue  # The layer may have made one itself.
+                setattr(weight.variable, kind, value)
+                if name := kinds.argument(weight, kind):
+                    setattr(weight.layer, name, value)
         object.__setattr__(self, "_pending", None)
         for root in serialization_roots(self):
             if root is not self:
@@ -137,6 +196,30 @@ class RegularizedLayer(layer_tree.BuildHook):
         return getattr(_base(type(self)), function.__name__), arguments
 
 
+def _can_be_loaded(constraint: Any) -> bool:
+    """Tells whether a constraint is found by its name when it is loaded.
+
+    Others are made by the layer's own code, which makes them again.
+    """
+    if constraint is None:
+        return False
+    kind = type(constraint)
+    name = keras.saving.get_registered_name(kind)
+    return kind.__module__.startswith("keras.") or (
+        keras.saving.get_registered_object(name) is kind
+    )
+
+
+def _starts(
+    layer: Any,
+) -> Iterator[tuple[str, FromStart, keras.Variable]]:
+    """Yields the starts of a layer's weights, each with its place."""
+    for index, weight in enumerate(Survey(layer).trained):
+        found = starts_in(weight.variable.regularizer)
+        for number, start in enumerate(found):
+            yield f"{index}.{number}", start, weight.variable
+
+
 def saves_by_class(layer: keras.layers.Layer) -> bool:
     """Tells whether a layer saves its weights' regularizers by its class."""
     return isinstance(layer, RegularizedLayer)
@@ -145,13 +228,17 @@ def saves_by_class(layer: keras.layers.Layer) -> bool:
 def save_regularizers(layer: keras.layers.Layer, trained: list[Weight]) -> None:
     """Has a layer save the regularizers of its weights.
 
-    By its arguments, if it has them all, and else by its class.
+    By its arguments, if it has them all, and else by its class. Starts are
+    saved by the class.
 
     Args:
         layer: A layer.
         trained: The weights in it that are ever trained.
     """
-    if not sync_arguments(layer, trained):
+    is_complete = sync_arguments(layer, trained)
+    if not is_complete or any(
+        starts_in(weight.variable.regularizer) for weight in trained
+    ):
         save_by_class(layer)
 
 

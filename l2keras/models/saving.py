@@ -1,4 +1,7 @@
-"""Whether the config of a layer has the regularizers of its weights."""
+"""Whether the config of a layer has what its weights have.
+
+That is their regularizers and constraints.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +35,8 @@ def serialization_roots(
 def sync_arguments(layer: keras.layers.Layer, trained: list[Weight]) -> bool:
     """Sets a layer's arguments to the regularizers of its weights.
 
+    And to their constraints.
+
     Args:
         layer: A layer.
         trained: The weights in it that are ever trained.
@@ -40,26 +45,27 @@ def sync_arguments(layer: keras.layers.Layer, trained: list[Weight]) -> bool:
         Whether the layer's config has them all now.
     """
     is_complete = True
-    arguments: dict[tuple[int, str], Weight] = {}
-    for weight in trained:
-        regularizer = weight.variable.regularizer
-        name = kinds.argument(weight)
-        # The purpose of an argument of other people's layers is not known.
-        is_complete &= layer_tree.is_of_keras(weight.layer)
-        if name is None:
-            is_complete &= regularizer is None
-            continue
-        first = arguments.setdefault((id(weight.layer), name), weight)
-        is_complete &= describing.same(regularizer, first.variable.regularizer)
     places = []
-    for (_, name), weight in arguments.items():
-        setattr(weight.layer, name, weight.variable.regularizer)
-        places.append((weight.layer, name))
+    for kind in ("regularizer", "constraint"):
+        arguments: dict[tuple[int, str], Weight] = {}
+        for weight in trained:
+            value = getattr(weight.variable, kind)
+            name = kinds.argument(weight, kind)
+            # The purpose of an argument of other people's layers is not known.
+            is_complete &= layer_tree.is_of_keras(weight.layer)
+            if name is None:
+                is_complete &= value is None
+                continue
+            first = arguments.setdefault((id(weight.layer), name), weight)
+            is_complete &= describing.same(value, getattr(first.variable, kind))
+        for (_, name), weight in arguments.items():
+            setattr(weight.layer, name, getattr(weight.variable, kind))
+            places.append((weight.layer, name))
     return is_complete and _are_saved(layer, places)
 
 
 class _Mark(keras.regularizers.Regularizer):
-    """A placeholder for a regularizer, to be found again in a config."""
+    """A placeholder in a config, to be found there again."""
 
     def __init__(self, number: int) -> None:
         self.number = number

@@ -1,4 +1,4 @@
-"""The terms of a whole model's regularizers, and the state that they need."""
+"""The terms of a whole model's regularizers, and the states that they need."""
 
 from typing import Any, NamedTuple
 
@@ -6,6 +6,7 @@ import keras
 
 from l2keras._keras import layer_tree
 from l2keras.regularizers.base import Regularizer, terms_of
+from l2keras.regularizers.from_start import FromStart, StartValues
 from l2keras.regularizers.terms import Term
 from l2keras.strengths.strength import Scale
 from l2keras.weights.survey import Survey
@@ -55,8 +56,20 @@ def scheduled_terms(survey: Survey) -> list[Term]:
     return [term for term in terms(survey) if term.strength.is_scheduled]
 
 
+def starts_in(regularizer: Any) -> list[FromStart]:
+    """The `FromStart` in a regularizer whose starts are the weight's own."""
+    found = {id(term.start): term.start for term in terms_of(regularizer)}
+    return [
+        start
+        for start in found.values()
+        if start is not None and start.follows_weight
+    ]
+
+
 def track_states(survey: Survey) -> bool:
-    """Has Keras track the states that strengths need, and no others of ours.
+    """Has Keras track the states that terms need, and no others of ours.
+
+    Those are the states of strengths, and of starts.
 
     Returns whether any was untracked before, so that compiled functions are
     out of date.
@@ -66,13 +79,17 @@ def track_states(survey: Survey) -> bool:
         if isinstance(regularizer, Regularizer):
             states = needed.setdefault(id(layer), {})
             for term in regularizer.terms:
-                for state in term.strength.states:
+                of_start = [] if term.start is None else term.start.states
+                for state in [*term.strength.states, *of_start]:
                     states[id(state)] = state
     changed = False
     for _, layer in survey.layers:
         states = needed.get(id(layer), {})
         for state in layer_tree.tracked_states(layer):
-            if isinstance(state, Scale) and id(state) not in states:
+            if (
+                isinstance(state, Scale | StartValues)
+                and id(state) not in states
+            ):
                 layer_tree.untrack(layer, state)
         for state in states.values():
             changed |= layer_tree.track(layer, state)

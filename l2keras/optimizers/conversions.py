@@ -125,9 +125,97 @@ def weight_decay_from_timescale(
     0.2
     """
     return 1 / (
-        _check_positive(learning_rate, "learning_rate")
-        * _check_positive(timescale, "timescale")
+        _validation.check_positive(learning_rate, "learning_rate")
+        * _validation.check_positive(timescale, "timescale")
     )
+
+
+def rescale_weight_decay(
+    weight_decay: float,
+    *,
+    batch_size: float = 1.0,
+    examples: float = 1.0,
+    learning_rate: float = 1.0,
+) -> float:
+    """Returns the decoupled weight decay for a training of another size.
+
+    As a share of the whole training, the timescale of AdamW is `batch_size /
+    (learning_rate * weight_decay * examples)`, with `examples` all that are
+    seen, each as often as it is. What keeps it as it was is
+
+        weight_decay * batch_size / (learning_rate * examples)
+
+    where each argument is a ratio: the new value over the old. So with batches
+    twice as large, and the same learning rate, it is twice as large.
+
+    For trainings much longer or shorter this is a start and not the end: for
+    language models the best share falls as there are more tokens for each
+    parameter.
+
+    Reference:
+        Wang & Aitchison, *How to set AdamW's weight decay as you scale model
+        and dataset size*, ICML 2025. Bergsma et al., *Power Lines: Scaling
+        Laws for Weight Decay and Batch Size in LLM Pre-training*, NeurIPS 2025.
+
+    Args:
+        weight_decay: Finite number >= 0, that of the old training.
+        batch_size: Number > 0, new over old. Defaults to `1.0`.
+        examples: Number > 0, new over old: examples times epochs. Defaults to
+            `1.0`.
+        learning_rate: Number > 0, new over old, of the peaks. Defaults to
+            `1.0`.
+
+    Raises:
+        TypeError: If an argument is not a number.
+        ValueError: If one is not finite, negative, or a ratio is zero.
+
+    Example:
+
+    >>> rescale_weight_decay(0.1, batch_size=256 / 64, examples=2)
+    0.2
+    """
+    weight_decay = _validation.check_number(weight_decay, "weight_decay")
+    batch_size, examples, learning_rate = (
+        _validation.check_positive(value, name)
+        for name, value in (
+            ("batch_size", batch_size),
+            ("examples", examples),
+            ("learning_rate", learning_rate),
+        )
+    )
+    return weight_decay * batch_size / (learning_rate * examples)
+
+
+def weight_decay_at_width(weight_decay: float, width: float) -> float:
+    """Returns the decoupled weight decay of matrices in a wider network.
+
+    Where the learning rate of matrices is divided by the ratio of the widths,
+    as the maximal-update parametrization does, AdamW's weight decay goes with
+    its root, so that singular values keep their size:
+
+        weight_decay * sqrt(width)
+
+    Vectors, such as biases and scales, are not decayed.
+
+    Reference:
+        Fan et al., *Robust Layerwise Scaling Rules by Proper Weight Decay
+        Tuning*, 2025.
+
+    Args:
+        weight_decay: Finite number >= 0, that of the old width.
+        width: Number > 0, the new width over the old.
+
+    Raises:
+        TypeError: If an argument is not a number.
+        ValueError: If one is not finite, negative, or the ratio is zero.
+
+    Example:
+
+    >>> weight_decay_at_width(0.1, width=1024 / 256)
+    0.2
+    """
+    weight_decay = _validation.check_number(weight_decay, "weight_decay")
+    return weight_decay * _validation.check_positive(width, "width") ** 0.5
 
 
 def _check_coupled(optimizer: Any) -> None:
@@ -147,16 +235,3 @@ def _check_coupled(optimizer: Any) -> None:
             f"with coupled weight decay: one of {names}. "
             f"Received: optimizer={optimizer!r}"
         )
-
-
-def _check_positive(value: Any, name: str) -> float:
-    try:
-        number = _validation.check_number(value, name)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace(">= 0", "> 0", 1)) from None
-    if number == 0.0:
-        raise ValueError(
-            f"Argument `{name}` must be a finite number > 0. "
-            f"Received: {name}={value!r}"
-        )
-    return number

@@ -21,9 +21,10 @@ from l2keras.optimizers import (
 from l2keras.optimizers.step_lengths import StepLengths
 from l2keras.optimizers.stepped_weights import terms_on
 from l2keras.optimizers.wrapper import OptimizerWrapper
+from l2keras.regularizers.from_start import Origin
 from l2keras.regularizers.proximal_terms import ProximalTerm, stepped
 from l2keras.strengths.strength import multiplied
-from l2keras.strengths.updates import strengths_at_update
+from l2keras.strengths.updates import readable, strengths_at_update
 from l2keras.weights.paths import Weight
 
 
@@ -44,11 +45,11 @@ class Proximal(OptimizerWrapper):
     there are zeros.
 
     It takes steps on weights with `L1`, `GroupLasso`, a sum of `L1` and one
-    kind of `GroupLasso`, or a custom regularizer that defines `proximal`.
-    Smooth penalties keep their gradient: `L2`, also as a part of `L1L2` or of a
-    sum. So do penalties of activities. Losses and logs are as before. Keras's
-    own `L1` and `L1L2` are refused: use `l2keras.L1`, which is the same
-    penalty.
+    kind of `GroupLasso`, `MCP`, `SCAD`, `GroupMCP`, or a custom regularizer
+    that defines `proximal`. Smooth penalties keep their gradient: `L2`, also as
+    a part of `L1L2` or of a sum. So do penalties of activities. Losses and logs
+    are as before. Keras's own `L1` and `L1L2` are refused: use `l2keras.L1`,
+    which is the same penalty.
 
     The strength may be a schedule, be scaled, or be tuned. Clipping applies to
     the gradient, and so to the data loss alone. A weight that gets no gradient
@@ -172,12 +173,11 @@ class Proximal(OptimizerWrapper):
         for variable, terms, thresholds in self._steps(
             variables, lambda weight: self._lengths.of(weight, learning_rate)
         ):
+            origins = _origins(terms)
             backend.update(
-                lambda weights, *thresholds, terms=terms: stepped(
-                    terms, weights, thresholds
-                ),
+                functools.partial(_updated, terms, origins),
                 [variable],
-                *([threshold] for threshold in thresholds),
+                *([each] for each in [*thresholds, *_tensors(origins)]),
             )
 
     def _steps(
@@ -233,6 +233,8 @@ class Proximal(OptimizerWrapper):
             [weight.variable for weight in self._weights.values()],
             lambda weight: self._lengths.mean(weight, updates),
         ):
+            if any(term.start is not None for term in terms):
+                continue  # These weights are not pulled to zero.
             if not any(float(ops.max(threshold)) for threshold in thresholds):
                 continue  # A schedule is at zero.
             proximal_warnings.warn_if_nothing_is_zero(
@@ -251,3 +253,45 @@ def _stepped_at_once(
 ) -> Tensor:
     """The weights after so many steps, taken as one."""
     return stepped(terms, weights, [t * times for t in thresholds])
+
+
+def _origins(terms: list[ProximalTerm]) -> list[Origin | None]:
+    """The origins of the terms' starts now, `None` for those that have none."""
+    starts = [term.start for term in terms]
+    with readable([state for each in starts if each for state in each.states]):
+        return [None if each is None else each.origin() for each in starts]
+
+
+def _tensors(origins: list[Origin | None]) -> list[Tensor]:
+    return [
+        value
+        for origin in origins
+        if origin is not None
+        for value in origin
+        if value is not None
+    ]
+
+
+def _updated(
+    terms: list[ProximalTerm],
+    origins: list[Origin | None],
+    weights: Tensor,
+    *given: Tensor,
+) -> Tensor:
+    """The weights after the steps.
+
+    Args:
+        terms: The terms.
+        origins: Their origins, to know which there are. The values are given,
+            since on TensorFlow each replica of a strategy has its own.
+        weights: The weights before.
+        given: The thresholds, and after them the values of the origins.
+    """
+    values = iter(given[len(terms) :])
+    own = [
+        None
+        if origin is None
+        else Origin(*(None if v is None else next(values) for v in origin))
+        for origin in origins
+    ]
+    return stepped(terms, weights, given[: len(terms)], own)

@@ -63,7 +63,14 @@ def find(
             "make that an attribute of the whole: `gan.g_optimizer`. Received: "
             f"model {at_work.name!r}, whose weights other optimizers train"
         )
-    proximal_warnings.warn_of_normalized(model, list(filter(terms_on, own)))
+    proximal_warnings.warn_of_normalized(
+        model,
+        [
+            weight
+            for weight in own
+            if any(term.start is None for term in terms_on(weight))
+        ],
+    )
     return model, own
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from l2keras import _validation
 from l2keras._keras.backend import backend
 from l2keras._types import StrengthLike, Tensor
 from l2keras.optimizers import decayed_weights, trained_model, wrapper
@@ -40,6 +41,12 @@ class DecoupledWeightDecay(OptimizerWrapper):
 
         w <- w - strength * w
 
+    With `peak_learning_rate`, the largest that a schedule reaches, the decay
+    follows the learning rate once more, which keeps the norms of the weights
+    steady where the learning rate falls to zero (AdamC):
+
+        w <- w - learning_rate**2 / peak_learning_rate * strength * w
+
     With `cautious=True` only such elements decay as the update `u` makes
     smaller too, where `u * w >= 0` for an update of `w <- w - u`.
 
@@ -60,7 +67,9 @@ class DecoupledWeightDecay(OptimizerWrapper):
 
     Reference:
         Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, ICLR 2019,
-        algorithm 2. Chen et al., *Cautious Weight Decay*, 2025.
+        algorithm 2. Chen et al., *Cautious Weight Decay*, 2025. Defazio, *Why
+        Gradients Rapidly Increase Near the End of Training*, 2025: AdamC, for
+        layers that a normalization follows.
 
     Args:
         optimizer: A `keras.optimizers.Optimizer` without weight decay of its
@@ -77,6 +86,9 @@ class DecoupledWeightDecay(OptimizerWrapper):
             learning rate. Defaults to `True`.
         cautious: Whether to decay only where the update makes the weight
             smaller as well. Defaults to `False`.
+        peak_learning_rate: Finite number > 0, the largest learning rate of the
+            training, or `None` for decay that follows the learning rate once.
+            Defaults to `None`.
         name: String, the optimizer's name. Defaults to one that Keras makes.
 
     Attributes:
@@ -119,6 +131,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         *,
         coupled_to_learning_rate: bool = True,
         cautious: bool = False,
+        peak_learning_rate: float | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(optimizer, name=name)
@@ -139,6 +152,17 @@ class DecoupledWeightDecay(OptimizerWrapper):
                     f"Argument `{argument}` must be a boolean. "
                     f"Received: {argument}={value!r}"
                 )
+        if peak_learning_rate is not None:
+            peak_learning_rate = _validation.check_positive(
+                peak_learning_rate, "peak_learning_rate"
+            )
+            if not coupled_to_learning_rate:
+                raise ValueError(
+                    "With `coupled_to_learning_rate=False` the decay does not "
+                    "follow the learning rate, so it has no peak to be "
+                    "measured by. Leave one of them out. Received: "
+                    f"peak_learning_rate={peak_learning_rate!r}"
+                )
         if cautious and wrapper.find(optimizer, Proximal) is not None:
             innermost = type(wrapper.chain(optimizer)[-1]).__name__
             raise ValueError(
@@ -150,6 +174,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
         self._rules = strengths
         self.coupled_to_learning_rate = coupled_to_learning_rate
         self.cautious = cautious
+        self.peak_learning_rate = peak_learning_rate
         self._decayed: list[DecayedWeight] = []
 
     @property
@@ -293,6 +318,7 @@ class DecoupledWeightDecay(OptimizerWrapper):
             "default": serialize(self.default),
             "coupled_to_learning_rate": self.coupled_to_learning_rate,
             "cautious": self.cautious,
+            "peak_learning_rate": self.peak_learning_rate,
         }
 
     def around_update(
@@ -338,6 +364,8 @@ class DecoupledWeightDecay(OptimizerWrapper):
                 factor = self._now(strength)
                 if self.coupled_to_learning_rate:
                     factor = factor * learning_rate
+                if self.peak_learning_rate is not None:
+                    factor = factor * learning_rate / self.peak_learning_rate
                 groups[same] = [], factor
             groups[same][0].append(variable)
         return list(groups.values())

@@ -116,6 +116,9 @@ class Regularizer(keras.regularizers.Regularizer):
     _strength_name = "strength"
     _scale: float | Scale = 1.0
     _has_proximal = False
+    # Whether it is made of regularizers, which have strengths and steps of
+    # their own.
+    _holds_regularizers = False
 
     def __init__(self, strength: StrengthLike = 0.01) -> None:
         warn_unless_loadable(self)
@@ -287,7 +290,7 @@ class Regularizer(keras.regularizers.Regularizer):
             config[name] = keras.saving.serialize_keras_object(
                 getattr(self, name)
             )
-        if "regularizers" not in config:  # They have a step of their own each.
+        if not self._holds_regularizers:
             for term in self.terms:
                 if term.strength.is_scheduled:
                     config["step"] = term.strength.step
@@ -365,6 +368,8 @@ class Sum(Regularizer):
     >>> float(both(ops.array([[3.0, 0.0], [4.0, 0.0]])))
     17.5
     """
+
+    _holds_regularizers = True
 
     def __init__(self, regularizers: Sequence[Callable[[Tensor], Tensor]]):
         if not isinstance(regularizers, list | tuple):

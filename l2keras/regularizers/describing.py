@@ -64,7 +64,7 @@ def constant_parts(regularizer: Any) -> tuple[float, float] | None:
     l1 = l2 = 0.0
     for term in terms_of(regularizer):
         strength = term.strength
-        if strength.is_scheduled:
+        if strength.is_scheduled or term.start is not None:
             return None
         if type(term.regularizer) in _OF_KERAS:
             config = term.regularizer.get_config()

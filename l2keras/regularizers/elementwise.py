@@ -125,6 +125,8 @@ class L1L2(Sum):
     4.5
     """
 
+    _holds_regularizers = False  # Its arguments are the strengths.
+
     def __init__(self, l1: StrengthLike = 0.0, l2: StrengthLike = 0.0) -> None:
         # As Keras does.
         super().__init__(

@@ -1,18 +1,19 @@
 """Penalties of groups of weights, which go to zero together."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import ops
 
+from l2keras import _validation
 from l2keras._types import StrengthLike, Tensor
-from l2keras.regularizers.base import Regularizer
+from l2keras.regularizers import concave, group_steps
+from l2keras.regularizers.axes import AxisRegularizer
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
-class GroupLasso(Regularizer):
+class GroupLasso(AxisRegularizer):
     """Pushes whole groups of weights to zero together.
 
     The weights with the same index along `axis` are one group. For a `Dense`
@@ -57,38 +58,16 @@ class GroupLasso(Regularizer):
         axis: int | Sequence[int] = -1,
         scale_by_size: bool = False,
     ) -> None:
-        super().__init__(strength)
-        axes = axis if isinstance(axis, list | tuple) else [axis]
-        if not axes or not all(
-            isinstance(each, int | np.integer) and not isinstance(each, bool)
-            for each in axes
-        ):
-            raise TypeError(
-                "Argument `axis` must be an integer or a list of integers. "
-                f"Received: axis={axis!r}"
-            )
+        super().__init__(strength, axis)
         if not isinstance(scale_by_size, bool):
             raise TypeError(
                 "Argument `scale_by_size` must be a boolean. "
                 f"Received: scale_by_size={scale_by_size!r}"
             )
-        whole: list[int] = [int(each) for each in axes]  # type: ignore[arg-type]
-        self.axis: int | list[int] = (
-            whole if isinstance(axis, list | tuple) else whole[0]
-        )
         self.scale_by_size = scale_by_size
 
     def penalty(self, weights: Tensor) -> Tensor:
-        rest = self._summed_axes(weights)
-        squares = (
-            ops.sum(ops.square(weights), axis=rest)
-            if rest
-            else (ops.square(weights))
-        )
-        # The slope of the square root at 0 is infinite, and infinity times
-        # zero is NaN: the root is taken of 1 there, and the result not used.
-        some = squares > 0
-        norms = ops.where(some, ops.sqrt(ops.where(some, squares, 1.0)), 0.0)
+        norms = group_steps.norms(weights, self.other_axes(weights.shape))
         total = ops.sum(norms)
         if self.scale_by_size:
             groups = ops.maximum(ops.size(norms), 1)
@@ -107,16 +86,13 @@ class GroupLasso(Regularizer):
 
         where `s`, the norm of `u`, solves `sum (w_i / (s + c t_i))**2 = 1`.
         """
-        rest = self._summed_axes(weights)
+        rest = self.other_axes(weights.shape)
         if self.scale_by_size:
             threshold = (
                 threshold
                 * math.prod(weights.shape[axis] for axis in rest) ** 0.5
             )
-
-        def total(values: Tensor) -> Tensor:
-            return ops.sum(values, axis=rest, keepdims=True) if rest else values
-
+        total = group_steps.total_over(rest)
         if len(getattr(threshold, "shape", ())) == 0:
             norm = ops.sqrt(total(ops.square(weights)))
             # Asked so that what is not a number stays so: a training that
@@ -127,76 +103,85 @@ class GroupLasso(Regularizer):
                 0.0,
                 weights * (1 - threshold / ops.where(off, 1.0, norm)),
             )
-        return _group_proximal(weights, threshold, total)
-
-    def group_axes(self, shape: Sequence[int]) -> frozenset[int]:
-        """The axes whose indices name the groups, counted from the first.
-
-        Args:
-            shape: The shape of the weights.
-
-        Raises:
-            ValueError: If they have no axis `axis`.
-        """
-        axes = self.axis if isinstance(self.axis, list) else [self.axis]
-        ndim = len(shape)
-        if not all(-ndim <= axis < ndim for axis in axes):
-            raise ValueError(
-                f"{self!r} needs weights that have axis {self.axis}. "
-                f"Received: weights of shape {tuple(shape)}"
-            )
-        return frozenset(axis % ndim for axis in axes)
-
-    def _summed_axes(self, weights: Tensor) -> tuple[int, ...]:
-        """The axes of the weights that run inside of a group."""
-        kept = self.group_axes(weights.shape)
-        axes = range(len(weights.shape))
-        return tuple(axis for axis in axes if axis not in kept)
+        return group_steps.proximal(weights, threshold, total)
 
 
-# So small that float32 still holds the inverse, and so large that it holds no
-# larger square.
-_TINY, _HUGE = 1e-30, 1e38
+@keras.saving.register_keras_serializable(package="l2keras")
+class GroupMCP(AxisRegularizer):
+    """Takes whole groups of weights to zero, and leaves large ones alone.
 
-# After these the norm of a group is right to a millionth where the thresholds
-# in it are apart by factors of a hundred; the zeros are exact without them.
-_NEWTON_STEPS = 4
+    `GroupLasso` makes every group smaller, the needed ones too. Here the pull
+    on a group of weights grows weaker the larger its norm is, and is none from
+    `gamma` on. With the groups of `GroupLasso`, the penalty is
 
+        strength * sum_g p(||w_g||_2)
+        p(n) = n - n**2 / (2 * gamma)   where n <= gamma
+               gamma / 2                beyond
 
-def _group_proximal(
-    weights: Tensor, thresholds: Tensor, total: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Returns the proximal step of groups whose weights have thresholds each.
+    For zeros that are exact train with `l2keras.Proximal`. The penalty is not
+    convex: where training ends may depend on where it begins.
 
-    The norm `s` is found by Newton's method on `1 / sqrt(F(s)) - 1`, which is
-    concave and nearly straight, `F` being the sum that must be 1. So a start
-    below the root stays below it and climbs.
+    Reference:
+        Breheny & Huang, *Group descent algorithms for nonconvex penalized
+        linear and logistic regression models with grouped predictors*,
+        Statistics and Computing 25 (2015). Their `gamma` is this one over the
+        strength.
 
     Args:
-        weights: Tensor of any shape.
-        thresholds: Tensor >= 0 of the same shape.
-        total: Sums over each group.
+        strength: Finite number >= 0, or a schedule.
+        gamma: Finite number > 0: the norm from which on a group is left alone.
+            There is no default, since it depends on how large the groups that
+            are needed become.
+        axis: Integer or list of integers: the axes whose indices name the
+            groups. Defaults to `-1`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `strength` is negative or not finite, or a schedule that
+            returns such a number, or one that Keras cannot save; if `gamma` is
+            not finite or not positive. When called: if the weights have no
+            axis `axis`.
+
+    Example:
+
+    >>> kernel = ops.array([[3.0, 0.0], [4.0, 1.0]])
+    >>> float(GroupMCP(0.5, gamma=2.0)(kernel))  # 0.5 * (2 / 2 + 1 - 1 / 4)
+    0.875
     """
-    thresholds = ops.maximum(thresholds, _TINY)
 
-    def newton(s: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Returns `F` and the step to the next `s`."""
-        inverse = 1 / (s + thresholds)
-        parts = ops.square(weights * inverse)
-        value = ops.maximum(total(parts), _TINY)
-        slope = ops.maximum(total(parts * inverse), _TINY)
-        return value, value * (ops.sqrt(value) - 1) / slope
+    def __init__(
+        self,
+        strength: StrengthLike,
+        gamma: float,
+        axis: int | Sequence[int] = -1,
+    ) -> None:
+        super().__init__(strength, axis)
+        self.gamma = _validation.check_positive(gamma, "gamma")
 
-    # Two bounds from below: Newton's first step from zero, good for groups that
-    # are nearly off; and by Jensen's inequality the norm less the thresholds'
-    # mean, good for those that are far from it.
-    at_zero, s = newton(0.0)
-    off = at_zero <= 1
-    s = ops.where(at_zero < _HUGE, s, 0.0)
-    squares = ops.square(weights)
-    square = ops.maximum(total(squares), _TINY)
-    mean = total(squares * thresholds) / square
-    s = ops.maximum(ops.maximum(s, ops.sqrt(square) - mean), 0.0)
-    for _ in range(_NEWTON_STEPS):
-        s = s + ops.maximum(newton(s)[1], 0.0)
-    return ops.where(off, 0.0, weights * (s / (s + thresholds)))
+    def penalty(self, weights: Tensor) -> Tensor:
+        norms = group_steps.norms(weights, self.other_axes(weights.shape))
+        return ops.sum(concave.mcp(norms, self.gamma))
+
+    def proximal(self, weights: Tensor, threshold: Tensor | float) -> Tensor:
+        """Returns `argmin_u sum (u - w)**2 / (2 t) + sum_g p(||u_g||_2)`.
+
+        With one threshold for all weights the norm of a group takes the step
+        of `MCP`. With one for each weight, `t_i`, the group is zero, or as it
+        was, or
+
+            u_i = w_i s / (s + t_i (1 - s / gamma))
+
+        where `s`, the norm of `u`, is the smallest that solves `sum (u_i /
+        s)**2 = 1`: whichever costs least.
+        """
+        total = group_steps.total_over(self.other_axes(weights.shape))
+        if len(getattr(threshold, "shape", ())) == 0:
+            norm = ops.sqrt(total(ops.square(weights)))
+            after = concave.mcp_step(norm, threshold, self.gamma)
+            off = after <= 0
+            return ops.where(
+                off, 0.0, weights * (after / ops.where(off, 1.0, norm))
+            )
+        return group_steps.concave_proximal(
+            weights, threshold, total, self.gamma
+        )

@@ -21,8 +21,10 @@ from keras import ops
 
 from l2keras._keras import precision
 from l2keras._types import Tensor
+from l2keras.regularizers.axes import AxisRegularizer
 from l2keras.regularizers.base import Regularizer, terms_of
 from l2keras.regularizers.elementwise import L1
+from l2keras.regularizers.from_start import FromStart, Origin
 from l2keras.regularizers.grouped import GroupLasso
 from l2keras.regularizers.proximal_steps import has_proximal
 from l2keras.regularizers.terms import cast_like
@@ -35,22 +37,37 @@ class ProximalTerm(NamedTuple):
     Attributes:
         regularizer: A regularizer with the penalty.
         strengths: One or more, which add up, with all the scales that apply.
+        start: The `FromStart` that takes a start off the weights first, or
+            `None`.
     """
 
     regularizer: Regularizer
     strengths: tuple[Strength, ...]
+    start: FromStart | None = None
 
-    def step(self, weights: Tensor, threshold: Tensor | float) -> Tensor:
+    def step(
+        self,
+        weights: Tensor,
+        threshold: Tensor | float,
+        origin: Origin | None = None,
+    ) -> Tensor:
         """The weights after the step.
 
         Args:
             weights: Tensor in float32 or float64.
             threshold: The sum of the strengths, times the step's length.
+            origin: That of `start`, where it has been read before.
 
         Raises:
             TypeError: If the regularizer's formula returns nothing.
             ValueError: If it returns something of another shape.
         """
+        if self.start is None:
+            return self._step(weights, threshold)
+        origin = origin or self.start.origin()
+        return origin.step(weights, threshold, self._step)
+
+    def _step(self, weights: Tensor, threshold: Tensor | float) -> Tensor:
         value = self.regularizer.proximal(weights, threshold)
         name = f"`{type(self.regularizer).__name__}.proximal`"
         if value is None:
@@ -86,25 +103,42 @@ def proximal_terms(
         _check_not_of_keras(term.regularizer)
         if not has_proximal(term) or term.strength.is_zero:
             continue
-        for index, (other, strengths) in enumerate(found):
-            if _is_same_penalty(term.regularizer, other, shape):
-                strengths = (*strengths, term.strength)
-                found[index] = ProximalTerm(other, strengths)
+        for index, other in enumerate(found):
+            if term.start is other.start and _is_same_penalty(
+                term.regularizer, other.regularizer, shape
+            ):
+                strengths = (*other.strengths, term.strength)
+                found[index] = other._replace(strengths=strengths)
                 break
         else:
-            found.append(ProximalTerm(term.regularizer, (term.strength,)))
+            found.append(
+                ProximalTerm(term.regularizer, (term.strength,), term.start)
+            )
     found.sort(key=lambda term: not _is_l1(term.regularizer))
+    _check_one_start(regularizer, found)
     _check_sum([term.regularizer for term in found])
     return found
 
 
 def stepped(
-    terms: Iterable[ProximalTerm], weights: Tensor, thresholds: Iterable[Tensor]
+    terms: Sequence[ProximalTerm],
+    weights: Tensor,
+    thresholds: Iterable[Tensor],
+    origins: Iterable[Origin | None] | None = None,
 ) -> Tensor:
-    """The weights after the steps of all terms, each with its threshold."""
+    """The weights after the steps of all terms, each with its threshold.
+
+    Args:
+        terms: The terms.
+        weights: The weights before.
+        thresholds: A threshold for each term.
+        origins: The origins of the terms' starts, where they were read before.
+    """
     wide = precision.at_least_float32(weights)
-    for term, threshold in zip(terms, thresholds, strict=True):
-        wide = term.step(wide, ops.cast(threshold, wide.dtype))
+    for term, threshold, origin in zip(
+        terms, thresholds, origins or [None] * len(terms), strict=True
+    ):
+        wide = term.step(wide, ops.cast(threshold, wide.dtype), origin)
     return ops.cast(wide, weights.dtype)
 
 
@@ -137,8 +171,8 @@ def _arguments(
     found = dict(vars(regularizer))
     for name in ("_strength", "_scale"):
         found.pop(name, None)
-    if type(regularizer) is GroupLasso:
-        found["axis"] = regularizer.group_axes(shape)
+    if isinstance(regularizer, AxisRegularizer):
+        found["axis"] = regularizer.named_axes(shape)
     return found
 
 
@@ -161,6 +195,16 @@ def _check_not_of_keras(regularizer: Any) -> None:
         "`kernel_regularizer=` of the layer, or, on a model that is built, by "
         "`l2keras.apply_regularizers`."
     )
+
+
+def _check_one_start(regularizer: Any, terms: list[ProximalTerm]) -> None:
+    if len({id(term.start) for term in terms}) > 1:
+        raise ValueError(
+            "There is no proximal step for a sum of penalties some of which "
+            "are of the weights, and others of their distance from a start. "
+            "Put all that make zeros into one `FromStart`, or none. "
+            f"Received: {regularizer!r}"
+        )
 
 
 def _check_sum(regularizers: list[Regularizer]) -> None:

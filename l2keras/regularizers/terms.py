@@ -18,12 +18,15 @@ class Term(NamedTuple):
         penalty: Function from weights in float32 or float64 to a tensor of
             shape `()`, the penalty at unit strength.
         regularizer: What the formula is of.
+        start: What is taken off the weights before the formula, a
+            `FromStart`, or `None`.
     """
 
     name: str
     strength: Strength
     penalty: Callable[[Tensor], Tensor]
     regularizer: Any
+    start: Any = None
 
 
 def checked_penalty(regularizer: Any, weights: Tensor) -> Tensor:

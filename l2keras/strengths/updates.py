@@ -36,14 +36,14 @@ def strengths_at_update(
     states += [state for strength in strengths for state in strength.states]
     # Read here: inside, variables of the optimizer have no values on JAX.
     step = ops.convert_to_tensor(counted)
-    with _readable(states):
+    with readable(states):
         if by_hand is not None:
             step = by_hand.held(step)
         return [strength.at(step) for strength in strengths]
 
 
 @contextlib.contextmanager
-def _readable(states: list[State]) -> Iterator[None]:
+def readable(states: list[State]) -> Iterator[None]:
     """A context in which states have values, in compiled code too."""
     if not states or keras.backend.backend() != "jax" or pure_updates.is_pure():
         yield  # They are read by reference, or have values already.

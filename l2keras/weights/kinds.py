@@ -96,15 +96,17 @@ def _is_broadcast(weight: Weight) -> bool:
     )
 
 
-def argument(weight: Weight) -> str | None:
-    """The attribute in which a layer keeps a weight's regularizer."""
+def argument(weight: Weight, of: str = "regularizer") -> str | None:
+    """The attribute in which a layer keeps a weight's regularizer.
+
+    Args:
+        weight: The weight.
+        of: `"regularizer"`, or `"constraint"`.
+    """
     # `enable_lora` gives a kernel two factors, `lora_kernel_a` and `_b`, and
     # hands them the kernel's regularizer.
     name = re.sub(r"^lora_(\w+)_[ab]$", r"\1", weight.variable.name)
-    names = [
-        f"{name}_regularizer",
-        f"{name.removesuffix('_kernel')}_regularizer",
-    ]
+    names = [f"{name}_{of}", f"{name.removesuffix('_kernel')}_{of}"]
     if name == "kernel":  # Of `DepthwiseConv1D` and `DepthwiseConv2D`.
-        names.append("depthwise_regularizer")
+        names.append(f"depthwise_{of}")
     return next((name for name in names if name in vars(weight.layer)), None)

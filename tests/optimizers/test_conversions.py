@@ -23,6 +23,38 @@ def test_a_timescale_is_that_of_exponential_forgetting():
 
 
 @pytest.mark.parametrize(
+    ("batch_size", "examples", "learning_rate"),
+    [(4, 1, 1), (1, 3, 1), (1, 1, 0.5), (2, 5, 0.25)],
+)
+def test_a_rescaled_decay_forgets_over_the_same_share_of_training(
+    batch_size, examples, learning_rate
+):
+    def kept(decay, rate, batch, seen):
+        """What a weight without gradient keeps over the whole training."""
+        return (1 - rate * decay) ** (seen / batch)
+
+    old = kept(0.1, 0.001, 32, 320_000)
+    decay = l2keras.rescale_weight_decay(
+        0.1,
+        batch_size=batch_size,
+        examples=examples,
+        learning_rate=learning_rate,
+    )
+    new = kept(
+        decay, 0.001 * learning_rate, 32 * batch_size, 320_000 * examples
+    )
+    assert new == pytest.approx(old, rel=1e-3)
+
+
+def test_a_decay_at_another_width_keeps_the_singular_values():
+    # Of 2510.15262: they go with sqrt(rate / decay) * width**0.75.
+    for width in (0.25, 1.0, 8.0):
+        decay = l2keras.weight_decay_at_width(0.1, width)
+        size = ((1 / width) / (decay / 0.1)) ** 0.5 * width**0.75
+        assert size == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "SGD",
@@ -100,6 +132,18 @@ def test_adamw_has_no_equivalent_l2(convert):
             ValueError,
             "Argument `timescale` must be a finite number > 0. "
             "Received: timescale=0",
+        ),
+        (
+            lambda: l2keras.rescale_weight_decay(0.1, examples=0),
+            ValueError,
+            "Argument `examples` must be a finite number > 0. "
+            "Received: examples=0",
+        ),
+        (
+            lambda: l2keras.weight_decay_at_width(-1.0, 2),
+            ValueError,
+            "Argument `weight_decay` must be a finite number >= 0. "
+            "Received: weight_decay=-1.0",
         ),
         (
             lambda: l2keras.weight_decay_from_timescale(10, -0.1),

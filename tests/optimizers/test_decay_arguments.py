@@ -91,6 +91,26 @@ BAD = {
         TypeError,
         "Argument `cautious` must be a boolean. Received: cautious=1",
     ),
+    "a peak of nothing": (
+        lambda: DecoupledWeightDecay(
+            keras_sgd(), default=0.1, peak_learning_rate=0
+        ),
+        ValueError,
+        "Argument `peak_learning_rate` must be a finite number > 0. "
+        "Received: peak_learning_rate=0",
+    ),
+    "a peak that is not followed": (
+        lambda: DecoupledWeightDecay(
+            keras_sgd(),
+            default=0.1,
+            coupled_to_learning_rate=False,
+            peak_learning_rate=0.5,
+        ),
+        ValueError,
+        "With `coupled_to_learning_rate=False` the decay does not follow the "
+        "learning rate, so it has no peak to be measured by. Leave one of "
+        "them out. Received: peak_learning_rate=0.5",
+    ),
     "exclusion by Keras": (
         lambda: decay().exclude_from_weight_decay(var_names=["bias"]),
         NotImplementedError,

@@ -65,6 +65,14 @@ FACTORS = {
         ),
         lambda step: 1 - rising(step),
     ),
+    "that follows the learning rate twice": (
+        lambda: DecoupledWeightDecay(
+            keras.optimizers.SGD(learning_rate_schedule()),
+            default=rising_schedule(),
+            peak_learning_rate=0.5,
+        ),
+        lambda step: 1 - learning_rate(step) ** 2 / 0.5 * rising(step),
+    ),
     "by an optimizer that adapts": (
         lambda: DecoupledWeightDecay(keras_adam(), default=0.3),
         lambda step: 1 - 0.01 * 0.3,

@@ -51,7 +51,13 @@ def test_the_optimizer_is_rebuilt_from_its_config():
         "default",
         "coupled_to_learning_rate",
         "cautious",
+        "peak_learning_rate",
     ]
+    corrected = DecoupledWeightDecay(
+        adamw(), default=0.1, peak_learning_rate=0.5
+    )
+    again = DecoupledWeightDecay.from_config(corrected.get_config())
+    assert again.peak_learning_rate == 0.5
     serialized = keras.optimizers.serialize(optimizer)
     assert serialized["registered_name"] == "l2keras>DecoupledWeightDecay"
     other = keras.optimizers.deserialize(serialized)

@@ -7,7 +7,22 @@ import numpy as np
 import pytest
 from keras import ops
 
-from l2keras import L1, L1L2, L2, GroupLasso, LinearSchedule, Sum
+from l2keras import (
+    L1,
+    L1L2,
+    L2,
+    MCP,
+    SCAD,
+    GroupLasso,
+    GroupMCP,
+    HoyerSquare,
+    KLSparsity,
+    LinearSchedule,
+    Orthogonal,
+    Smoothness,
+    SpectralNorm,
+    Sum,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +87,74 @@ def test_an_axis_must_be_an_integer_or_several(axis):
     assert str(error.value) == (
         "Argument `axis` must be an integer or a list of integers. "
         f"Received: axis={axis!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    "make", [GroupMCP, Orthogonal, Smoothness, SpectralNorm]
+)
+def test_all_that_take_an_axis_check_it_alike(make):
+    arguments = {"gamma": 1.0} if make is GroupMCP else {}
+    with pytest.raises(TypeError, match="`axis` must be an integer or a list"):
+        make(0.1, axis=[0, None], **arguments)
+    with pytest.raises(ValueError, match="needs weights that have axis 2"):
+        make(0.1, axis=2, **arguments)(ops.ones((3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: MCP(0.1, gamma=0),
+            "Argument `gamma` must be a finite number > 0. Received: gamma=0",
+        ),
+        (
+            lambda: GroupMCP(0.1, gamma=-1.0),
+            "Argument `gamma` must be a finite number > 0. "
+            "Received: gamma=-1.0",
+        ),
+        (
+            lambda: SCAD(0.1, gamma=float("inf")),
+            "Argument `gamma` must be a finite number > 0. Received: gamma=inf",
+        ),
+        (
+            lambda: SCAD(0.1, gamma=1.0, a=1.0),
+            "Argument `a` must be a finite number > 1. Received: a=1.0",
+        ),
+        (
+            lambda: SpectralNorm(target=-1.0),
+            "Argument `target` must be a finite number >= 0. "
+            "Received: target=-1.0",
+        ),
+        (
+            lambda: SpectralNorm(iterations=0),
+            "Argument `iterations` must be an integer >= 1. "
+            "Received: iterations=0",
+        ),
+        (
+            lambda: KLSparsity(target=1.0),
+            "Argument `target` must be a number between 0 and 1. "
+            "Received: target=1.0",
+        ),
+    ],
+)
+def test_numbers_are_in_their_range(make, message):
+    with pytest.raises(ValueError, match="must be") as error:
+        make()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("make", [MCP, SCAD, GroupMCP])
+def test_gamma_is_a_number(make):
+    with pytest.raises(TypeError, match="`gamma` must be a finite number > 0"):
+        make(0.1, gamma="1")
+
+
+def test_normalized_is_a_boolean():
+    with pytest.raises(TypeError) as error:
+        HoyerSquare(normalized=1)
+    assert str(error.value) == (
+        "Argument `normalized` must be a boolean. Received: normalized=1"
     )
 
 

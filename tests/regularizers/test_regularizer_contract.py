@@ -10,7 +10,9 @@ from keras import ops
 import l2keras
 from l2keras import L2, Regularizer
 from tests.support import BACKEND, number
+from tests.support.gradients import differences, gradient
 from tests.support.regularizer_rows import (
+    ACTIVITY_ROWS,
     ROWS,
     SHAPES,
     STRENGTH,
@@ -18,42 +20,10 @@ from tests.support.regularizer_rows import (
     by_hand,
     each_regularizer,
     each_strength,
+    each_that_is_not_zero_at_zero,
+    each_that_is_zero_at_zero,
     some_weights,
 )
-
-
-def gradient(function, array):
-    """Returns the gradient of a scalar function at a NumPy array."""
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        point = tf.constant(array)
-        with tf.GradientTape() as tape:
-            tape.watch(point)
-            value = function(point)
-        return tape.gradient(value, point).numpy()
-    if BACKEND == "jax":
-        import jax
-
-        return np.asarray(jax.grad(function)(jax.numpy.asarray(array)))
-    import torch
-
-    point = torch.tensor(array, requires_grad=True)
-    return torch.autograd.grad(function(point), point)[0].numpy()
-
-
-def differences(function, array, width=1e-5):
-    """Returns the gradient of a NumPy function, by central differences."""
-    array = array.astype("float64")
-    slopes = np.empty_like(array)
-    for index in np.ndindex(array.shape):
-        ends = []
-        for sign in (1, -1):
-            moved = array.copy()
-            moved[index] += sign * width
-            ends.append(function(moved))
-        slopes[index] = (ends[0] - ends[1]) / (2 * width)
-    return slopes
 
 
 def test_every_public_regularizer_has_a_row():
@@ -62,7 +32,10 @@ def test_every_public_regularizer_has_a_row():
         for value in (getattr(l2keras, name) for name in l2keras.__all__)
         if inspect.isclass(value) and issubclass(value, Regularizer)
     }
-    rows = {type(make(STRENGTH)) for make, _ in ROWS.values()}
+    rows = {
+        type(make(STRENGTH))
+        for make, _ in [*ROWS.values(), *ACTIVITY_ROWS.values()]
+    }
     assert public - {Regularizer} == rows
 
 
@@ -98,7 +71,7 @@ def test_a_float64_array_is_weights_on_every_backend(make, truth):
     )
 
 
-@each_regularizer
+@each_that_is_zero_at_zero
 @each_strength
 def test_is_zero_at_zero_and_never_negative(make, truth, strength):
     regularizer = build(make, strength)
@@ -107,6 +80,15 @@ def test_is_zero_at_zero_and_never_negative(make, truth, strength):
         assert number(regularizer(ops.array(-some_weights(*shape)))) > 0.0
     for shape in [(0, 4), (4, 0)]:
         assert number(regularizer(ops.zeros(shape))) == 0.0
+
+
+@each_that_is_not_zero_at_zero
+def test_equals_numpy_at_zero_and_where_there_are_no_weights(make, truth):
+    for shape in [*SHAPES, (0, 4), (4, 0)]:
+        np.testing.assert_allclose(
+            number(make(STRENGTH)(ops.zeros(shape))),
+            truth(np.zeros(shape), STRENGTH),
+        )
 
 
 @by_hand

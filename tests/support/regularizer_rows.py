@@ -13,9 +13,19 @@ from l2keras import (
     L1,
     L1L2,
     L2,
+    MCP,
+    SCAD,
+    FromStart,
     GroupLasso,
+    GroupMCP,
+    HoyerSquare,
+    KLSparsity,
     LinearSchedule,
+    Orthogonal,
+    OrthogonalActivity,
     Regularizer,
+    Smoothness,
+    SpectralNorm,
     Sum,
     reference,
 )
@@ -59,6 +69,53 @@ ROWS = {
             w, strength, scale_by_size=True
         ),
     ),
+    # Some of the weights are beyond `gamma`.
+    "MCP": (
+        lambda strength: MCP(strength, gamma=1.0),
+        lambda w, strength: reference.mcp(w, strength, gamma=1.0),
+    ),
+    "SCAD": (
+        lambda strength: SCAD(strength, gamma=1.0),
+        lambda w, strength: reference.scad(w, strength, gamma=1.0),
+    ),
+    "GroupMCP": (
+        lambda strength: GroupMCP(strength, gamma=2.0),
+        lambda w, strength: reference.group_mcp(w, strength, gamma=2.0),
+    ),
+    "GroupMCP, axis=0": (
+        lambda strength: GroupMCP(strength, 2.0, axis=0),
+        lambda w, strength: reference.group_mcp(w, strength, 2.0, axis=0),
+    ),
+    "Orthogonal": (Orthogonal, reference.orthogonal),
+    "Orthogonal, axis=0": (
+        lambda strength: Orthogonal(strength, axis=0),
+        lambda w, strength: reference.orthogonal(w, strength, axis=0),
+    ),
+    "SpectralNorm": (
+        lambda strength: SpectralNorm(strength, iterations=100),
+        reference.spectral_norm,
+    ),
+    "SpectralNorm, target=1, axis=0": (
+        lambda strength: SpectralNorm(strength, 1.0, axis=0, iterations=100),
+        lambda w, strength: reference.spectral_norm(w, strength, 1.0, axis=0),
+    ),
+    "HoyerSquare": (HoyerSquare, reference.hoyer_square),
+    "HoyerSquare, normalized": (
+        lambda strength: HoyerSquare(strength, normalized=True),
+        lambda w, strength: reference.hoyer_square(
+            w, strength, normalized=True
+        ),
+    ),
+    "Smoothness": (Smoothness, reference.smoothness),
+    "Smoothness, axis=[0, -1]": (
+        lambda strength: Smoothness(strength, axis=[0, -1]),
+        lambda w, strength: reference.smoothness(w, strength, axis=[0, -1]),
+    ),
+    # A start of the weight's own is known in a model only.
+    "FromStart": (
+        lambda strength: FromStart(L2(strength), start=0.0),
+        reference.l2_regularization,
+    ),
     "Sum": (
         lambda strength: Sum([L1(strength), GroupLasso(strength, axis=0)]),
         lambda w, strength: (
@@ -72,12 +129,45 @@ ROWS = {
     ),
 }
 
+# Those whose penalty of zeros is not zero.
+NOT_ZERO_AT_ZERO = {
+    "Orthogonal",
+    "Orthogonal, axis=0",
+    "SpectralNorm, target=1, axis=0",
+}
+
+# The same for what a layer returns, of which the contract is smaller.
+ACTIVITY_ROWS = {
+    "KLSparsity": (KLSparsity, reference.kl_sparsity),
+    "KLSparsity, target": (
+        lambda strength: KLSparsity(strength, target=0.4),
+        lambda outputs, strength: reference.kl_sparsity(outputs, strength, 0.4),
+    ),
+    "OrthogonalActivity": (OrthogonalActivity, reference.orthogonal_activity),
+}
+
 # A float32 has both exactly, so that nothing is lost to rounding.
 STRENGTH, STEP = 0.125, 5
 
 each_regularizer = pytest.mark.parametrize(
     ("make", "truth"),
     [pytest.param(*row, id=name) for name, row in ROWS.items()],
+)
+each_that_is_zero_at_zero = pytest.mark.parametrize(
+    ("make", "truth"),
+    [
+        pytest.param(*row, id=name)
+        for name, row in ROWS.items()
+        if name not in NOT_ZERO_AT_ZERO
+    ],
+)
+each_that_is_not_zero_at_zero = pytest.mark.parametrize(
+    ("make", "truth"),
+    [pytest.param(*ROWS[name], id=name) for name in sorted(NOT_ZERO_AT_ZERO)],
+)
+each_of_activities = pytest.mark.parametrize(
+    ("make", "truth"),
+    [pytest.param(*row, id=name) for name, row in ACTIVITY_ROWS.items()],
 )
 each_strength = pytest.mark.parametrize("strength", ["constant", "scheduled"])
 
@@ -99,7 +189,8 @@ def some_weights(*shape):
     return (signs * rng.uniform(0.2, 1.5, size=shape)).astype("float32")
 
 
-SHAPES = [(6,), (3, 4), (3, 2, 4, 5)]  # A bias, a Dense and a Conv2D kernel.
+# Of rank 1 to 5: those of a bias, a Dense and a Conv2D kernel among them.
+SHAPES = [(6,), (3, 4), (4, 2, 5), (3, 2, 4, 5), (3, 2, 2, 2, 3)]
 
 
 def same(regularizer):
