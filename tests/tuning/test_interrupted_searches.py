@@ -376,7 +376,9 @@ def test_out_of_memory_halves_the_number_trained_at_once(monkeypatch):
     options = {"strengths": THREE, "epochs": 2, "at_once": 6}
     whole = tune(net(), **options)
     failing_in_training(monkeypatch, error_of_memory(), times=1)
-    with pytest.warns(UserWarning, match="Out of memory with 6 replicas") as warned:
+    with pytest.warns(
+        UserWarning, match="Out of memory with 6 replicas"
+    ) as warned:
         result = tune(net(), **options)
     assert any("continues with 3" in str(warning.message) for warning in warned)
     assert result.fallback_reason is None
