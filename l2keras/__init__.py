@@ -34,7 +34,6 @@ from l2keras.regularizers.whole import (
     HoyerSquare,
     Orthogonal,
     Smoothness,
-    SpectralNorm,
 )
 from l2keras.strengths.schedules import (
     CosineSchedule,
@@ -77,7 +76,6 @@ __all__ = [
     "Regularizer",
     "ScaledSchedule",
     "Smoothness",
-    "SpectralNorm",
     "Sum",
     "TuningResult",
     "WeightPenalty",

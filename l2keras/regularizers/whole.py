@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import ops
 
-from l2keras import _validation
 from l2keras._types import StrengthLike, Tensor
 from l2keras.regularizers.axes import AxisRegularizer
 from l2keras.regularizers.base import Regularizer
@@ -59,78 +57,6 @@ class Orthogonal(AxisRegularizer):
 
     def penalty(self, weights: Tensor) -> Tensor:
         return ops.sum(distance_from_orthogonal(self.matrix(weights)))
-
-
-@keras.saving.register_keras_serializable(package="l2keras")
-class SpectralNorm(AxisRegularizer):
-    """Keeps the largest singular value of a kernel small, or near a target.
-
-    It is how much the kernel can lengthen a vector. With target 0 a network
-    becomes less sensitive to its inputs; with target 1 layers keep the ability
-    to learn where training goes on for long, on data that change. The kernel,
-    of any rank, is taken for a matrix with a column for each index of `axis`,
-    and with `s` its largest singular value the penalty is
-
-        strength * (s - target)**2
-
-    `s` is found by power iterations, always from the same vector. It comes out
-    too small where the second singular value is nearly as large; the gradient
-    then is that of a singular vector between the two.
-
-    The matrix of a convolution is not the convolution as an operator, whose
-    norm can be larger, up to the root of the number of positions that a filter
-    sees.
-
-    Reference:
-        Yoshida & Miyato, *Spectral Norm Regularization for Improving the
-        Generalizability of Deep Learning*, 2017: target 0. Lewandowski et al.,
-        *Learning Continually by Spectral Regularization*, ICLR 2025: towards 1.
-
-    Args:
-        strength: Finite number >= 0, or a schedule. Defaults to `0.01`.
-        target: Finite number >= 0. Defaults to `0.0`.
-        axis: Integer or list of integers: the axes whose indices name the
-            columns. Defaults to `-1`, the units or filters.
-        iterations: Integer >= 1, the power iterations of each call. Defaults
-            to `16`.
-
-    Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If `strength` is negative or not finite, or a schedule that
-            returns such a number, or one that Keras cannot save; or if another
-            argument is out of its range. When called: if the weights have no
-            axis `axis`.
-
-    Example:
-
-    >>> kernel = ops.array([[0.0, 3.0], [1.0, 0.0]])
-    >>> round(float(SpectralNorm(0.5)(kernel)), 4)
-    4.5
-    """
-
-    def __init__(
-        self,
-        strength: StrengthLike = 0.01,
-        target: float = 0.0,
-        axis: int | Sequence[int] = -1,
-        iterations: int = 16,
-    ) -> None:
-        super().__init__(strength, axis)
-        self.target = _validation.check_number(target, "target")
-        self.iterations = _validation.check_integer(
-            iterations, "iterations", minimum=1
-        )
-
-    def penalty(self, weights: Tensor) -> Tensor:
-        matrix = self.matrix(weights)
-        fixed = ops.stop_gradient(matrix)
-        right = ops.cast(_start(int(matrix.shape[1])), matrix.dtype)
-        for _ in range(self.iterations):
-            right = _unit(ops.transpose(fixed) @ _unit(fixed @ right))
-        left = _unit(fixed @ right)
-        # Of singular vectors it has the right gradient without theirs.
-        value = ops.sum(left * (matrix @ right))
-        return ops.square(value - self.target)
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -256,19 +182,3 @@ def distance_from_orthogonal(matrices: Tensor) -> Tensor:
     turned = ops.swapaxes(matrices, -1, -2)
     gram = turned @ matrices if columns <= rows else matrices @ turned
     return ops.square(gram - ops.eye(min(rows, columns), dtype=gram.dtype))
-
-
-def _start(size: int) -> Tensor:
-    # Fixed, and orthogonal to no singular vector but by design.
-    return np.random.default_rng(0).normal(size=size).astype("float32")
-
-
-def _unit(vector: Tensor) -> Tensor:
-    """A vector made one of length 1, unless it is zero."""
-    # First by its largest element, whose square may be none in float32.
-    if not vector.shape[0]:
-        return vector
-    largest = ops.max(ops.abs(vector))
-    vector = vector / ops.where(largest > 0, largest, 1.0)
-    length = ops.sqrt(ops.sum(ops.square(vector)))
-    return vector / ops.where(length > 0, length, 1.0)
