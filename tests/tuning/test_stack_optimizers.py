@@ -171,6 +171,12 @@ def reduce_learning_rate(model):
     model.fit(X[:BATCH], Y[:BATCH], callbacks=[callback], verbose=0)
 
 
+def zero_in_part(model):
+    kernel = model.get_layer("hidden").kernel
+    half = np.arange(kernel.shape[0])[:, None] % 2
+    kernel.assign(ops.convert_to_numpy(kernel) * half)
+
+
 def freeze_output(model):
     # Without compiling anew: the optimizer still knows all weights.
     model.layers[1].trainable = False
@@ -272,6 +278,9 @@ KINDS = {
                 momentum()(), {"hidden/kernel": 0.5}
             )
         ),
+    ),
+    "trained, with zeros that stay": (
+        fine_tuned(lambda: l2keras.KeepZeros(momentum()()), after=zero_in_part),
     ),
     "trained with a scaled loss": (
         fine_tuned(lambda: optimizers.LossScaleOptimizer(momentum()())),
