@@ -1,5 +1,6 @@
 """Axes that a penalty is told of: whose indices name groups, or columns."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,12 +65,10 @@ class AxisRegularizer(Regularizer):
     def matrix(self, weights: Tensor) -> Tensor:
         """The weights as a matrix with a column for each index of `axis`."""
         shape = tuple(weights.shape)
-        rows = self.other_axes(shape)
-        columns = sorted(self.named_axes(shape))
+        sides = self.other_axes(shape), sorted(self.named_axes(shape))
+        sizes = [[shape[axis] for axis in axes] for axes in sides]
         return ops.reshape(
-            ops.transpose(weights, [*rows, *columns]),
-            [
-                int(np.prod([shape[axis] for axis in rows], dtype=int)),
-                int(np.prod([shape[axis] for axis in columns], dtype=int)),
-            ],
+            ops.transpose(weights, [*sides[0], *sides[1]]),
+            # TensorFlow does not know the size of a batch while tracing.
+            [-1 if None in each else math.prod(each) for each in sizes],
         )

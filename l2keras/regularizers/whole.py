@@ -56,7 +56,18 @@ class Orthogonal(AxisRegularizer):
         super().__init__(strength, axis)
 
     def penalty(self, weights: Tensor) -> Tensor:
-        return ops.sum(distance_from_orthogonal(self.matrix(weights)))
+        matrix = self.matrix(weights)
+        if None not in matrix.shape:
+            return ops.sum(distance_from_orthogonal(matrix))
+        # Of the side whose size is known, with the constant by which the two
+        # differ.
+        if matrix.shape[1] is None:
+            matrix = ops.transpose(matrix)
+        size = int(matrix.shape[1])
+        gram = ops.matmul(ops.transpose(matrix), matrix)
+        excess = gram - ops.eye(size, dtype=gram.dtype)
+        surplus = ops.maximum(size - ops.shape(matrix)[0], 0)
+        return ops.sum(ops.square(excess)) - ops.cast(surplus, gram.dtype)
 
 
 @keras.saving.register_keras_serializable(package="l2keras")

@@ -269,3 +269,20 @@ def test_the_penalty_of_a_half_precision_model_is_in_its_dtype(
         truth(some_weights(3, 4), STRENGTH),
         rtol=0.02,
     )
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("samples", [2, 4, 6])
+def test_orthogonal_of_a_batch_of_unknown_size(axis, samples):
+    regularizer = l2keras.Orthogonal(STRENGTH, axis=axis)
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(4, activity_regularizer=regularizer)]
+    )
+    model.compile("sgd", "mse")
+    x = some_weights(samples, 3)
+    y = ops.convert_to_numpy(model(x))  # The mean squared error is 0.
+    expected = l2keras.reference.orthogonal(y, STRENGTH, axis=axis)
+    loss = model.evaluate(x, y, verbose=0)
+    np.testing.assert_allclose(
+        loss, expected * share_of_a_sample(samples), rtol=1e-4
+    )
