@@ -123,7 +123,10 @@ def _plan_for(
                 elif _is_of_l2keras(error):
                     raise
                 else:
-                    reason = f"they cannot be mapped: {_first_line(error)}"
+                    reason = (
+                        "the training step cannot be vectorized: "
+                        f"{_first_line(error)}"
+                    )
                     break
         if reason is None:
             return Planned(Stacked(at_once), stacked, probe)
@@ -135,7 +138,9 @@ def _plan_for(
             sequential.close()
         if difference is None:
             return Planned(Sequential(False, reason), sequential, probe)
-        reason = reason or f"in one model they train otherwise: {difference}"
+        reason = (
+            reason or f"a model used again differs from a new one: {difference}"
+        )
     assert reason is not None
     return _built_each(settings, probe, reason)
 
@@ -143,7 +148,7 @@ def _plan_for(
 def _reason_of(difference: str | None) -> str | None:
     if difference is None:
         return None
-    return f"together they train otherwise: {difference}"
+    return f"the stacked steps differ from those of a model alone: {difference}"
 
 
 def chunks_of(

@@ -325,6 +325,7 @@ def _warn_of(plan: Plan, probe: Probe) -> None:
         )
     if plan.reason is not None:
         warnings.warn(
-            f"The replicas are trained one after another: {plan.reason}.",
+            f"Falling back to sequential training: {plan.reason}. It takes "
+            "as long as a `fit` for each strength and fold.",
             stacklevel=4,
         )

@@ -332,7 +332,9 @@ def told_why(reason):
     if reason is None:
         yield
         return
-    with pytest.warns(UserWarning, match="one after another") as warned:
+    with pytest.warns(
+        UserWarning, match="Falling back to sequential training"
+    ) as warned:
         yield
     (told,) = (
         str(warning.message)
@@ -340,9 +342,7 @@ def told_why(reason):
         if warning.category is UserWarning
         and not str(warning.message).startswith("The best strength")
     )
-    assert told.startswith(
-        f"The replicas are trained one after another: {reason}"
-    )
+    assert told.startswith(f"Falling back to sequential training: {reason}")
 
 
 def tune(build_model, x=X, y=LABELS, strengths=STRENGTHS, **arguments):

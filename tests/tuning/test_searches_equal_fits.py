@@ -129,14 +129,14 @@ KINDS = {
             )
         ),
         # It looks at a number there.
-        "they cannot be mapped: ",
+        "the training step cannot be vectorized: ",
         TORCH if ON_ACCELERATOR else (),
     ),
     "a loss that is scaled": Kind(
         net(
             optimizer=lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1))
         ),
-        "they cannot be mapped: ",
+        "the training step cannot be vectorized: ",
         NOT_JAX,
     ),
     "weights of rows": Kind(net(), sample_weight=WEIGHT),
@@ -260,7 +260,7 @@ KINDS = {
     "one fold": Kind(net(), folds=FOLDS[:1], corners=((0, 0), (1, 0))),
     "a constant that is drawn": Kind(
         classifier(with_random_constant),
-        "together they train otherwise: data_loss is ",
+        "the stacked steps differ from those of a model alone: data_loss is ",
         ALL,
     ),
     "the generator of Keras": Kind(
@@ -380,7 +380,7 @@ def test_a_custom_compute_loss_with_a_custom_train_step_warns():
 
     with (
         pytest.warns(UserWarning, match="its value without"),
-        pytest.warns(UserWarning, match="one after another"),
+        pytest.warns(UserWarning, match="Falling back to sequential training"),
     ):
         result = tune(classifier(Both, run_eagerly=EAGER))
     assert result.fallback_reason == "the model has a `train_step` of its own"
@@ -395,7 +395,9 @@ def test_each_replica_draws_its_own_numpy_random_numbers():
             return inputs + np.random.normal()  # noqa: NPY002
 
     build_model = classifier(lambda s: keras.Sequential([Noise(), Own(s)]))
-    with told_why("together they train otherwise: data_loss is"):
+    with told_why(
+        "the stacked steps differ from those of a model alone: data_loss is"
+    ):
         result = tune(build_model)
     history = plain_fit(build_model, STRENGTHS[1], 1, FOLDS[1], X, LABELS)
     np.testing.assert_allclose(
