@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 
 def _float64(weights: Any) -> list[npt.NDArray[np.float64]]:
-    """Returns one array, or a list or tuple of arrays, as a list of arrays."""
+    """One array, or a list or tuple of arrays, as a list of arrays."""
     if isinstance(weights, list | tuple):
         return [np.asarray(array, np.float64) for array in weights]
     return [np.asarray(weights, np.float64)]
@@ -245,7 +245,7 @@ def orthogonal_activity(outputs: Any, strength: float = 0.01) -> float:
 
 
 def _matrix(weights: Any, axis: int | Sequence[int]) -> Any:
-    """Returns weights as a matrix with a column for each index of `axis`."""
+    """The weights as a matrix with a column for each index of `axis`."""
     weights = np.asarray(weights, np.float64)
     columns = sorted({each % weights.ndim for each in np.atleast_1d(axis)})
     rows = [each for each in range(weights.ndim) if each not in columns]

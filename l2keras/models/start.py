@@ -32,7 +32,7 @@ def set_start(
 
     Args:
         model: A built Keras model.
-        start: `None` for what the weights are now; another model, which has
+        start: `None` for the weights' values now; another model, which has
             weights of the same paths and shapes; the path of a file of weights
             that `model` can load; or a dictionary from the path of a weight, or
             a regular expression for some, to an array, or to `None` for what it
@@ -176,7 +176,7 @@ def _resolve(rules: Rules[Any], survey: Survey) -> Any:
 def _array(
     given: Any, weight: Weight, argument: str, least: float | None = None
 ) -> npt.NDArray[Any]:
-    """What was given for a weight, as an array of its shape."""
+    """The value given for a weight, as an array of its shape."""
     name = f"{argument}[{weight.path!r}]"
     shape = tuple(weight.variable.shape)
     try:

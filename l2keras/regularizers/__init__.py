@@ -1,1 +1,1 @@
-"""What is paid: one formula for each regularizer."""
+"""The penalties: one formula for each regularizer."""

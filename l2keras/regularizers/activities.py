@@ -1,8 +1,8 @@
-"""Penalties of what a layer returns: for `activity_regularizer=`.
+"""Penalties of the outputs of a layer, for `activity_regularizer=`.
 
 The first axis is that of the examples, and each returns a sum over them, which
-Keras divides by the size of the batch. (So does Keras since 3.11; before, the
-sum is what counts.)
+Keras divides by the size of the batch. (Since 3.11; before, Keras takes the
+sum.)
 """
 
 import math
@@ -74,7 +74,7 @@ class KLSparsity(Regularizer):
         return examples * ops.sum(kept + rest)
 
 
-# What a mean is from zero and one at least.
+# The least distance of a mean from zero and one.
 _LEAST = 1e-7
 
 

@@ -2,7 +2,7 @@
 
 They go wherever Keras takes a regularizer: `kernel_regularizer=`,
 `bias_regularizer=`, `activity_regularizer=`, `add_weight(regularizer=)`, ...
-Keras adds what they return to the loss.
+Keras adds their values to the loss.
 
 Conventions, which textbooks differ in: a penalty is a sum over the weights and
 not a mean, without a factor of 1/2. Frozen weights pay none, and a weight that
@@ -61,7 +61,7 @@ def _not_constructed(regularizer: Any, argument: str) -> AttributeError:
 
 
 def _arguments(cls: type) -> list[str]:
-    """Returns the names of the constructor's arguments."""
+    """The names of the constructor's arguments."""
     parameters = list(inspect.signature(cls).parameters.values())
     for parameter in parameters:
         if parameter.kind in (
@@ -138,7 +138,7 @@ class Regularizer(keras.regularizers.Regularizer):
                 "name."
             )
         penalty, proximal = (
-            next(each for each in cls.__mro__ if name in vars(each))
+            next(base for base in cls.__mro__ if name in vars(base))
             for name in ("penalty", "proximal")
         )
         # Who derives from `L1` and writes another penalty has not the proximal
@@ -159,7 +159,7 @@ class Regularizer(keras.regularizers.Regularizer):
 
     @property
     def terms(self) -> list[Term]:
-        """What it is the sum of: strengths, each with the penalty it is of."""
+        """The summands: strengths, each with its penalty."""
         return [
             Term(
                 type(self).__name__,
@@ -170,7 +170,7 @@ class Regularizer(keras.regularizers.Regularizer):
         ]
 
     def set_scale(self, scale: float | Scale) -> None:
-        """Sets what multiplies its strength; `l2keras.set_scale` is for users.
+        """Sets the scale of the strength; `l2keras.set_scale` is for users.
 
         Args:
             scale: A number, or a state that can change in compiled code and
@@ -180,11 +180,11 @@ class Regularizer(keras.regularizers.Regularizer):
 
     @property
     def state_of_scale(self) -> Scale | None:
-        """What holds its scale in compiled code, if that can change there."""
+        """The state that holds the scale in compiled code, if there is one."""
         return self._scale if isinstance(self._scale, Scale) else None
 
     def penalty(self, weights: Tensor) -> Tensor:
-        """Returns the penalty at unit strength: the subclass's formula.
+        """The penalty at unit strength: the formula of the subclass.
 
         Args:
             weights: Tensor of any shape, in float32 or float64.
@@ -198,7 +198,7 @@ class Regularizer(keras.regularizers.Regularizer):
         )
 
     def proximal(self, weights: Tensor, threshold: Tensor | float) -> Tensor:
-        """Returns the proximal step of the penalty: a subclass's formula.
+        """The proximal step of the penalty: the formula of a subclass.
 
             argmin_u  sum_i (u_i - w_i)**2 / (2 t_i) + penalty(u)
 
@@ -222,7 +222,7 @@ class Regularizer(keras.regularizers.Regularizer):
         return self._has_proximal
 
     def __call__(self, weights: Tensor) -> Tensor:
-        """Returns strength times penalty.
+        """Strength times penalty.
 
         No gradient flows through a penalty whose proximal step is taken: see
         `proximal_steps`.
@@ -240,8 +240,8 @@ class Regularizer(keras.regularizers.Regularizer):
         values = [
             term.strength.times(penalty(term, wide), self)
             for term in terms
-            # One that is alone is computed all the same: whoever takes its
-            # gradient wants one that is zero, and not none.
+            # A single one is computed all the same: its gradient must be
+            # zero, and not missing.
             if len(terms) == 1 or not term.strength.is_zero
         ]
         if not values:
@@ -270,7 +270,7 @@ class Regularizer(keras.regularizers.Regularizer):
         return f"{type(self).__name__}({', '.join(arguments)})"
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments, and the state if there is any.
+        """The constructor's arguments, and the state if there is any.
 
         The state is the `step` of a scheduled regularizer, with the optimizer's
         iterations `since` which it holds if it was set by hand, and a `scale`
@@ -302,7 +302,7 @@ class Regularizer(keras.regularizers.Regularizer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Returns the regularizer that `get_config` described.
+        """The regularizer that `get_config` described.
 
         Raises:
             ValueError: If a key is missing or unknown.
@@ -412,13 +412,13 @@ class Sum(Regularizer):
     def terms(self) -> list[Term]:
         return [
             term._replace(strength=term.strength.scaled(self._scale))
-            for each in self.regularizers
-            for term in terms_of(each)
+            for regularizer in self.regularizers
+            for term in terms_of(regularizer)
         ]
 
 
 def terms_of(regularizer: Any) -> list[Term]:
-    """Returns the terms of a regularizer, be it of l2keras or not.
+    """The terms of a regularizer, be it of l2keras or not.
 
     A callable that l2keras does not know is one term of strength 1.
     """
@@ -430,16 +430,16 @@ def terms_of(regularizer: Any) -> list[Term]:
 
     def penalty(weights: Tensor) -> Tensor:
         value = ops.cast(regularizer(weights), weights.dtype)
-        # Keras adds up what a regularizer returns.
+        # Keras sums the value of a regularizer.
         return value if value.shape == () else ops.sum(value)
 
     return [Term(name, Strength(1.0), penalty, regularizer)]
 
 
 def strengths_of(regularizer: Any) -> dict[str, Strength]:
-    """Returns the strengths in a regularizer by the names of their terms.
+    """The strengths in a regularizer, by the names of their terms.
 
-    None for what is not of l2keras: its strength, if it has one, is unknown.
+    None for regularizers of others, whose strength is unknown.
     """
     found: dict[str, Strength] = {}
     for term in terms_of(regularizer):
@@ -454,7 +454,7 @@ def strengths_of(regularizer: Any) -> dict[str, Strength]:
 
 
 def _widen(weights: Tensor) -> Tensor:
-    """Returns the weights in a type that a sum does not overflow or coarsen."""
+    """The weights in a type in which a sum neither overflows nor coarsens."""
     if not isinstance(weights, keras.Variable):
         # An array; or a tensor of PyTorch, on another device.
         weights = ops.convert_to_tensor(weights)
@@ -467,7 +467,7 @@ def _widen(weights: Tensor) -> Tensor:
 
 
 def _as_loss(penalty: Tensor) -> Tensor:
-    """Returns a penalty in the type that Keras adds to its other losses.
+    """A penalty in the type of Keras's other losses.
 
     They have type `floatx`, and TensorFlow adds nothing else to a float16.
     """

@@ -57,10 +57,10 @@ class MCP(Regularizer):
     def proximal(self, weights: Tensor, threshold: Tensor | float) -> Tensor:
         """Returns `argmin_u sum (u - w)**2 / (2 t) + p(|u|)`.
 
-        Where `t < gamma`, what is at most `t` becomes zero, what is beyond
-        `gamma` stays, and in between the step is `L1`'s, over `1 - t / gamma`.
-        Elsewhere what is at most `sqrt(t * gamma)` becomes zero, and all else
-        stays.
+        Where `t < gamma`, weights up to `t` become zero, those beyond `gamma`
+        stay, and in between the step is `L1`'s, over `1 - t / gamma`.
+        Elsewhere weights up to `sqrt(t * gamma)` become zero, and the others
+        stay.
         """
         return ops.sign(weights) * mcp_step(
             ops.abs(weights), threshold, self.gamma
@@ -132,7 +132,7 @@ class SCAD(Regularizer):
         """Returns `argmin_u sum (u - w)**2 / (2 t) + p(|u|)`.
 
         With `c = gamma / a`, and where `t < gamma - c`, the step is `L1`'s up
-        to `c + t`; what is beyond `gamma` stays; and in between it is `(w
+        to `c + t`; weights beyond `gamma` stay; and in between it is `(w
         (gamma - c) - t gamma) / (gamma - c - t)`. For longer steps, all is as
         `L1` has it up to the size where to stay costs as much.
         """
@@ -176,7 +176,7 @@ def mcp_step(sizes: Tensor, threshold: Tensor | float, gamma: float) -> Tensor:
     stepped = ops.where(
         ops.logical_and(is_short, sizes < gamma), between, sizes
     )
-    # Asked so that what is not a number stays so.
+    # So compared that NaN stays NaN.
     return ops.where(sizes <= off, 0.0, stepped)
 
 

@@ -1,4 +1,4 @@
-"""What a regularizer says."""
+"""Regularizers in words: how to write one, and whether two are alike."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def describe(regularizer: Any) -> str:
-    """Returns how to write a regularizer, Keras's own included."""
+    """The call that makes a regularizer, also one of Keras's."""
     if type(regularizer) is Sum and regularizer.scale == 1.0:
         return " + ".join(map(describe, regularizer.regularizers))
     if regularizer is None or isinstance(regularizer, Regularizer):
@@ -55,7 +55,7 @@ def cannot_compute(
 
 
 def constant_parts(regularizer: Any) -> tuple[float, float] | None:
-    """Returns the `l1` and `l2` of a regularizer that says nothing else.
+    """The `l1` and `l2` of a regularizer that has nothing else.
 
     `None` for one that has a schedule, or another penalty.
     """

@@ -35,7 +35,7 @@ class StartValues(State):
 
 
 class Origin(NamedTuple):
-    """What a distance is measured from, and how much each element counts.
+    """The origin of a distance, and how much each element counts.
 
     Attributes:
         start: A number, or a tensor like the weights.
@@ -87,7 +87,7 @@ def _like(weights: Tensor, values: Tensor | float) -> Tensor | float:
 class FromStart(Regularizer):
     """Pulls weights to where they started, and not to zero.
 
-    For fine-tuning, where what was learned before is a better guess than zero
+    For fine-tuning, where the pretrained weights are a better guess than zero
     (L2-SP); for training that goes on on other data, and must not forget
     (elastic weight consolidation), or must stay able to learn (L2-init). Any
     penalty may be the one of the distance: with `GroupLasso` under
@@ -98,14 +98,14 @@ class FromStart(Regularizer):
     with an importance of 1 unless `l2keras.set_start` gave another, so that
     `L2` pays `l2 * sum importance * (w - start)**2`.
 
-    The start is what the weight is when the penalty is put on, by
+    The start is the weight's value when the penalty is put on, by
 
         l2keras.apply_regularizers(model, default=FromStart(L2(0.01)))
 
-    or what it is when `l2keras.set_start(model)` is called, which a model needs
-    after it was built where `FromStart` is the argument of a layer. It is saved
-    in `.keras` files. It is no weight: it is not trained, not counted, and not
-    in weight files; `clone_model` makes weights anew, and so leaves it out.
+    or when `l2keras.set_start(model)` is called, which a model needs after it
+    was built where `FromStart` is the argument of a layer. It is saved in
+    `.keras` files. It is no weight: it is not trained, not counted, and not in
+    weight files; `clone_model` makes weights anew, and so leaves it out.
 
     Reference:
         Li, Grandvalet & Davoine, *Explicit Inductive Bias for Transfer Learning
@@ -181,7 +181,7 @@ class FromStart(Regularizer):
 
     @property
     def follows_weight(self) -> bool:
-        """Whether the start is what the weight was, and not a number."""
+        """Whether the start is a value of the weight, and not a number."""
         return self.start is None
 
     @property

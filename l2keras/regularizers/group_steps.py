@@ -119,11 +119,11 @@ def _root(
         total: Sums over each group.
         steps: How many of Newton's.
         slopes: At most 1.
-        most: What the root is at most, where it may be that there is none.
+        most: An upper bound of the root, where there may be none.
     """
 
     def newton(s: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Returns `F` and the step to the next `s`."""
+        """`F` and the step to the next `s`."""
         inverse = 1 / (thresholds + s * slopes)
         parts = ops.square(weights * inverse)
         value = ops.maximum(total(parts), _TINY)

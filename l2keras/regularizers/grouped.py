@@ -95,8 +95,8 @@ class GroupLasso(AxisRegularizer):
         total = group_steps.total_over(rest)
         if len(getattr(threshold, "shape", ())) == 0:
             norm = ops.sqrt(total(ops.square(weights)))
-            # Asked so that what is not a number stays so: a training that
-            # diverges must not look like one that found zeros.
+            # So compared that NaN stays NaN: a training that diverges must
+            # not look like one that found zeros.
             off = norm <= threshold
             return ops.where(
                 off,

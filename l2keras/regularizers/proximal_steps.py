@@ -1,8 +1,8 @@
 """Whether an optimizer takes proximal steps, and so no gradient is taken.
 
 `l2keras.Proximal` takes weights to zero itself, after each update, so the
-gradient of the penalty must not do so as well. The penalty's value stays what
-it is, in the loss and in the logs.
+gradient of the penalty must not do so as well. The penalty's value stays
+in the loss and in the logs.
 
 A penalty is asked for by a method of the model at work, and so is known which
 optimizer trains the weight now: compiled with another, the gradient is back.
@@ -34,8 +34,8 @@ def penalty_of(terms: Iterable[Term], weights: Any) -> Penalty:
 
     Args:
         terms: The terms.
-        weights: What a regularizer was called with: a variable, its value, or
-            the outputs of a layer, on which no proximal steps are taken.
+        weights: The argument of the regularizer: a variable, its value, or the
+            outputs of a layer, on which no proximal steps are taken.
     """
     if any(has_proximal(term) for term in terms) and backend.call_uncompiled(
         _are_taken, weights
@@ -70,7 +70,7 @@ def optimizers_of(
 
 
 def _are_taken(weights: Any) -> bool:
-    """Tells whether the model at work takes proximal steps on some weights."""
+    """Whether the running model takes proximal steps on some weights."""
     running = running_model()
     if running is None:
         return False

@@ -5,7 +5,7 @@ cases here: terms of the same penalty are one term of the summed strength; and
 `L1` first, and then one group penalty, is right whichever thresholds the
 weights have. (Yuan, Liu & Ye, *Efficient Methods for Overlapping Group Lasso*,
 NeurIPS 2011, show it for one threshold. The signs are those of the weights all
-along, which is what the proof needs.)
+along, as the proof needs.)
 
 Everything here is computed of tensors alone, without a branch on their values,
 so that `jax.vmap`, `tf.vectorized_map` and `torch.func.vmap` map it over many

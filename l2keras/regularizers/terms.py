@@ -1,4 +1,4 @@
-"""Terms: what a regularizer is the sum of."""
+"""Terms, the summands of a regularizer."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,9 +17,9 @@ class Term(NamedTuple):
         strength: How strongly, with all the scales that apply to it.
         penalty: Function from weights in float32 or float64 to a tensor of
             shape `()`, the penalty at unit strength.
-        regularizer: What the formula is of.
-        start: What is taken off the weights before the formula, a
-            `FromStart`, or `None`.
+        regularizer: The regularizer that has the formula.
+        start: The `FromStart` whose start is subtracted from the weights
+            before the formula, or `None`.
     """
 
     name: str

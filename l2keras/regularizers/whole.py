@@ -91,9 +91,9 @@ class HoyerSquare(Regularizer):
     Args:
         strength: Finite number >= 0, or a schedule. Defaults to `0.01`.
         normalized: Whether to divide by the number of weights, which makes
-            layers of different sizes comparable. Of activities Keras divides
-            what a regularizer returns by the batch size in any case. Defaults
-            to `False`.
+            layers of different sizes comparable. Penalties of activities
+            are divided by the batch size by Keras in any case. Defaults to
+            `False`.
 
     Raises:
         TypeError: If `strength` is neither a number nor a schedule, or
