@@ -70,13 +70,20 @@ def test_nonneg_after_the_proximal_steps_of_l1_is_exact(rate):
     assert (slope[w == 0] >= -1e-4).all()
 
 
+class NotNegative(constraints.Constraint):
+    """A constraint that is not registered: its layer makes it anew."""
+
+    def __call__(self, w):
+        return ops.abs(w)
+
+
 @keras.saving.register_keras_serializable(package="l2keras_tests")
 class Scaled(keras.layers.Layer):
     """A layer with a constraint of its own, and one weight without."""
 
     def build(self, shape):
         self.scale = self.add_weight(
-            name="scale", shape=shape[-1:], constraint=lambda w: ops.abs(w)
+            name="scale", shape=shape[-1:], constraint=NotNegative()
         )
         self.shift = self.add_weight(name="shift", shape=shape[-1:])
 
