@@ -30,7 +30,7 @@ pytestmark = [
         backend.device_name() != "CPU",
         reason="Processes of one machine would share its GPU.",
     ),
-    pytest.mark.filterwarnings("ignore:The replicas are trained one after"),
+    pytest.mark.filterwarnings("ignore:Falling back to sequential training"),
     # joblib begins a worker anew whose memory has grown, as by compiling.
     pytest.mark.filterwarnings("ignore:A worker stopped while some jobs"),
 ]
