@@ -31,7 +31,7 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator
 
 from l2keras.sklearn import StrengthCVClassifier, StrengthCVRegressor
 
@@ -88,12 +88,11 @@ EXPECTED_FAILURES = {
 
 
 @pytest.mark.slow
-@parametrize_with_checks(
-    [classifier(), regressor()],
-    expected_failed_checks=lambda estimator: EXPECTED_FAILURES,
-)
-def test_scikit_learn_takes_it_for_an_estimator(estimator, check):
-    check(estimator)
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_scikit_learn_takes_it_for_an_estimator(make):
+    check_estimator(
+        make(), expected_failed_checks=EXPECTED_FAILURES, on_skip=None
+    )
 
 
 # Against scikit-learn's own ---------------------------------------------------
