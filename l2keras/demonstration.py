@@ -79,15 +79,20 @@ class Demonstration:
         with warnings.catch_warnings():
             # A choice at an edge is said in our own words.
             warnings.filterwarnings("ignore", "The best strength")
-            result = l2keras.tune_strength(
-                build_model,
-                *self.train,
-                STRENGTHS,
-                epochs=self.arguments.epochs,
-                batch_size=self.arguments.batch_size,
-                seed=self.arguments.seed,
-                verbose=int(sys.stdout.isatty()),
-            )
+            # `tune_strength` keeps what it has; here nothing is to be kept.
+            warnings.filterwarnings("error", "The search was interrupted")
+            try:
+                result = l2keras.tune_strength(
+                    build_model,
+                    *self.train,
+                    STRENGTHS,
+                    epochs=self.arguments.epochs,
+                    batch_size=self.arguments.batch_size,
+                    seed=self.arguments.seed,
+                    verbose=int(sys.stdout.isatty()),
+                )
+            except UserWarning:
+                raise KeyboardInterrupt from None
         seconds = time.perf_counter() - began
         result.summary(self._print)
         models = len(result.strengths) * len(result.folds)
