@@ -113,7 +113,7 @@ def test_a_worker_that_trains_another_model_is_an_error():
     def build_model(strength):
         return by_fit(strength if os.getpid() == searcher else 100 * strength)
 
-    with pytest.raises(RuntimeError, match="same in every process") as error:
+    with pytest.raises(RuntimeError, match="same model in every") as error:
         tune(build_model, strengths=THREE, n_jobs=2)
     assert "have another result than" in str(error.value)
 
