@@ -14,13 +14,21 @@ from l2keras.models.terms import placed_regularizers
 from l2keras.regularizers.base import strengths_of, terms_of
 from l2keras.strengths import step as steps
 from l2keras.strengths.schedules import is_never_negative
-from l2keras.training.session import Session, ShowsParts, split_loss
+from l2keras.training.session import (
+    Session,
+    ShowsParts,
+    check_names,
+    split_loss,
+)
 from l2keras.training.splitting import LossSplit
 from l2keras.weights.survey import Survey
 
 # The number of an epoch's steps at which schedules are checked. Few, since on
 # JAX each takes as long as a training step.
 _CHECKED_STEPS = 5
+
+# The numbers that `train_data` adds to the logs.
+_OF_GAP = ("train_data_loss", "gap")
 
 
 class RegularizationLogger(ShowsParts):
@@ -123,6 +131,8 @@ class RegularizationLogger(ShowsParts):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._begin(is_training=True)
+        if self.train_data is not None:
+            check_names(self._trained_model(), _OF_GAP)
         # Callbacks such as `CSVLogger` see the strengths that are added to the
         # logs if they are called later.
         for callbacks in callbacks_at_work(self._trained_model()):

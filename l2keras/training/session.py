@@ -8,7 +8,7 @@ logger among its callbacks.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -171,14 +171,14 @@ def split_loss(
     return Session(model, penalties).split
 
 
-def check_names(model: keras.Model) -> None:
+def check_names(model: keras.Model, names: Collection[str] = PARTS) -> None:
     """Raises a ValueError if Keras logs numbers of our names already."""
     outputs = getattr(model, "output_names", None) or []
     taken = set(model.metrics_names)
     taken |= trainer_hooks.compiled_metric_names(model)
     if len(outputs) > 1:
         taken.update(f"{name}_loss" for name in outputs)
-    for name in PARTS:
+    for name in names:
         if name in taken:
             raise ValueError(
                 f"Model {model.name!r} logs {name!r} already, which "

@@ -140,3 +140,19 @@ def test_the_plot_shows_the_training_data_loss():
 def test_train_data_of_too_many_parts_is_refused():
     with pytest.raises(ValueError, match="Received: a tuple of 4"):
         l2keras.RegularizationLogger(train_data=(X, Y, None, None))
+
+
+@pytest.mark.parametrize("name", ["gap", "train_data_loss"])
+def test_a_metric_of_the_same_name_is_not_overwritten(name):
+    model = a_model()
+    model.compile(
+        "adam",
+        "categorical_crossentropy",
+        metrics=[keras.metrics.CategoricalAccuracy(name=name)],
+    )
+    # It is only in the way of `train_data`.
+    plain = l2keras.RegularizationLogger()
+    assert name in model.fit(*TRAIN, verbose=0, callbacks=[plain]).history
+    logger = l2keras.RegularizationLogger(train_data=TRAIN)
+    with pytest.raises(ValueError, match=f"logs '{name}' already"):
+        model.fit(*TRAIN, verbose=0, callbacks=[logger])
