@@ -1,9 +1,11 @@
 """Zeros that stay: a weight that is zero is left zero by every update."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from l2keras._keras.backend import backend
@@ -11,6 +13,7 @@ from l2keras._types import Tensor
 from l2keras.optimizers import trained_model
 from l2keras.optimizers.wrapper import OptimizerWrapper
 from l2keras.weights import paths
+from l2keras.weights.paths import Weight
 from l2keras.weights.rules import Named, Rules
 
 
@@ -31,7 +34,8 @@ class KeepZeros(OptimizerWrapper):
     There is no mask to be saved or to be loaded: the zeros of the weights are
     the mask. An element that an update takes to exactly zero stays zero, too.
     Therefore biases, which begin with zeros, are trained unless a rule names
-    them.
+    them, and a warning names each weight that is all zeros when the optimizer
+    is built: with a kernel initializer of zeros it would never be trained.
 
     Around `Proximal` and `DecoupledWeightDecay` it goes outside. In a
     `LossScaleOptimizer` or a `MultiOptimizer` of Keras it goes inside.
@@ -88,16 +92,19 @@ class KeepZeros(OptimizerWrapper):
         self._kept: set[Any] = set()
 
     def build(self, variables: list[keras.Variable]) -> None:
-        kept = set()
+        kept: dict[Any, Weight] = {}
         if variables:  # None at all when Keras loads a model from HDF5.
             model = trained_model.find(self, variables)
             kept = {
-                self.variable_key(named.weight.variable)
+                self.variable_key(named.weight.variable): named.weight
                 for named in self._named(model)
                 if named.value
             }
         super().build(variables)
-        self._kept = kept
+        self._kept = set(kept)
+        # On TensorFlow it is built while the training step is traced.
+        with backend.outside_trace():
+            _warn_of_all_zeros(list(kept.values()))
 
     def kept(self, model: keras.Model) -> list[str]:
         """The paths of the weights whose zeros stay.
@@ -147,6 +154,22 @@ class KeepZeros(OptimizerWrapper):
 
 def _with_zeros(new: Tensor, is_zero: Tensor) -> Tensor:
     return ops.where(is_zero, ops.zeros_like(new), new)
+
+
+def _warn_of_all_zeros(weights: list[Weight]) -> None:
+    zeros = [
+        weight.path
+        for weight in weights
+        if not np.any(ops.convert_to_numpy(weight.variable))
+    ]
+    if zeros:
+        warnings.warn(
+            f"All elements of {', '.join(map(repr, zeros))} are zero, and "
+            "`KeepZeros` leaves them so: these weights are not trained. If "
+            "they should be, leave them out by a rule, such as "
+            f"`{{{zeros[0]!r}: False}}`.",
+            stacklevel=4,
+        )
 
 
 def _check_boolean(value: Any, name: str) -> bool:

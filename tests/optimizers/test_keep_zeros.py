@@ -1,6 +1,7 @@
 """Under `KeepZeros` zeros stay zero, and the other weights are trained."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -287,7 +288,10 @@ def test_rules_say_whose_zeros_stay(arguments, kept):
     model.layers[1].gamma.assign(np.ones(4))
     optimizer = KeepZeros(keras.optimizers.Adam(0.1), **arguments)
     assert optimizer.kept(model) == kept
-    fit(model, optimizer)
+    listed = ", ".join(map(repr, kept))
+    message = f"All elements of {listed} are zero, and `KeepZeros` leaves"
+    with pytest.warns(UserWarning, match=re.escape(message)):
+        fit(model, optimizer)
     still_zero = [
         path
         for path in ("hidden/kernel", "hidden/bias", "output/kernel")
