@@ -4,9 +4,11 @@
 
 Makes networks of `keras.applications` without trained weights, switches off a
 share of the filters of each convolution at random, so that no two layers fit,
-and compacts them. Prints seconds, parameters, FLOPs, the largest difference of
-an output as a fraction of the largest output, and the time of a prediction as a
-ratio: both models predict in turn, many rounds in one run.
+and compacts them; and trains two small networks on scikit-learn's digits with
+`GroupLasso` under `Proximal`, and compacts these. Prints seconds, parameters,
+FLOPs, the largest difference of an output as a fraction of the largest output,
+and the time of a prediction as a ratio: both models predict in turn, many
+rounds in one run.
 """
 
 import argparse
@@ -19,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import machine
 import numpy as np
+import trained_digits
 
 import l2keras
 
@@ -58,16 +61,21 @@ def prediction_ratio(models, x, rounds):
 
 def measure(name, arguments):
     began = time.perf_counter()
-    model = getattr(keras.applications, name)(
-        weights=None, input_shape=(arguments.size, arguments.size, 3)
-    )
+    if name in trained_digits.NETWORKS:
+        model = trained_digits.train(name, arguments.epochs)
+        x = trained_digits.load()[2]
+    else:
+        shape = (arguments.size, arguments.size, 3)
+        model = getattr(keras.applications, name)(
+            weights=None, input_shape=shape
+        )
+        switch_off(model, arguments.share)
+        x = np.random.default_rng(0).normal(size=(arguments.images, *shape))
+        x = x.astype("float32")
     made = time.perf_counter() - began
-    switch_off(model, arguments.share)
     began = time.perf_counter()
     small, report = l2keras.compact(model)
     compacted = time.perf_counter() - began
-    shape = (arguments.images, arguments.size, arguments.size, 3)
-    x = np.random.default_rng(0).normal(size=shape).astype("float32")
     before, after = (each.predict(x, verbose=0) for each in (model, small))
     difference = np.abs(before - after).max() / np.abs(before).max()
     ratio = prediction_ratio([model, small], x, arguments.rounds)
@@ -86,9 +94,9 @@ def main():
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument(
-        "--models", nargs="+", choices=list(NETWORKS), default=list(NETWORKS)
-    )
+    parser.add_argument("--epochs", type=int, default=30)
+    names = [*NETWORKS, *trained_digits.NETWORKS]
+    parser.add_argument("--models", nargs="+", choices=names, default=names)
     arguments = parser.parse_args()
     machine.describe()
     for name in arguments.models:
