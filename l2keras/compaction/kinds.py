@@ -148,9 +148,11 @@ RULES: dict[type, Rule] = {
     ),
     layers.Bidirectional: BidirectionalRule(),
     layers.RNN: CellRule(),
-    layers.MultiHeadAttention: Attention("num_heads"),
+    layers.MultiHeadAttention: Attention(
+        ("num_heads",), ("key_dim", "value_dim")
+    ),
     layers.GroupQueryAttention: Attention(
-        "num_query_heads", "num_key_value_heads"
+        ("num_query_heads", "num_key_value_heads"), ("head_dim", "head_dim")
     ),
 }
 

@@ -104,6 +104,109 @@ def test_a_head_whose_values_are_a_bias_is_kept():
     assert_same_outputs(model, small)
 
 
+def zero_dimensions(layer, name, head, dimensions):
+    """Zeroes what a projection makes of some dimensions of a head."""
+    for variable in layer.weights:
+        if f"/{name}/" in variable.path:
+            array = np.array(ops.convert_to_numpy(variable))
+            if name != "attention_output":
+                array[..., head, dimensions] = 0.0
+            elif array.ndim == 3:
+                array[head, dimensions] = 0.0
+            variable.assign(array)
+
+
+@pytest.mark.parametrize("use_gate", [True, False])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_zero_dimensions_within_heads_are_removed(use_bias, use_gate):
+    layer = attention(
+        layers.MultiHeadAttention, 2, 5, 4, use_bias=use_bias, use_gate=use_gate
+    )
+    model = model_of(layer)
+    # Another number of each head: as many stay as the larger one needs.
+    zero_dimensions(layer, "query", 0, [0, 2])
+    zero_dimensions(layer, "key", 0, [3])
+    zero_dimensions(layer, "key", 1, [1, 4])
+    zero_dimensions(layer, "value", 0, [0])
+    zero_dimensions(layer, "attention_output", 0, [1])
+    zero_dimensions(layer, "attention_output", 1, [0, 2, 3])
+    small, report = l2keras.compact(model)
+    config = small.get_layer("attention").get_config()
+    assert (config["key_dim"], config["value_dim"]) == (3, 2)
+    ideal = model_of(
+        attention(
+            layers.MultiHeadAttention,
+            2,
+            3,
+            2,
+            use_bias=use_bias,
+            use_gate=use_gate,
+        )
+    )
+    assert report.parameters[1] == ideal.count_params()
+    assert_same_outputs(model, small)
+
+
+def test_zero_dimensions_of_groups_of_heads_are_removed():
+    layer = attention(layers.GroupQueryAttention, 5, 4, 2)
+    model = model_of(layer)
+    zero_dimensions(layer, "key", 0, [0, 1])
+    for head in (2, 3):  # Both heads of the second group.
+        zero_dimensions(layer, "query", head, [2, 4])
+    zero_dimensions(layer, "query", 0, [3])  # One of two.
+    zero_dimensions(layer, "value", 0, [4])
+    for head in (2, 3):
+        zero_dimensions(layer, "attention_output", head, [0, 3])
+    small, _ = l2keras.compact(model)
+    config = small.get_layer("attention").get_config()
+    assert config["head_dim"] == 4  # Of the values of the first group.
+    assert_same_outputs(model, small)
+
+
+def test_a_head_whose_values_are_zero_where_they_are_read_is_removed():
+    layer = attention(layers.MultiHeadAttention, 2, 4)
+    model = model_of(layer)
+    zero_dimensions(layer, "value", 1, [0, 1])
+    zero_dimensions(layer, "attention_output", 1, [2, 3])
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"] == (2, 1)
+    assert_same_outputs(model, small)
+
+
+def test_heads_and_dimensions_are_removed_at_once():
+    layer = attention(layers.MultiHeadAttention, 3, 4)
+    model = model_of(layer)
+    zero_output(layer, [1])
+    zero_dimensions(layer, "query", 0, [0, 1, 2])
+    zero_dimensions(layer, "query", 2, [1, 2, 3])
+    small, _ = l2keras.compact(model)
+    config = small.get_layer("attention").get_config()
+    assert (config["num_heads"], config["key_dim"]) == (2, 1)
+    assert config["value_dim"] == 4
+    assert_same_outputs(model, small)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"use_causal_mask": True}])
+def test_dimensions_of_keys_that_are_a_bias_are_removed(arguments):
+    layer = attention()
+    model = model_of(layer, **arguments)
+    zero(layer, "key/kernel", [0], 2)
+    small, _ = l2keras.compact(model)
+    assert small.get_layer("attention").get_config()["key_dim"] == 1
+    assert_same_outputs(model, small)
+
+
+def test_dimensions_of_queries_or_values_that_are_a_bias_are_kept():
+    layer = attention()
+    model = model_of(layer)
+    zero(layer, "query/kernel", [0], 2)
+    zero(layer, "value/kernel", [0], 2)
+    small, _ = l2keras.compact(model)
+    config = small.get_layer("attention").get_config()
+    assert (config["key_dim"], config["value_dim"]) == (2, 2)
+    assert_same_outputs(model, small)
+
+
 def test_zero_heads_of_an_attention_called_twice_are_removed():
     layer = attention()
     model = model_of(layer, given=lambda x: (layer(x, x), x))

@@ -412,10 +412,12 @@ def attending(draw):
     x = layers.Dense(6)(x)
     heads = draw(st.sampled_from([4, 2, 3, 1]))
     if yes(draw):
-        attention = layers.MultiHeadAttention(heads, 2, use_bias=yes(draw))
+        attention = layers.MultiHeadAttention(
+            heads, width(draw), width(draw), use_bias=yes(draw)
+        )
     else:
         attention = layers.GroupQueryAttention(
-            2, 2 * heads, heads, use_bias=yes(draw)
+            width(draw), 2 * heads, heads, use_bias=yes(draw)
         )
     y = attention(x, x, use_causal_mask=yes(draw))
     if yes(draw):
