@@ -23,8 +23,8 @@ class Attention(Rule):
 
     Its inputs and outputs stay. A dimension within a head goes if the products
     of queries and keys are zero in it, or the products of values and the output
-    kernel. All heads keep as many. A head without dimensions of values goes,
-    and a group if all heads in it do.
+    kernel. All heads keep as many, and keys as many as values where they had.
+    A head without dimensions of values goes, and a group if all heads in it do.
 
     Args:
         heads: The config's names for the number of heads, and the number of
@@ -54,7 +54,7 @@ class Attention(Rule):
 
     def inside(self, call: Call) -> Array:
         _, values = _live_dimensions(call)
-        live: Array = values.any(1)
+        live: Array = np.any(values, 1)
         live[0] |= not live.any()  # A layer must have one.
         return live
 
@@ -83,18 +83,19 @@ class Attention(Rule):
     ) -> dict[str, Any]:
         """Removes dimensions within the heads that are left."""
         every = [each[live] for each in _live_dimensions(call)]
-        numbers: dict[str, int] = {}
-        for name, each in zip(self.sizes, every, strict=True):
-            number = max(1, int(each.sum(1).max()))
-            numbers[name] = max(number, numbers.get(name, 1))
+        sizes = [each.shape[1] for each in every]
+        numbers = [max(1, int(each.sum(1).max())) for each in every]
+        if sizes[0] == sizes[1]:  # JAX's attention takes no others.
+            numbers = [max(numbers)] * 2
         changes = {}
-        for name, each, parts in zip(
+        for name, number, size, each, parts in zip(
             self.sizes,
+            numbers,
+            sizes,
             every,
             (("query", "key"), ("value", "gate", _LAST)),
             strict=True,
         ):
-            number, size = numbers[name], each.shape[1]
             if number == size:
                 continue
             changes[name] = number
@@ -127,7 +128,8 @@ def _live_dimensions(call: Call) -> tuple[Array, Array]:
         return made
 
     def of_groups(heads: Array) -> Array:
-        return heads.reshape(groups, -1, heads.shape[-1]).any(1)
+        found: Array = np.any(heads.reshape(groups, -1, heads.shape[-1]), 1)
+        return found
 
     # A bias of keys adds the same to all scores, which makes no difference.
     keys: Array = np.any(weights["key", "kernel"], 0)

@@ -413,7 +413,7 @@ def attending(draw):
     heads = draw(st.sampled_from([4, 2, 3, 1]))
     if yes(draw):
         attention = layers.MultiHeadAttention(
-            heads, width(draw), width(draw), use_bias=yes(draw)
+            heads, width(draw), use_bias=yes(draw)
         )
     else:
         attention = layers.GroupQueryAttention(
