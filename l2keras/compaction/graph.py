@@ -16,6 +16,7 @@ from l2keras.weights.paths import check_built
 # The weights, all factors, that count as zero where they are small.
 _FACTORS = (
     "kernel",
+    "recurrent_kernel",
     "embeddings",
     "gamma",
     "depthwise_kernel",

@@ -262,6 +262,54 @@ def test_states_that_are_returned_are_read():
     assert_same_outputs(model, small)
 
 
+PENALIZED = {
+    "LSTM": lambda: layers.LSTM(5, name="a"),
+    "RNN": lambda: layers.RNN(layers.SimpleRNNCell(5), name="a"),
+    "Bidirectional": lambda: layers.Bidirectional(layers.GRU(5), name="a"),
+}
+
+
+def recurrent_layers(layer):
+    """Returns the layers in a layer that have the weights of units."""
+    if isinstance(layer, layers.Bidirectional):
+        return [layer.forward_layer, layer.backward_layer]
+    return [layer if isinstance(layer, layers.LSTM) else layer.cell]
+
+
+@pytest.mark.parametrize("name", PENALIZED)
+def test_smaller_recurrent_layers_are_saved_with_their_penalties(
+    name, tmp_path
+):
+    layer = PENALIZED[name]()
+    model = model_of(layer)
+    for each in recurrent_layers(layer):
+        zero_units(each, [0, 2, 3])
+    l2keras.apply_regularizers(model, default=l2keras.GroupLasso(0.1))
+    small, report = l2keras.compact(model)
+    assert report.widths["a"][1] == 2 * len(recurrent_layers(layer))
+    small.save(tmp_path / "small.keras")
+    again = keras.models.load_model(tmp_path / "small.keras")
+    before, after = (l2keras.penalties(each) for each in (model, again))
+    assert [each.path for each in after] == [each.path for each in before]
+    assert_same_outputs(model, again)
+
+
+def test_a_threshold_applies_to_what_units_read_of_each_other():
+    layer = layers.LSTM(5, name="a")
+    model = model_of(layer)
+    zero_units(layer, [0, 1])
+
+    def small(gate):
+        gate[..., :2] = 1e-4
+
+    change(layer, small, ["kernel", "recurrent_kernel"])
+    _, report = l2keras.compact(model)
+    assert report.widths["a"] == (5, 5)
+    _, report = l2keras.compact(model, threshold=1e-3)
+    assert report.widths["a"] == (5, 3)
+    assert 0 < report.change < 1e-2
+
+
 LEFT_ALONE = {
     "states from elsewhere": (
         lambda: layers.SimpleRNN(3, name="a"),
