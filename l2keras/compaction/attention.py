@@ -21,18 +21,22 @@ _MASKS = ("attention_mask", "key_mask", "query_mask", "value_mask")
 class Attention(Rule):
     """`MultiHeadAttention`, and `GroupQueryAttention` by its groups.
 
-    Its inputs and outputs stay. A head goes if its values are zero, or if the
-    output kernel has only zeros for it; and a group if all heads in it do.
+    Its inputs and outputs stay. A dimension within a head goes if the products
+    of queries and keys are zero in it, or the products of values and the output
+    kernel. All heads keep as many, and keys as many as values where they had.
+    A head without dimensions of values goes, and a group if all heads in it do.
 
     Args:
-        names: The config's names for the number of heads, and the number of
+        heads: The config's names for the number of heads, and the number of
             groups.
+        sizes: Its names for the size of keys, and the size of values.
     """
 
     arguments = frozenset({"key", "use_causal_mask", "value", *_MASKS})
 
-    def __init__(self, *names: str) -> None:
-        self.names = names
+    def __init__(self, heads: tuple[str, ...], sizes: tuple[str, str]) -> None:
+        self.heads = heads
+        self.sizes = sizes
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
         for _, layer in layer_tree.layers_by_path(call.layer)[1:]:
@@ -49,33 +53,105 @@ class Attention(Rule):
         return [Channels.varying(shape, slots) for shape in call.shapes]
 
     def inside(self, call: Call) -> Array:
-        weights = {
-            place: call.weights[name] for place, name in _places(call).items()
-        }
-        live: Array = np.any(weights["value", "kernel"], (0, 2))
-        if ("value", "bias") in weights:
-            live = live | np.any(weights["value", "bias"], 1)
-        live &= np.any(weights[_LAST, "kernel"].reshape(len(live), -1), 1)
+        _, values = _live_dimensions(call)
+        live: Array = np.any(values, 1)
         live[0] |= not live.any()  # A layer must have one.
         return live
 
     def without_dead_inside(
         self, call: Call, weights: dict[str, Array]
     ) -> dict[str, Any]:
-        live = self.inside(call)
-        if live.all():
-            return {}
-        for (layer, kind), name in _places(call).items():
-            array = weights[name]
-            if layer == _LAST:
-                axis = 0 if kind == "kernel" else None
-            else:
-                axis = 1 if kind == "kernel" else 0
-            if axis is not None:
-                kept = np.repeat(live, array.shape[axis] // len(live))
-                weights[name] = np.compress(kept, array, axis)
-        heads = weights[_places(call)["query", "kernel"]].shape[1]
-        return dict(zip(self.names, (heads, int(live.sum())), strict=False))
+        live, names = self.inside(call), _places(call)
+        changes = {}
+        if not live.all():
+            for (layer, kind), name in names.items():
+                array = weights[name]
+                if layer == _LAST:
+                    axis = 0 if kind == "kernel" else None
+                else:
+                    axis = 1 if kind == "kernel" else 0
+                if axis is not None:
+                    kept = np.repeat(live, array.shape[axis] // len(live))
+                    weights[name] = np.compress(kept, array, axis)
+            heads = weights[names["query", "kernel"]].shape[1]
+            numbers = heads, int(live.sum())
+            changes = dict(zip(self.heads, numbers, strict=False))
+        return changes | self._without_dead_dimensions(call, weights, live)
+
+    def _without_dead_dimensions(
+        self, call: Call, weights: dict[str, Array], live: Array
+    ) -> dict[str, Any]:
+        """Removes dimensions within the heads that are left."""
+        every = [each[live] for each in _live_dimensions(call)]
+        sizes = [each.shape[1] for each in every]
+        numbers = [max(1, int(each.sum(1).max())) for each in every]
+        if sizes[0] == sizes[1]:  # JAX's attention takes no others.
+            numbers = [max(numbers)] * 2
+        changes = {}
+        for name, number, size, each, parts in zip(
+            self.sizes,
+            numbers,
+            sizes,
+            every,
+            (("query", "key"), ("value", "gate", _LAST)),
+            strict=True,
+        ):
+            if number == size:
+                continue
+            changes[name] = number
+            # The live ones, in their order, and others to fill up.
+            chosen = np.argsort(~each, axis=1, kind="stable")[:, :number]
+            for (layer, kind), weight in _places(call).items():
+                if layer not in parts or (layer, kind) == (_LAST, "bias"):
+                    continue
+                weights[weight] = array = _chosen(
+                    weights[weight], chosen, 0 if layer == _LAST else -2
+                )
+                if layer == "query":  # The products are divided by its root.
+                    weights[weight] = array * np.sqrt(number / size)
+        return changes
+
+
+def _live_dimensions(call: Call) -> tuple[Array, Array]:
+    """For each group of heads, the dimensions of keys, and those of values.
+
+    Whether they make a difference.
+    """
+    weights = {
+        place: call.weights[name] for place, name in _places(call).items()
+    }
+
+    def is_made(layer: str) -> Array:
+        made: Array = np.any(weights[layer, "kernel"], 0)
+        if (layer, "bias") in weights:
+            made = made | (weights[layer, "bias"] != 0)
+        return made
+
+    def of_groups(heads: Array) -> Array:
+        found: Array = np.any(heads.reshape(groups, -1, heads.shape[-1]), 1)
+        return found
+
+    # A bias of keys adds the same to all scores, which makes no difference.
+    keys: Array = np.any(weights["key", "kernel"], 0)
+    values = is_made("value")
+    groups = len(values)
+    kernel = weights[_LAST, "kernel"]
+    read = np.any(kernel.reshape(*kernel.shape[:2], -1), -1)
+    return of_groups(is_made("query")) & keys, of_groups(read) & values
+
+
+def _chosen(array: Array, chosen: Array, axis: int) -> Array:
+    """An array with some dimensions of heads, which are along an axis.
+
+    Args:
+        array: The dimensions are along the next axis.
+        chosen: The indices of the dimensions for each group of heads.
+        axis: The axis of the heads.
+    """
+    array = np.moveaxis(array, (axis, axis + 1), (0, 1))
+    chosen = np.repeat(chosen, len(array) // len(chosen), axis=0)
+    taken = array[np.arange(len(array))[:, None], chosen]
+    return np.moveaxis(taken, (0, 1), (axis, axis + 1))
 
 
 def _places(call: Call) -> dict[tuple[str, str], str]:

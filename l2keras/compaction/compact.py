@@ -26,10 +26,11 @@ def compact(
 
     The outputs are the same to rounding. Where that is not sure, channels are
     left alone, and the report says why: layers that mix channels (`softmax`
-    inside, `LayerNormalization`; of attention only heads go), unknown layers
-    and operations, kernels that are quantized or have LoRA, weights that are
-    not finite, units of recurrent layers, groups of convolutions, and channels
-    to which live ones are added.
+    inside, `LayerNormalization`; of attention only heads go, and dimensions in
+    them), parts of groups of channels, units of recurrent layers that are
+    stateful or given a state, unknown layers and operations, kernels that are
+    quantized or have LoRA, weights that are not finite, and channels to which
+    live ones are added.
 
     Sequential and functional models, with such models inside them, keep their
     names, types, regularizers and frozen weights. The given model is not

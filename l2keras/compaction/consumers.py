@@ -3,14 +3,12 @@
 from typing import Any
 
 import numpy as np
-from keras import layers
 
 from l2keras.compaction import elementwise
 from l2keras.compaction.channels import Array, Channels, Slots
 from l2keras.compaction.rules import (
     INPUT,
     OUTPUT,
-    Axes,
     Call,
     NotCompactable,
     Rule,
@@ -20,13 +18,11 @@ from l2keras.compaction.rules import (
     places,
 )
 
-RECURRENT = (layers.LSTM, layers.GRU, layers.SimpleRNN)
-CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
-
 
 class EmbeddingRule(Rule):
     """`Embedding`."""
 
+    makes_channels = True
     axes = {"embeddings": {1: OUTPUT}}
 
     def follow(self, call: Call, slots: Slots) -> list[Channels]:
@@ -49,6 +45,15 @@ class Consumer(Rule):
     """
 
     can_substitute = True
+    makes_channels = True
+
+    def read(self, call: Call) -> tuple[Array, Array]:
+        """The slots and the values of the channels that it reads."""
+        return call.input.slots, call.input.values
+
+    def made(self, call: Call) -> Array:
+        """The slots of the channels that it makes."""
+        return call.outputs[0].slots
 
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
         """The kernel, of shape (places, channels read, channels made)."""
@@ -161,11 +166,6 @@ class EinsumDenseRule(DenseLike):
 class Convolution(DenseLike):
     """`Conv1D` to `Conv3D`."""
 
-    def check(self, call: Call) -> None:
-        super().check(call)
-        if call.layer.groups > 1:
-            raise NotCompactable("its channels are in groups")
-
     def pads(self, layer: Any) -> bool:
         return layer.padding != "valid" and max(layer.kernel_size) > 1
 
@@ -198,9 +198,6 @@ class SeparableConvolution(Convolution):
     }
     can_substitute = False
 
-    def check(self, call: Call) -> None:
-        check_plain(call.layer)
-
     def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
         depthwise = weights["depthwise_kernel"]
         depthwise = depthwise.reshape(-1, *depthwise.shape[-2:])
@@ -212,68 +209,6 @@ class SeparableConvolution(Convolution):
             pointwise.reshape(*depthwise.shape[1:], made),
             dtype=float,
         )
-
-
-class Recurrent(Consumer):
-    """`LSTM`, `GRU`, `SimpleRNN`: some of their inputs may go.
-
-    Their units stay: each reads all others.
-    """
-
-    def follow(self, call: Call, slots: Slots) -> list[Channels]:
-        self.is_reading(call, 2)
-        call.keeps_outputs = "its units read each other"
-        return [Channels.varying(shape, slots) for shape in call.shapes]
-
-    def axes_of(self, call: Call, name: str) -> Axes:
-        return {0: INPUT} if name.startswith("kernel") else {}
-
-    def kernel(self, layer: Any, weights: dict[str, Array]) -> Array:
-        kernels, _ = self._names(weights)
-        return np.concatenate([weights[n] for n in kernels], axis=1)[None]
-
-    def can_add(self, weights: dict[str, Array]) -> bool:
-        # To give it a bias may cost more weights than it saves.
-        kernels, biases = self._names(weights)
-        return len(biases) == len(kernels)
-
-    def add(self, weights: dict[str, Array], constant: Array) -> None:
-        kernels, biases = self._names(weights)
-        ends = np.cumsum([weights[name].shape[1] for name in kernels])
-        for name, part in zip(
-            biases, np.split(constant, ends[:-1]), strict=True
-        ):
-            bias = weights[name]
-            if bias.ndim == 2:  # Of `GRU`: one for inputs, one for states.
-                part = np.stack([part, np.zeros_like(part)])
-            weights[name] = bias + part
-
-    def multiplied(self, call: Call) -> int | None:
-        return call.input.shape[1]
-
-    def _names(self, weights: dict[str, Array]) -> tuple[list[str], list[str]]:
-        """The names of kernels and biases, one for each direction."""
-        kernels = [name for name in weights if name.startswith("kernel")]
-        return kernels, [name for name in weights if name.startswith("bias")]
-
-
-class BidirectionalRule(Recurrent):
-    """`Bidirectional` around one of these."""
-
-    def follow(self, call: Call, slots: Slots) -> list[Channels]:
-        one, other = call.layer.forward_layer, call.layer.backward_layer
-        if type(one) is not type(other) or type(one) not in RECURRENT:
-            raise NotCompactable("the layer in it is not known")
-        return super().follow(call, slots)
-
-
-class CellRule(Recurrent):
-    """`RNN` of one of the cells of these."""
-
-    def follow(self, call: Call, slots: Slots) -> list[Channels]:
-        if type(call.layer.cell) not in CELLS:
-            raise NotCompactable("the cell in it is not known")
-        return super().follow(call, slots)
 
 
 def through(kernel: Array, constants: Array) -> Array:

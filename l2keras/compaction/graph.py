@@ -16,6 +16,7 @@ from l2keras.weights.paths import check_built
 # The weights, all factors, that count as zero where they are small.
 _FACTORS = (
     "kernel",
+    "recurrent_kernel",
     "embeddings",
     "gamma",
     "depthwise_kernel",
@@ -144,6 +145,7 @@ class Graph:
             inputs=given,
             shapes=[tuple(tensor.shape) for tensor in node.outputs],
             compute=nodes.computed_by(node),
+            args=node.args,
             kwargs=node.kwargs,
             dtype=nodes.dtype_of(node),
             weights={},
@@ -230,7 +232,7 @@ class Graph:
                 by_layer.setdefault(id(call.operation), []).append(call)
         for calls in by_layer.values():
             self._union(
-                [[*call.inputs, *call.outputs] for call in calls],
+                [[*call.inputs, *call.outputs, *call.states] for call in calls],
                 [calls[0].path],
             )
         for entries in self.entries.values():

@@ -12,18 +12,15 @@ from l2keras._keras import graphs, layer_tree
 from l2keras.compaction import elementwise
 from l2keras.compaction.attention import Attention
 from l2keras.compaction.consumers import (
-    RECURRENT,
-    BidirectionalRule,
-    CellRule,
     Convolution,
     DenseLike,
     DenseRule,
     EinsumDenseRule,
     EmbeddingRule,
-    Recurrent,
     SeparableConvolution,
     TransposedConvolution,
 )
+from l2keras.compaction.groups import GroupedConvolution, GroupStandardization
 from l2keras.compaction.passing import (
     Activation,
     Concatenating,
@@ -34,11 +31,21 @@ from l2keras.compaction.passing import (
     Permuting,
     PReLURule,
     Rearranging,
+    Reducing,
     Repeating,
     RootMeanSquare,
     Scaling,
+    Slicing,
     Spatial,
     Standardization,
+    UnitNorm,
+)
+from l2keras.compaction.recurrent import (
+    LAYERS,
+    BidirectionalRule,
+    CellRule,
+    Recurrent,
+    RecurrentConvolution,
 )
 from l2keras.compaction.rules import (
     NotCompactable,
@@ -80,6 +87,8 @@ RULES: dict[type, Rule] = {
     ),
     layers.BatchNormalization: Normalization(),
     **dict.fromkeys(_named("RMSNormalization"), RootMeanSquare()),
+    layers.UnitNormalization: UnitNorm(),
+    layers.GroupNormalization: GroupStandardization(),
     **dict.fromkeys(
         _named(
             *(
@@ -132,13 +141,28 @@ RULES: dict[type, Rule] = {
         _named("SeparableConv1D", "SeparableConv2D"), SeparableConvolution()
     ),
     **dict.fromkeys(_named("DepthwiseConv1D", "DepthwiseConv2D"), Depthwise()),
-    **dict.fromkeys(RECURRENT, Recurrent()),
+    **dict.fromkeys(LAYERS, Recurrent()),
+    **dict.fromkeys(
+        _named("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"),
+        RecurrentConvolution(),
+    ),
     layers.Bidirectional: BidirectionalRule(),
     layers.RNN: CellRule(),
-    layers.MultiHeadAttention: Attention("num_heads"),
-    layers.GroupQueryAttention: Attention(
-        "num_query_heads", "num_key_value_heads"
+    layers.MultiHeadAttention: Attention(
+        ("num_heads",), ("key_dim", "value_dim")
     ),
+    layers.GroupQueryAttention: Attention(
+        ("num_query_heads", "num_key_value_heads"), ("head_dim", "head_dim")
+    ),
+}
+
+
+# The operations that are not of each element alone.
+OPERATIONS: dict[str, Rule] = {
+    "Concatenate": Concatenating(),
+    "GetItem": Slicing(),
+    **dict.fromkeys(["Max", "Mean", "Min"], Reducing()),
+    "Sum": Reducing(keeps_values=False),
 }
 
 
@@ -180,8 +204,8 @@ def rule_of(layer: Any) -> Rule:
     cls = type(layer)
     name = cls.__name__
     if not isinstance(layer, keras.layers.Layer):
-        if name == "Concatenate" and graphs.is_of_keras(cls, "call"):
-            return Concatenating()
+        if name in OPERATIONS and graphs.is_of_keras(cls, "call"):
+            return OPERATIONS[name]
         if not elementwise.is_operation(layer):
             raise NotCompactable(f"{name} is an operation that is not known")
         return Elementwise(is_product=name == "Multiply")
@@ -197,6 +221,8 @@ def rule_of(layer: Any) -> Rule:
     if cls not in RULES:
         raise NotCompactable(f"{name} mixes channels, or is not known")
     rule = RULES[cls]
+    if type(rule) is Convolution and computing(layer).groups > 1:
+        rule = GroupedConvolution()
     # It saves the number of its weights, and might get a bias.
     if saves_regularizers and isinstance(rule, DenseLike):
         check_plain(layer)

@@ -159,6 +159,20 @@ class RootMeanSquare(Rule):
         weights["scale"] = weights["scale"] / np.sqrt(kept.mean())
 
 
+class UnitNorm(Rule):
+    """`UnitNormalization`, from which zeros may go."""
+
+    has_widths = False
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x = call.input
+        axes = call.layer.axis
+        axes = axes if isinstance(axes, list | tuple) else [axes]
+        if x.axis in {axis % len(x.shape) for axis in axes}:
+            call.live = x.values != 0
+        return [x.like(call.shapes[0], values=np.where(x.values, np.nan, 0.0))]
+
+
 class Standardization(Line):
     """`Normalization`."""
 
@@ -313,6 +327,66 @@ class Concatenating(Rule):
             slots.union(first.slots, other.slots)
         values = same_or_nan([x.values for x in call.inputs])
         return [first.like(call.shapes[0], values=values)]
+
+
+class Slicing(Rule):
+    """`x[...]`, of all channels."""
+
+    has_widths = False
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x, (_, key) = call.input, call.args
+        keys = list(key) if isinstance(key, list | tuple) else [key]
+        if Ellipsis not in keys:
+            keys.append(Ellipsis)
+        place = keys.index(Ellipsis)
+        indices = sum(each is not None for each in keys) - 1
+        keys[place : place + 1] = [slice(None)] * (len(x.shape) - indices)
+        # The axes of the input that are left, with those that are new.
+        left: list[int | None] = []
+        axes = iter(range(len(x.shape)))
+        for each in keys:
+            axis = None if each is None else next(axes)
+            if isinstance(each, slice | None):
+                left.append(axis)
+            if axis == x.axis and not (
+                isinstance(each, slice)
+                and each.indices(len(x.slots)) == (0, len(x.slots), 1)
+            ):
+                raise NotCompactable("it takes some of the channels")
+        if not x.axis or left[0] != 0:
+            raise NotCompactable("its shape is not known")
+        return [x.like(call.shapes[0], left.index(x.axis))]
+
+
+class Reducing(Rule):
+    """`ops.mean` and the like, of places.
+
+    Args:
+        keeps_values: Whether a channel that is the same everywhere stays so.
+            One of zeros always does.
+    """
+
+    has_widths = False
+
+    def __init__(self, keeps_values: bool = True) -> None:
+        self.keeps_values = keeps_values
+
+    def follow(self, call: Call, slots: Slots) -> list[Channels]:
+        x, axes = call.input, call.operation.axis
+        rank = len(x.shape)
+        axes = axes if isinstance(axes, list | tuple) else [axes]
+        # Of all axes, if there is none.
+        gone = {axis % rank for axis in axes if axis is not None} or {x.axis}
+        if not x.axis or gone & {0, x.axis}:
+            raise NotCompactable("it mixes channels")
+        axis = x.axis
+        if not call.operation.keepdims:
+            axis -= sum(each < x.axis for each in gone)
+        values = x.values
+        if not self.keeps_values:
+            values = np.where(values == 0, values, np.nan)
+        return [x.like(call.shapes[0], axis, values)]
 
 
 class Depthwise(Rule):

@@ -12,15 +12,10 @@ from typing import Any
 import numpy as np
 
 from l2keras.compaction.channels import Array, Channels, same_or_nan
-from l2keras.compaction.consumers import (
-    Consumer,
-    DenseLike,
-    EmbeddingRule,
-    through,
-)
+from l2keras.compaction.consumers import Consumer, through
 from l2keras.compaction.graph import Graph
 from l2keras.compaction.nodes import arrays_of
-from l2keras.compaction.rules import INPUT, Call, Rule
+from l2keras.compaction.rules import Call, Rule
 
 
 @dataclasses.dataclass
@@ -40,8 +35,8 @@ class _Node:
     """A layer that reads channels, with the constants among its inputs.
 
     Attributes:
-        inputs: The representative of each input channel.
-        outputs: Those of output channels; `None` if all of them are live.
+        inputs: The representative of each channel that it reads.
+        outputs: Those of the channels that it makes.
         values: The constants; NaN for channels that vary.
     """
 
@@ -50,11 +45,9 @@ class _Node:
     ) -> None:
         call = calls[0]
         self.rule, self.layer, self.path = rule, call.layer, call.path
-        self.inputs = representatives[call.input.slots]
-        self.outputs: Array | None = None
-        if isinstance(rule, DenseLike):
-            self.outputs = representatives[call.outputs[0].slots]
-        self.values = same_or_nan([call.input.values for call in calls])
+        self.inputs = representatives[rule.read(call)[0]]
+        self.outputs = representatives[rule.made(call)]
+        self.values = same_or_nan([rule.read(call)[1] for call in calls])
         kernel = rule.kernel(self.layer, call.weights)
         self._can_add = rule.can_add(call.weights)
         self._connects = (kernel != 0).any(0)
@@ -62,15 +55,10 @@ class _Node:
 
     def is_read(self, live: Array) -> Array:
         """For each input, whether a live output is made of it."""
-        outputs = (
-            np.ones(0, bool) if self.outputs is None else live[self.outputs]
-        )
+        outputs = live[self.outputs]
         key = outputs.tobytes()
         if self._cached is None or self._cached[0] != key:
-            connects = self._connects
-            if self.outputs is not None:
-                connects = connects[:, outputs]
-            self._cached = key, connects.any(1)
+            self._cached = key, self._connects[:, outputs].any(1)
         return self._cached[1]
 
     def live_and_constant(self, live: Array) -> tuple[Array, Array]:
@@ -182,9 +170,6 @@ class Plan:
         weights = arrays_of(call.operation)
         config = rule.without_dead_inside(call, weights)
         outputs = self.keeps(call.outputs[0])
-        inputs = self.keeps(call.inputs[0])
-        # The values of a channel that stays unused make no difference.
-        is_used = self.live[call.inputs[0].slots]
         if isinstance(rule, Consumer) and id(call.operation) in self._nodes:
             had_bias = "bias" in weights
             self._fold_constants(self._nodes[id(call.operation)], weights)
@@ -193,15 +178,13 @@ class Plan:
         if not outputs.all():
             config.update(rule.config(call, outputs))
         for name, array in weights.items():
-            for axis, which in rule.axes_of(call, name).items():
-                kept = inputs if which == INPUT else outputs
-                if which == INPUT and not is_used[kept].all():
+            for axis, along in rule.along(call, name, array.shape).items():
+                kept, is_used = self.stays[along.slots], self.live[along.slots]
+                # The values of a channel that stays unused make no difference.
+                if along.is_read and not is_used[kept].all():
                     array = _zero_unused(array, axis, is_used)
-                if kept.all():
-                    continue  # Along another axis, perhaps.
-                # Several in a row may be of one channel.
-                times = array.shape[axis] // len(kept)
-                array = np.compress(np.repeat(kept, times), array, axis=axis)
+                if not kept.all():  # Else along another axis, perhaps.
+                    array = np.compress(kept, array, axis=axis)
             weights[name] = array
         rule.rescale(weights, outputs)
         return Made(config, weights)
@@ -266,7 +249,7 @@ class Plan:
         tensors = [
             self._representatives[channels.slots]
             for call in reversed(self.graph.calls)
-            for channels in (*call.outputs, *call.inputs)
+            for channels in (*call.outputs, *call.states, *call.inputs)
             if len(channels.slots)
         ]
         added = []
@@ -304,8 +287,7 @@ class Plan:
             rule.set_kernel(weights, kernel)
             return
         added = through(kernel, values)
-        if node.outputs is not None:
-            added[~self.live[node.outputs]] = 0
+        added[~self.live[node.outputs]] = 0
         if added.any():
             rule.add(weights, added)
 
@@ -314,10 +296,4 @@ def _zero_unused(array: Array, axis: int, is_used: Array) -> Array:
     """Weights with zeros for channels that are not used."""
     shape = [1] * array.ndim
     shape[axis] = -1
-    times = array.shape[axis] // len(is_used)
-    return np.where(np.repeat(is_used, times).reshape(shape), array, 0)
-
-
-def makes_channels(rule: Rule) -> bool:
-    """Tells whether a layer has a number of units, filters or the like."""
-    return isinstance(rule, DenseLike | EmbeddingRule)
+    return np.where(is_used.reshape(shape), array, 0)

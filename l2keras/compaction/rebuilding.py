@@ -11,9 +11,9 @@ import numpy as np
 
 from l2keras._keras import graphs, layer_state, layer_tree
 from l2keras._keras.backend import backend
-from l2keras.compaction.consumers import Recurrent
 from l2keras.compaction.nodes import variables_of
 from l2keras.compaction.plan import Plan
+from l2keras.compaction.recurrent import Recurrent
 from l2keras.regularizers import describing
 
 
@@ -87,7 +87,7 @@ class _Rebuilding:
                 changed = changed["layer"]["config"]
             if call.layer is not operation:
                 changed = changed["layer"]["config"]
-            changed.update(self._made[id(operation)].config)
+            _update(changed, self._made[id(operation)].config)
             # The shapes of other layers' weights may depend on their inputs.
             if changed is config and not isinstance(rule, Recurrent):
                 initializers = [
@@ -213,6 +213,15 @@ def _unbuilt(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return type(config)(map(_unbuilt, config))
     return config
+
+
+def _update(config: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Changes a config, and the configs in it."""
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            _update(config[name], value)
+        else:
+            config[name] = value
 
 
 def _config(operation: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 from l2keras import _tables
 from l2keras.compaction.nodes import variables_of
-from l2keras.compaction.plan import Plan, makes_channels
+from l2keras.compaction.plan import Plan
 
 _COLUMNS = ("Layer", "Width", "Compacted")
 
@@ -154,7 +154,7 @@ def _widths(plan: Plan) -> dict[str, tuple[int, int]]:
     found = {}
     for call, rule in plan.layers():
         kept = rule.inside(call)
-        if makes_channels(rule):
+        if rule.makes_channels:
             kept = plan.keeps(call.outputs[0])
         if len(kept):
             found[call.path] = len(kept), int(kept.sum())
@@ -185,7 +185,7 @@ def _skipped(plan: Plan) -> dict[str, str]:
         ):
             reasons.pop(call.path, None)  # They are outputs anyway.
     for call, rule in plan.layers():
-        if not makes_channels(rule) or call.path in reasons:
+        if not rule.makes_channels or call.path in reasons:
             continue
         made = call.outputs[0]
         off = plan.keeps(made) & ~np.isnan(made.values)

@@ -26,11 +26,13 @@ class Call:
         shapes: The shapes of the tensors that it returns.
         compute: Function from tensors, in the places of the inputs, to its
             outputs in evaluation.
-        kwargs: The arguments that it is called with by name.
+        args: The arguments that it is called with.
+        kwargs: Those by name.
         dtype: The type that it computes in.
         weights: Its weights by name, with small ones rounded to zero.
         is_masked: Whether a mask comes with an input.
         outputs: The channels of the tensors that it returns.
+        states: Those of tensors that it keeps to itself and reads again.
         reads: Whether some inputs may be unread, channel by channel.
         live: For each of its outputs, whether it must stay, even if unread.
         keeps_inputs: Why all of its inputs stay, if they do.
@@ -43,11 +45,13 @@ class Call:
     inputs: list[Channels]
     shapes: list[tuple[int | None, ...]]
     compute: Callable[..., Any]
+    args: tuple[Any, ...]
     kwargs: dict[str, Any]
     dtype: str
     weights: dict[str, Array]
     is_masked: bool
     outputs: list[Channels] = dataclasses.field(default_factory=list)
+    states: list[Channels] = dataclasses.field(default_factory=list)
     reads: bool = False
     live: Array | None = None
     keeps_inputs: str = ""
@@ -65,12 +69,26 @@ INPUT, OUTPUT = "read", "made"
 Axes = dict[int, str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Along:
+    """The channels along an axis of a weight.
+
+    Attributes:
+        slots: The slot of each index.
+        is_read: Whether the channels are read, and not made.
+    """
+
+    slots: Array
+    is_read: bool = False
+
+
 class Rule:
     """The rule of a kind of layer: how it acts on channels.
 
     Attributes:
         has_widths: Whether its config or its weights fix the number of
             channels, so that all its calls must agree.
+        makes_channels: Whether it has a number of units, filters or the like.
         ignores_training: Whether it acts the same in training.
         arguments: Names of further arguments of its calls.
         axes: By the names of its weights, the axes of input and of output
@@ -78,6 +96,7 @@ class Rule:
     """
 
     has_widths = True
+    makes_channels = False
     ignores_training = False
     arguments: frozenset[str] = frozenset()
     axes: dict[str, Axes] = {}
@@ -94,12 +113,29 @@ class Rule:
         """The axes of input and of output channels of a weight."""
         return self.axes.get(name, {})
 
+    def along(
+        self, call: Call, name: str, shape: tuple[int, ...]
+    ) -> dict[int, Along]:
+        """The channels along the axes of a weight of some shape."""
+        found = {}
+        for axis, which in self.axes_of(call, name).items():
+            sides = call.inputs if which == INPUT else call.outputs
+            # Several in a row may be of one channel.
+            times = shape[axis] // max(len(sides[0].slots), 1)
+            slots = np.repeat(sides[0].slots, times)
+            found[axis] = Along(slots, which == INPUT)
+        return found
+
     def config(self, call: Call, kept: Array) -> dict[str, Any]:
         """The changes of a config if some channels are kept.
 
         Args:
             call: The call.
             kept: For each output channel, whether it is kept.
+
+        Returns:
+            The new values by their names. A dictionary among them has those of
+            a config in the config.
         """
         return {}
 

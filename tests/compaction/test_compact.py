@@ -459,6 +459,34 @@ WIDTHS = {
         lambda: computed_by(lambda x: ops.concatenate([x, x], axis=-1)),
         {"a": 2},
     ),
+    "the last place": (
+        lambda: computed_by(lambda x: x[:, -1], shape=(5, 4)),
+        {"a": 2},
+    ),
+    "some places, with a new axis": (
+        lambda: computed_by(lambda x: x[:, None, ..., 1:3, :], shape=(5, 4)),
+        {"a": 2},
+    ),
+    "the mean of places": (
+        lambda: computed_by(lambda x: ops.mean(x, axis=-2), shape=(5, 4)),
+        {"a": 2},
+    ),
+    "the maximum of places, with an axis": (
+        lambda: computed_by(
+            lambda x: ops.max(x, axis=(1, 2), keepdims=True), shape=(3, 2, 4)
+        ),
+        {"a": 2},
+    ),
+    "the sum of places of constants": (
+        lambda: computed_by(lambda x: ops.sum(x, axis=1), shape=(5, 4)),
+        {"a": 6},
+    ),
+    "the sum of places of zeros": (
+        lambda: computed_by(
+            lambda x: ops.sum(x, axis=1), shape=(5, 4), bias=0.0
+        ),
+        {"a": 2},
+    ),
     "zeros whose activity pays": (
         lambda: computed_by(layers.ActivityRegularization(l1=0.5), bias=0.0),
         {"a": 2},
@@ -539,10 +567,6 @@ def quantized():
     return model
 
 
-def groups():
-    return stays(layers.Conv1D(6, 1, groups=2, name="b"), shape=(3, 4))
-
-
 def off_at_the_end():
     model = made(layers.Dense(4))
     off(model.layers[-1], 2)
@@ -583,6 +607,14 @@ LEFT_ALONE = {
         with_operation,
         {"cumsum": "Cumsum is an operation that is not known"},
     ),
+    "some channels": (
+        lambda: computed_by(lambda x: x[..., 1:]),
+        {"get_item": "it takes some of the channels"},
+    ),
+    "a mean of channels": (
+        lambda: computed_by(lambda x: ops.mean(x, axis=-1, keepdims=True)),
+        {"mean": "it mixes channels"},
+    ),
     "training": (
         with_training,
         {"norm": "it is called with more than its inputs"},
@@ -591,7 +623,6 @@ LEFT_ALONE = {
         lambda: stays(layers.Dropout(0.5, noise_shape=(None, 6), name="b")),
         {"b": "its noise has a shape of its own"},
     ),
-    "groups": (groups, {"b": "its channels are in groups"}),
     "quantized": (quantized, {"b": "it is quantized"}),
     "one of what is added": (
         lambda: residual(False),

@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import l2keras
+from tests.support import BACKEND
 from tests.support.random_architectures import computed, examples
 
 
@@ -104,6 +105,108 @@ def test_a_head_whose_values_are_a_bias_is_kept():
     assert_same_outputs(model, small)
 
 
+def zero_dimensions(layer, name, head, dimensions):
+    """Zeroes what a projection makes of some dimensions of a head."""
+    for variable in layer.weights:
+        if f"/{name}/" in variable.path:
+            array = np.array(ops.convert_to_numpy(variable))
+            if name != "attention_output":
+                array[..., head, dimensions] = 0.0
+            elif array.ndim == 3:
+                array[head, dimensions] = 0.0
+            variable.assign(array)
+
+
+@pytest.mark.skipif(
+    BACKEND == "jax", reason="Its keys must have the size of its values."
+)
+@pytest.mark.parametrize("use_gate", [True, False])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_zero_dimensions_within_heads_are_removed(use_bias, use_gate):
+    arguments = {"use_bias": use_bias}
+    if use_gate:
+        if "use_gate" not in attention().get_config():
+            pytest.skip("This version of Keras has no gate.")
+        arguments["use_gate"] = True
+    layer = attention(layers.MultiHeadAttention, 2, 5, 4, **arguments)
+    model = model_of(layer)
+    # Another number of each head: as many stay as the larger one needs.
+    zero_dimensions(layer, "query", 0, [0, 2])
+    zero_dimensions(layer, "key", 0, [3])
+    zero_dimensions(layer, "key", 1, [1, 4])
+    zero_dimensions(layer, "value", 0, [0])
+    zero_dimensions(layer, "attention_output", 0, [1])
+    zero_dimensions(layer, "attention_output", 1, [0, 2, 3])
+    small, report = l2keras.compact(model)
+    config = small.get_layer("attention").get_config()
+    assert (config["key_dim"], config["value_dim"]) == (3, 2)
+    ideal = model_of(attention(layers.MultiHeadAttention, 2, 3, 2, **arguments))
+    assert report.parameters[1] == ideal.count_params()
+    assert_same_outputs(model, small)
+
+
+def test_zero_dimensions_of_groups_of_heads_are_removed():
+    layer = attention(layers.GroupQueryAttention, 5, 4, 2)
+    model = model_of(layer)
+    zero_dimensions(layer, "key", 0, [0, 1])
+    for head in (2, 3):  # Both heads of the second group.
+        zero_dimensions(layer, "query", head, [2, 4])
+    zero_dimensions(layer, "query", 0, [3])  # One of two.
+    zero_dimensions(layer, "value", 0, [4])
+    for head in (2, 3):
+        zero_dimensions(layer, "attention_output", head, [0, 3])
+    small, _ = l2keras.compact(model)
+    config = small.get_layer("attention").get_config()
+    assert config["head_dim"] == 4  # Of the values of the first group.
+    assert_same_outputs(model, small)
+
+
+def test_a_head_whose_values_are_zero_where_they_are_read_is_removed():
+    layer = attention(layers.MultiHeadAttention, 2, 4)
+    model = model_of(layer)
+    zero_dimensions(layer, "value", 1, [0, 1])
+    zero_dimensions(layer, "attention_output", 1, [2, 3])
+    small, report = l2keras.compact(model)
+    assert report.widths["attention"] == (2, 1)
+    assert_same_outputs(model, small)
+
+
+def test_heads_and_dimensions_are_removed_at_once():
+    layer = attention(layers.MultiHeadAttention, 3, 4)
+    model = model_of(layer)
+    zero_output(layer, [1])
+    zero_dimensions(layer, "query", 0, [0, 1, 2])
+    zero_dimensions(layer, "query", 2, [1, 2, 3])
+    zero(layer, "attention_output/kernel", [0, 3], 1)
+    small, _ = l2keras.compact(model)
+    config = small.get_layer("attention").get_config()
+    assert config["num_heads"] == 2
+    assert config["key_dim"] == config["value_dim"] == 2
+    assert_same_outputs(model, small)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"use_causal_mask": True}])
+def test_dimensions_of_keys_that_are_a_bias_are_removed(arguments):
+    layer = attention()
+    model = model_of(layer, **arguments)
+    zero(layer, "key/kernel", [0], 2)
+    zero(layer, "attention_output/kernel", [1], 1)
+    small, _ = l2keras.compact(model)
+    assert small.get_layer("attention").get_config()["key_dim"] == 1
+    assert_same_outputs(model, small)
+
+
+def test_dimensions_of_queries_or_values_that_are_a_bias_are_kept():
+    layer = attention()
+    model = model_of(layer)
+    zero(layer, "query/kernel", [0], 2)
+    zero(layer, "value/kernel", [0], 2)
+    small, _ = l2keras.compact(model)
+    config = small.get_layer("attention").get_config()
+    assert (config["key_dim"], config["value_dim"]) == (2, 2)
+    assert_same_outputs(model, small)
+
+
 def test_zero_heads_of_an_attention_called_twice_are_removed():
     layer = attention()
     model = model_of(layer, given=lambda x: (layer(x, x), x))
@@ -153,19 +256,41 @@ def test_heads_zeroed_by_group_lasso_applied_by_path_are_removed():
 
 
 @pytest.mark.slow
-def test_heads_zeroed_by_proximal_steps_are_removed():
-    layer = attention()
-    model = model_of(layer)
-    lasso = l2keras.GroupLasso(6.0, axis=0)
+def test_a_transformer_trained_with_group_lasso_becomes_smaller():
+    layer = attention(layers.MultiHeadAttention, 4, 3, use_bias=False)
+    inputs = keras.Input((5, 6))
+    x = layers.Add()([inputs, layer(inputs, inputs)])
+    hidden = layers.Dense(16, activation="relu", name="hidden")
+    y = layers.Dense(6, name="made")(hidden(layers.LayerNormalization()(x)))
+    x = layers.Add()([x, y])
+    model = keras.Model(inputs, layers.Dense(2, name="last")(x))
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        if "kernel" in variable.name:
+            variable.assign(rng.normal(size=variable.shape) / 3)
     l2keras.apply_regularizers(
-        model, {"attention/attention_output/kernel": lasso}
+        model,
+        {
+            "attention/attention_output/kernel": l2keras.GroupLasso(
+                0.1, axis=0
+            ),
+            "attention/(key|value)/kernel": l2keras.GroupLasso(
+                0.02, axis=(1, 2)
+            ),
+            "hidden/kernel": l2keras.GroupLasso(0.02),
+        },
     )
-    model.compile(l2keras.Proximal(keras.optimizers.SGD(0.01)), "mse")
-    x = np.random.default_rng(0).normal(size=(16, 5, 6)).astype("float32")
-    y = computed(model, x)[0] * [1.0, 0.5, 0.0]
-    model.fit(x, y, batch_size=16, epochs=150, verbose=0)
+    model.compile(l2keras.Proximal(keras.optimizers.Adam(0.02)), "mse")
+    x = rng.normal(size=(64, 5, 6)).astype("float32")
+    mean = np.broadcast_to(x[..., 1].mean(1, keepdims=True), (64, 5))
+    y = np.stack([np.maximum(x[..., 0], 0), mean], -1)
+    model.fit(x, y, batch_size=64, epochs=100, verbose=0)
     small, report = l2keras.compact(model)
     assert report.widths["attention"][1] < 4
+    assert report.widths["hidden"][1] < 16
+    attending = small.get_layer("attention")
+    assert attending.key_dim < 3
+    assert attending.value_dim < 3
     assert_same_outputs(model, small)
 
 

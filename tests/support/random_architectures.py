@@ -199,15 +199,72 @@ def recurrent(draw):
     if not masked:
         x = conv(draw, rank=1, padding="causal")(x)
     x = dense(draw)(x)
-    cls = draw(st.sampled_from([layers.LSTM, layers.GRU, layers.SimpleRNN]))
-    bias = yes(draw)
-    if yes(draw):
-        layer = cls(2, return_sequences=True, use_bias=bias)
-        x = layers.Bidirectional(layer)(x)
-    else:
-        x = cls(3, return_sequences=True, use_bias=bias)(x)
+    x = recurrent_layer(draw, 3)(x)
     x = dense(draw)(x)
     x = layers.GlobalAveragePooling1D()(x)
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def recurrent_layer(draw, units, **arguments):
+    cls = draw(st.sampled_from([layers.LSTM, layers.GRU, layers.SimpleRNN]))
+    if cls is layers.GRU:
+        arguments["reset_after"] = yes(draw)
+    arguments = {
+        "return_sequences": True,
+        "use_bias": yes(draw),
+        "activation": draw(st.sampled_from(["tanh", "sigmoid"])),
+        **arguments,
+    }
+    layer = cls(units, **arguments)
+    if yes(draw):
+        mode = draw(st.sampled_from(["concat", "sum", "mul"]))
+        layer = layers.Bidirectional(layer, merge_mode=mode)
+    return layer
+
+
+def states(draw):
+    x = inputs = keras.Input((4, 3))
+    if yes(draw):
+        x = dense(draw)(x)
+    layer = recurrent_layer(draw, 4, return_state=True)
+    last = recurrent_layer(draw, 3, return_sequences=False)
+    x, *others = layer(x)
+    x = layers.Concatenate()([last(x), dense(draw)(others[-1])])
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
+def recurrent_convolutional(draw):
+    x = inputs = keras.Input((2, 5, 5, 2))
+    x = layers.TimeDistributed(conv(draw))(x)
+    x = layers.ConvLSTM2D(
+        width(draw),
+        draw(st.sampled_from([1, 2])),
+        padding=padding(draw),
+        use_bias=yes(draw),
+    )(x)
+    x = layers.Flatten()(x) if yes(draw) else conv(draw)(x)
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+
+
+def grouped(draw):
+    x = inputs = keras.Input((5, 5, 2))
+    groups = draw(st.sampled_from([4, 2, 8]))
+    x = conv(draw, filters=8, padding="same")(x)
+    y = conv(draw, filters=8, groups=groups, padding="same")(x)
+    kind = draw(st.integers(0, 2))
+    if kind == 0:
+        x = layers.Concatenate()([x, layers.ReLU()(y)])
+    else:
+        x = layers.Add()([x, y]) if kind == 1 else y
+    norm = layers.GroupNormalization(
+        groups, scale=yes(draw), center=yes(draw), epsilon=0.1
+    )
+    x = norm(x)
+    if yes(draw):
+        x = layers.ReLU()(x)
+        x = layers.UnitNormalization(axis=draw(st.sampled_from([-1, 1])))(x)
+    x = conv(draw, filters=8, groups=2)(x) if yes(draw) else x
+    x = layers.GlobalMaxPooling2D()(x) if yes(draw) else layers.Flatten()(x)
     return keras.Model(inputs, layers.Dense(2)(x))
 
 
@@ -355,10 +412,12 @@ def attending(draw):
     x = layers.Dense(6)(x)
     heads = draw(st.sampled_from([4, 2, 3, 1]))
     if yes(draw):
-        attention = layers.MultiHeadAttention(heads, 2, use_bias=yes(draw))
+        attention = layers.MultiHeadAttention(
+            heads, width(draw), use_bias=yes(draw)
+        )
     else:
         attention = layers.GroupQueryAttention(
-            2, 2 * heads, heads, use_bias=yes(draw)
+            width(draw), 2 * heads, heads, use_bias=yes(draw)
         )
     y = attention(x, x, use_causal_mask=yes(draw))
     if yes(draw):
@@ -438,6 +497,9 @@ ARCHITECTURES = [
     squeezing,
     decoding,
     recurrent,
+    states,
+    recurrent_convolutional,
+    grouped,
     shared,
     nested,
     rearranged,
