@@ -1,5 +1,7 @@
 """Heads of attention layers, which are channels of their own."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,14 @@ from keras import layers
 from l2keras._keras import layer_tree
 from l2keras.compaction.channels import Array, Channels, Slots
 from l2keras.compaction.nodes import variables_of
-from l2keras.compaction.rules import Call, NotCompactable, Rule, check_plain
+from l2keras.compaction.rules import (
+    Call,
+    NotCompactable,
+    Rule,
+    check_plain,
+    known,
+    places,
+)
 
 # The layers in an attention that have weights. Heads are the first axis of the
 # outputs of the first ones, and of the inputs of the last one.
@@ -77,6 +86,35 @@ class Attention(Rule):
             numbers = heads, int(live.sum())
             changes = dict(zip(self.heads, numbers, strict=False))
         return changes | self._without_dead_dimensions(call, weights, live)
+
+    def flops(
+        self, call: Call, shapes: Mapping[str, tuple[int, ...]]
+    ) -> int | None:
+        names = _places(call)
+        queries = places(call.inputs[0])
+        if "value" in call.kwargs:
+            sizes = known(tuple(call.kwargs["value"].shape))
+            keys = math.prod(sizes[:-1]) if sizes else None
+        else:
+            keys = places(call.inputs[1])
+        axes = call.layer.get_config().get("attention_axes")
+        if queries is None or keys is None:
+            return None
+        if axes is not None and len(axes) < len(call.inputs[0].shape) - 2:
+            return None  # Not each place attends to each.
+        kernels = {
+            layer: math.prod(shapes[name])
+            for (layer, kind), name in names.items()
+            if kind == "kernel"
+        }
+        projections = sum(
+            (keys if layer in ("key", "value") else queries) * number
+            for layer, number in kernels.items()
+        )
+        # The scores, and the means of the values.
+        _, heads, size = shapes[names["query", "kernel"]]
+        size += shapes[names["value", "kernel"]][2]
+        return 2 * (projections + queries * keys * heads * size)
 
     def _without_dead_dimensions(
         self, call: Call, weights: dict[str, Array], live: Array

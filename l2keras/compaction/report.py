@@ -33,8 +33,9 @@ class CompactionReport:
             off, or all its channels.
         parameters: The number of parameters before and after.
         flops: Floating-point operations for one example, before and after: two
-            for each multiplication by a weight of a kernel, at each place.
-            `None` if a layer is not known, or a shape.
+            for each multiplication by a weight of a kernel, at each place, and
+            for those of queries, keys and values in attention. `None` if a
+            layer is not known, or a shape.
         threshold: The size up to which weights counted as zero.
         change: Where the threshold is above 0, the largest change of an output
             on random inputs, as a fraction of the largest output. `None` where
@@ -226,14 +227,17 @@ def _flops(plan: Plan) -> tuple[int, int] | None:
             if any(len(variable.shape) > 1 for variable in weights.values()):
                 return None
             continue
-        places = rule.multiplied(call)
-        if places is None:
+        smaller = made[id(call.operation)].weights if weights else {}
+        numbers = [
+            rule.flops(
+                call, {name: tuple(some[name].shape) for name in weights}
+            )
+            for some in (weights, smaller)
+        ]
+        if numbers[0] is None or numbers[1] is None:
             return None
-        for name, variable in weights.items():
-            if "kernel" in name:
-                array = made[id(call.operation)].weights[name]
-                before += 2 * places * math.prod(variable.shape)
-                after += 2 * places * array.size
+        before += numbers[0]
+        after += numbers[1]
     return before, after
 
 

@@ -1,7 +1,8 @@
 """The base of the rules by which layers act on channels."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,29 @@ class Rule:
     def multiplied(self, call: Call) -> int | None:
         """The number of places of an example where its kernels multiply."""
         return 0
+
+    def flops(
+        self, call: Call, shapes: Mapping[str, tuple[int, ...]]
+    ) -> int | None:
+        """The operations for one example, `None` if they are not known.
+
+        Two for each weight of a kernel at each place.
+
+        Args:
+            call: The call.
+            shapes: The shapes of the weights by name, which may be smaller.
+        """
+        places = self.multiplied(call)
+        if places is None:
+            return None
+        return 2 * places * weights_of_kernels(shapes)
+
+
+def weights_of_kernels(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """The number of weights in kernels."""
+    return sum(
+        math.prod(shape) for name, shape in shapes.items() if "kernel" in name
+    )
 
 
 def comes_first(layer: Any) -> bool:
