@@ -36,15 +36,15 @@ BENCHMARKS = {
     "proximal_step": ("proximal_step", "", "--rounds 1 --steps 2"),
     "apply_regularizers": ("apply_regularizers", "", "--rounds 1 --steps 2"),
     "compact": ("compact", "", "--models MobileNetV2 --rounds 1 --images 1"),
-    # 160 replicas, and 10 to 5,000, which are 1,000 strengths in 5 folds.
+    # 160 replicas, and 10 and 1,000, which are 200 strengths in 5 folds.
     "tune_strength-by_hand": (
         "tune_strength",
-        "--skip-loops --growth 2 20 200 1000",
+        "--skip-loops --growth 2 200",
         "--skip-loops --growth --strengths 2 --epochs 1 --rounds 1",
     ),
     "tune_strength": (
         "tune_strength",
-        "--growth --rounds 1",
+        "--growth --rounds 1 --skip-grid-search",
         "--growth --strengths 2 --every 2 --epochs 1 --rounds 1 "
         "--skip-grid-search",
     ),
