@@ -34,6 +34,7 @@ from l2keras.regularizers.whole import (
     HoyerSquare,
     Orthogonal,
     Smoothness,
+    SpectralNorm,
 )
 from l2keras.strengths.schedules import (
     CosineSchedule,
@@ -76,6 +77,7 @@ __all__ = [
     "Regularizer",
     "ScaledSchedule",
     "Smoothness",
+    "SpectralNorm",
     "Sum",
     "TuningResult",
     "WeightPenalty",
