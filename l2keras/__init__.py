@@ -20,6 +20,7 @@ from l2keras.optimizers.conversions import (
     weight_decay_from_l2,
     weight_decay_from_timescale,
 )
+from l2keras.optimizers.hyperball import Hyperball
 from l2keras.optimizers.keep_zeros import KeepZeros
 from l2keras.optimizers.proximal import Proximal
 from l2keras.optimizers.weight_decay import DecoupledWeightDecay
@@ -34,6 +35,7 @@ from l2keras.regularizers.whole import (
     HoyerSquare,
     Orthogonal,
     Smoothness,
+    SpectralNorm,
 )
 from l2keras.strengths.schedules import (
     CosineSchedule,
@@ -64,6 +66,7 @@ __all__ = [
     "GroupLasso",
     "GroupMCP",
     "HoyerSquare",
+    "Hyperball",
     "JoinedSchedule",
     "KLSparsity",
     "KeepZeros",
@@ -76,6 +79,7 @@ __all__ = [
     "Regularizer",
     "ScaledSchedule",
     "Smoothness",
+    "SpectralNorm",
     "Sum",
     "TuningResult",
     "WeightPenalty",

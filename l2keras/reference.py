@@ -162,6 +162,23 @@ def orthogonal(
     return float(strength * np.square(excess).sum())
 
 
+def spectral_norm(
+    weights: Any,
+    strength: float = 0.01,
+    target: float = 0.0,
+    axis: int | Sequence[int] = -1,
+) -> float:
+    """Returns `strength * (s - target)**2`, `s` the largest singular value.
+
+    Example:
+
+    >>> round(spectral_norm([[0.0, 3.0], [1.0, 0.0]], 0.5), 6)
+    4.5
+    """
+    values = np.linalg.svd(_matrix(weights, axis), compute_uv=False)
+    return float(strength * (max(values, default=0.0) - target) ** 2)
+
+
 def hoyer_square(
     weights: Any, strength: float = 0.01, normalized: bool = False
 ) -> float:

@@ -80,7 +80,7 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
                 f"`default={decay!r}`. Received: "
                 f"{type(optimizer).__name__}({argument}={decay!r})"
             )
-    if not _keeps_changes(optimizer):
+    if not keeps_changes(optimizer):
         name = type(optimizer).__name__
         raise ValueError(
             f"`{name}` computes the weights anew at each update from states of "
@@ -92,7 +92,7 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
 _tried: dict[type, bool] = {}
 
 
-def _keeps_changes(optimizer: keras.optimizers.Optimizer) -> bool:
+def keeps_changes(optimizer: keras.optimizers.Optimizer) -> bool:
     """Tells whether updates start from the weight, changes by others included.
 
     Tried once for each class, in a thread of its own: outside of distribution

@@ -1,24 +1,17 @@
 """Zeros that stay: a weight that is zero is left zero by every update."""
 
-import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import keras
-import numpy as np
 from keras import ops
 
 from l2keras._keras.backend import backend
 from l2keras._types import Tensor
-from l2keras.optimizers import trained_model
-from l2keras.optimizers.wrapper import OptimizerWrapper
-from l2keras.weights import paths
-from l2keras.weights.paths import Weight
-from l2keras.weights.rules import Named, Rules
+from l2keras.optimizers.selected_weights import SelectsWeights
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
-class KeepZeros(OptimizerWrapper):
+class KeepZeros(SelectsWeights):
     """Keeps elements of weights zero once they are zero, under any optimizer.
 
     Each update `u` of the optimizer that is wrapped becomes
@@ -77,34 +70,7 @@ class KeepZeros(OptimizerWrapper):
     array([False,  True, False])
     """
 
-    def __init__(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        rules: Mapping[str, bool] | None = None,
-        default: bool = True,
-        *,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(optimizer, name=name)
-        self._rules = Rules(
-            rules, default, check=_check_boolean, values="a boolean"
-        )
-        self._kept: set[Any] = set()
-
-    def build(self, variables: list[keras.Variable]) -> None:
-        kept: dict[Any, Weight] = {}
-        if variables:  # None at all when Keras loads a model from HDF5.
-            model = trained_model.find(self, variables)
-            kept = {
-                self.variable_key(named.weight.variable): named.weight
-                for named in self._named(model)
-                if named.value
-            }
-        super().build(variables)
-        self._kept = set(kept)
-        # On TensorFlow it is built while the training step is traced.
-        with backend.outside_trace():
-            _warn_of_all_zeros(list(kept.values()))
+    purpose = "keep its zeros"
 
     def kept(self, model: keras.Model) -> list[str]:
         """The paths of the weights whose zeros stay.
@@ -116,13 +82,7 @@ class KeepZeros(OptimizerWrapper):
             TypeError: If `model` is no Keras model.
             ValueError: If it is not built, or the rules do not fit it.
         """
-        paths.weights(model)  # Raises if there are none yet.
-        return [
-            named.weight.path for named in self._named(model) if named.value
-        ]
-
-    def _named(self, model: keras.Model) -> list[Named[bool]]:
-        return self._rules.resolve(paths.own_weights(model), "keep its zeros")
+        return self.selected_paths(model)
 
     def around_update(
         self,
@@ -131,11 +91,7 @@ class KeepZeros(OptimizerWrapper):
         learning_rate: Tensor,
     ) -> None:
         """Makes the update, and sets the zeros back."""
-        kept = [
-            variable
-            for variable in variables
-            if self.variable_key(variable) in self._kept
-        ]
+        kept = self.selected_of(variables)
         are_zero = [
             ops.equal(ops.convert_to_tensor(variable), 0) for variable in kept
         ]
@@ -143,38 +99,6 @@ class KeepZeros(OptimizerWrapper):
         if kept:
             backend.update(_with_zeros, kept, are_zero)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "rules": dict(self._rules.by_pattern),
-            "default": self._rules.default,
-        }
-
 
 def _with_zeros(new: Tensor, is_zero: Tensor) -> Tensor:
     return ops.where(is_zero, ops.zeros_like(new), new)
-
-
-def _warn_of_all_zeros(weights: list[Weight]) -> None:
-    zeros = [
-        weight.path
-        for weight in weights
-        if not np.any(ops.convert_to_numpy(weight.variable))
-    ]
-    if zeros:
-        warnings.warn(
-            f"All elements of {', '.join(map(repr, zeros))} are zero, and "
-            "`KeepZeros` leaves them so: these weights are not trained. If "
-            "they should be, leave them out by a rule, such as "
-            f"`{{{zeros[0]!r}: False}}`.",
-            stacklevel=4,
-        )
-
-
-def _check_boolean(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(
-            f"Argument `{name}` must be a boolean. Received: {name}={value!r}"
-        )
-    return value

@@ -65,6 +65,9 @@ class OptimizerWrapper(
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = optimizer
 
+    is_outermost = False
+    """Whether no other wrapper of l2keras may go round it."""
+
     # Arguments that Keras's optimizers have in common.
     learning_rate = OfInnerOptimizer()
     weight_decay = OfInnerOptimizer()
@@ -101,6 +104,12 @@ class OptimizerWrapper(
             )
         own, name = type(self).__name__, type(optimizer).__name__
         if isinstance(optimizer, OptimizerWrapper):
+            if optimizer.is_outermost:
+                raise ValueError(
+                    f"`{name}` must be the outermost of the wrappers: "
+                    f"`{name}({own}(optimizer, ...))`. Received: "
+                    f"optimizer={name}(...)"
+                )
             return
         if hasattr(optimizer, "inner_optimizer"):
             raise ValueError(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from l2keras import _validation
 from l2keras._types import StrengthLike, Tensor
 from l2keras.regularizers.axes import AxisRegularizer
 from l2keras.regularizers.base import Regularizer
@@ -68,6 +69,75 @@ class Orthogonal(AxisRegularizer):
         excess = gram - ops.eye(size, dtype=gram.dtype)
         surplus = ops.maximum(size - ops.shape(matrix)[0], 0)
         return ops.sum(ops.square(excess)) - ops.cast(surplus, gram.dtype)
+
+
+@keras.saving.register_keras_serializable(package="l2keras")
+class SpectralNorm(AxisRegularizer):
+    """Keeps the largest singular value of a kernel small, or near a target.
+
+    It is how much the kernel can lengthen a vector. With target 0 a network
+    becomes less sensitive to its inputs; with target 1 layers keep the ability
+    to learn where training goes on for long, on data that change. The kernel,
+    of any rank, is taken for a matrix with a column for each index of `axis`,
+    and with `s` its largest singular value the penalty is
+
+        strength * (s - target)**2
+
+    `s` is exact: the root of the largest eigenvalue of the Gram matrix of the
+    smaller side, which costs of the order of its size cubed at each step. Where
+    several singular values are the largest, the gradient is that of one of
+    them; the gradient of zeros is zero.
+
+    The matrix of a convolution is not the convolution as an operator, whose
+    norm can be larger, up to the root of the number of positions that a filter
+    sees.
+
+    Reference:
+        Yoshida & Miyato, *Spectral Norm Regularization for Improving the
+        Generalizability of Deep Learning*, 2017: target 0. Lewandowski et al.,
+        *Learning Continually by Spectral Regularization*, ICLR 2025: towards 1,
+        there of a power of `s`.
+
+    Args:
+        strength: Finite number >= 0, or a schedule. Defaults to `0.01`.
+        target: Finite number >= 0. Defaults to `0.0`.
+        axis: Integer or list of integers: the axes whose indices name the
+            columns. Defaults to `-1`, the units or filters.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `strength` is negative or not finite, or a schedule that
+            returns such a number, or one that Keras cannot save; or if another
+            argument is out of its range. When called: if the weights have no
+            axis `axis`.
+
+    Example:
+
+    >>> kernel = ops.array([[0.0, 3.0], [1.0, 0.0]])
+    >>> round(float(SpectralNorm(0.5)(kernel)), 4)
+    4.5
+    """
+
+    def __init__(
+        self,
+        strength: StrengthLike = 0.01,
+        target: float = 0.0,
+        axis: int | Sequence[int] = -1,
+    ) -> None:
+        super().__init__(strength, axis)
+        self.target = _validation.check_number(target, "target")
+
+    def penalty(self, weights: Tensor) -> Tensor:
+        matrix = self.matrix(weights)
+        # TensorFlow does not know the size of a batch while tracing.
+        rows, columns = matrix.shape
+        if columns is None or (rows is not None and rows < columns):
+            matrix = ops.transpose(matrix)
+        left, right = _singular_vectors(ops.stop_gradient(matrix))
+        # Its gradient is that of the singular value, without those of the
+        # vectors, which are infinite where singular values are equal.
+        value = ops.sum(left * (matrix @ right))
+        return ops.square(value - self.target)
 
 
 @keras.saving.register_keras_serializable(package="l2keras")
@@ -193,3 +263,27 @@ def distance_from_orthogonal(matrices: Tensor) -> Tensor:
     turned = ops.swapaxes(matrices, -1, -2)
     gram = turned @ matrices if columns <= rows else matrices @ turned
     return ops.square(gram - ops.eye(min(rows, columns), dtype=gram.dtype))
+
+
+def _singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The first singular vectors of a matrix, as matrices of one column.
+
+    By the Gram matrix of its columns. Of zeros, the left one is zero.
+    """
+    if not matrix.shape[1]:
+        return ops.zeros_like(matrix[:, :1]), ops.zeros((0, 1), matrix.dtype)
+    # PyTorch raises an error for what is not finite. The value is not finite
+    # all the same, since it is computed of the weights.
+    finite = ops.where(ops.isfinite(matrix), matrix, ops.zeros_like(matrix))
+    # Squares of small elements would be zero in float32.
+    scaled = _divided(finite, ops.max(ops.abs(finite)))
+    # Not `ops.matmul`, which gives float32 of float64. Eigenvalues ascend.
+    _, vectors = ops.linalg.eigh(ops.transpose(scaled) @ scaled)
+    right = ops.stop_gradient(vectors[:, -1:])
+    left = scaled @ right
+    return _divided(left, ops.sqrt(ops.sum(ops.square(left)))), right
+
+
+def _divided(tensor: Tensor, size: Tensor) -> Tensor:
+    """A tensor divided by its size, unless that is zero."""
+    return tensor / ops.where(size > 0, size, ops.ones_like(size))

@@ -20,6 +20,7 @@ from l2keras import (
     LinearSchedule,
     Orthogonal,
     Smoothness,
+    SpectralNorm,
     Sum,
 )
 
@@ -89,7 +90,9 @@ def test_an_axis_must_be_an_integer_or_several(axis):
     )
 
 
-@pytest.mark.parametrize("make", [GroupMCP, Orthogonal, Smoothness])
+@pytest.mark.parametrize(
+    "make", [GroupMCP, Orthogonal, Smoothness, SpectralNorm]
+)
 def test_all_that_take_an_axis_check_it_alike(make):
     arguments = {"gamma": 1.0} if make is GroupMCP else {}
     with pytest.raises(TypeError, match="`axis` must be an integer or a list"):
@@ -117,6 +120,11 @@ def test_all_that_take_an_axis_check_it_alike(make):
         (
             lambda: SCAD(0.1, gamma=1.0, a=1.0),
             "Argument `a` must be a finite number > 1. Received: a=1.0",
+        ),
+        (
+            lambda: SpectralNorm(target=-1.0),
+            "Argument `target` must be a finite number >= 0. "
+            "Received: target=-1.0",
         ),
         (
             lambda: KLSparsity(target=1.0),

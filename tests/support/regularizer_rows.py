@@ -25,6 +25,7 @@ from l2keras import (
     OrthogonalActivity,
     Regularizer,
     Smoothness,
+    SpectralNorm,
     Sum,
     reference,
 )
@@ -90,6 +91,11 @@ ROWS = {
         lambda strength: Orthogonal(strength, axis=0),
         lambda w, strength: reference.orthogonal(w, strength, axis=0),
     ),
+    "SpectralNorm": (SpectralNorm, reference.spectral_norm),
+    "SpectralNorm, target=1, axis=0": (
+        lambda strength: SpectralNorm(strength, 1.0, axis=0),
+        lambda w, strength: reference.spectral_norm(w, strength, 1.0, axis=0),
+    ),
     "HoyerSquare": (HoyerSquare, reference.hoyer_square),
     "HoyerSquare, normalized": (
         lambda strength: HoyerSquare(strength, normalized=True),
@@ -124,6 +130,7 @@ ROWS = {
 NOT_ZERO_AT_ZERO = {
     "Orthogonal",
     "Orthogonal, axis=0",
+    "SpectralNorm, target=1, axis=0",
 }
 
 # The same for what a layer returns, of which the contract is smaller.
