@@ -191,6 +191,10 @@ def tune_strength(
         search.fallback_reason,
         keys,
         *search.monitor,
+        parameters=search.sizes.parameters(curves.sizes),
+        widths=search.sizes.widths(curves.sizes),
+        inputs_read=search.sizes.inputs_read(curves.sizes),
+        unknown_size_reason=search.sizes.unknown,
     )
     _warn_of_lost(result, interrupted, settings)
     if not interrupted and np.isfinite(result.path()[0]).any():
