@@ -109,7 +109,8 @@ def tune_strength(
 
     Returns:
         The losses and metrics of all replicas, and the choice. After Ctrl-C
-        too, those of the epochs until then.
+        too, those of the epochs until then. If penalties make exact zeros by
+        `Proximal`, also the sizes that `compact` would leave.
 
     Raises:
         TypeError: If an argument is of the wrong type, `build_model` returns no

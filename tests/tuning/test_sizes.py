@@ -28,7 +28,7 @@ layers, optimizers = keras.layers, keras.optimizers
 
 pytestmark = EXPECTED_WARNINGS
 
-THREE = [0.0, 0.05, 0.2]
+THREE = [0.0, 0.15, 0.4]
 ASKED = "`build_model` asks for the value of the strength"
 
 
@@ -87,7 +87,7 @@ def test_sizes_are_those_of_compact_on_models_that_were_fit_alone(
 ):
     with told_why(why):
         result = tune(build_model, strengths=THREE, at_once=at_once, epochs=4)
-    assert len(np.unique(result.parameters)) > 2
+    assert len(np.unique(result.parameters)) > 1
     (read,) = result.inputs_read.values()
     assert result.unknown_size_reason is None
     built = []
