@@ -24,7 +24,7 @@ from l2keras.optimizers.hyperball import Hyperball
 from l2keras.optimizers.keep_zeros import KeepZeros
 from l2keras.optimizers.proximal import Proximal
 from l2keras.optimizers.weight_decay import DecoupledWeightDecay
-from l2keras.plots import plot_loss_split, plot_strength_path
+from l2keras.plots import plot_loss_split, plot_size, plot_strength_path
 from l2keras.regularizers.activities import KLSparsity, OrthogonalActivity
 from l2keras.regularizers.base import Regularizer, Sum
 from l2keras.regularizers.concave import MCP, SCAD
@@ -90,6 +90,7 @@ __all__ = [
     "l2_from_weight_decay",
     "penalties",
     "plot_loss_split",
+    "plot_size",
     "plot_sparsity",
     "plot_strength_path",
     "reference",

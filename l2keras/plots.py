@@ -262,3 +262,76 @@ def plot_strength_path(result: Any, ax: "Axes | None" = None) -> "Axes":
         ax.margins(x=0.02)  # A choice at an edge is to be seen.
     ax.legend()
     return ax
+
+
+def plot_size(
+    result: Any, ax: "Axes | None" = None, within: float | str = 0.02
+) -> "Axes":
+    """Draws the monitored metric by the parameters that `compact` would leave.
+
+    A point for each candidate, at the end of training: the means over the
+    folds, with one standard deviation over the folds on each side. The choice
+    of `result.smallest(within)` is marked.
+
+    Args:
+        result: The result of `l2keras.tune_strength`, with known sizes.
+        ax: Matplotlib axes to draw on. Defaults to those of a new figure of
+            pyplot.
+        within: The argument of `result.smallest`. Defaults to `0.02`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        TypeError: If `within` is neither a number nor a string.
+        ValueError: If sizes are not known, or there is no choice for `within`.
+
+    Example:
+
+    >>> import l2keras, numpy as np
+    >>> loss = np.array([[[0.50], [0.52]], [[0.51], [0.52]]])
+    >>> result = l2keras.TuningResult(
+    ...     np.array([0.1, 1.0]), loss, loss, {}, [],
+    ...     parameters=np.array([[90, 80], [40, 50]]),
+    ... )
+    >>> l2keras.plot_size(result).get_xlabel()
+    'parameters'
+    """
+    choice = result.smallest(within)
+    if ax is None:
+        ax = new_axes()
+    sizes, losses = result.parameters, result.monitored[:, :, -1]
+    x, y = sizes.mean(axis=1), losses.mean(axis=1)
+    several = sizes.shape[1] > 1  # One fold has no spread.
+    ax.errorbar(
+        x,
+        y,
+        xerr=sizes.std(axis=1, ddof=1) if several else None,
+        yerr=losses.std(axis=1, ddof=1) if several else None,
+        color=BLUE,
+        marker=".",
+        linestyle="none",
+        elinewidth=0.8,
+        label="mean over folds ± one standard deviation"
+        if several
+        else "one fold",
+    )
+    values = list(choice.values()) if result.keys is not None else [choice]
+    strengths = result.strengths.reshape(len(result.strengths), -1)
+    (index, *_) = (strengths == values).all(axis=1).nonzero()[0]
+    text = ", ".join(f"{value:.3g}" for value in values)
+    ax.plot(
+        x[index],
+        y[index],
+        color=RED,
+        marker="o",
+        markersize=10,
+        fillstyle="none",
+        linestyle="none",
+        label=f"smallest: strength {text}",
+    )
+    metric = result.monitor.removeprefix("val_").replace("_", " ")
+    ax.set(xlabel="parameters", ylabel=f"validation {metric}")
+    ax.legend()
+    return ax

@@ -50,6 +50,49 @@ def a_result():
     return l2keras.TuningResult(np.array([0.1, 1.0]), loss, loss, {}, [])
 
 
+def a_result_with_sizes(folds=2):
+    loss = np.array([[[0.2], [0.4]], [[0.21], [0.4]], [[0.5], [0.6]]])
+    return l2keras.TuningResult(
+        np.array([0.1, 1.0, 10.0]),
+        loss[:, :folds],
+        loss[:, :folds],
+        {},
+        [],
+        parameters=np.array([[90, 80], [40, 60], [9, 9]])[:, :folds],
+    )
+
+
+def test_the_figure_of_sizes_shows_means_spreads_and_the_choice():
+    ax = l2keras.plot_size(a_result_with_sizes(), within=0.05)
+    means, choice = ax.lines[0], ax.lines[-1]
+    np.testing.assert_allclose(means.get_xdata(), [85, 50, 9])
+    np.testing.assert_allclose(means.get_ydata(), [0.3, 0.305, 0.55])
+    sizes, losses = (
+        np.array(bars.get_segments()) for bars in ax.containers[0].lines[2]
+    )
+    deviation = np.array([10, 20, 0]) / np.sqrt(2)
+    np.testing.assert_allclose(
+        np.ptp(sizes[:, :, 0], axis=1), 2 * deviation, atol=1e-12
+    )
+    deviation = np.array([0.2, 0.19, 0.1]) / np.sqrt(2)
+    np.testing.assert_allclose(np.ptp(losses[:, :, 1], axis=1), 2 * deviation)
+    assert (*choice.get_xdata(), *choice.get_ydata()) == (50, 0.305)
+    assert choice.get_label() == "smallest: strength 1"
+
+
+def test_one_fold_has_sizes_without_a_spread():
+    ax = l2keras.plot_size(a_result_with_sizes(folds=1))
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [90, 40, 9])
+    assert not ax.collections
+
+
+def test_a_result_without_sizes_is_not_drawn_by_size():
+    figures = plt.get_fignums()
+    with pytest.raises(ValueError, match="sizes of the models are not known"):
+        l2keras.plot_size(a_result())
+    assert plt.get_fignums() == figures
+
+
 def a_model():
     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
 
@@ -59,9 +102,10 @@ def a_model():
     [
         lambda ax: l2keras.plot_loss_split(HISTORY, ax=ax),
         lambda ax: a_result().plot(ax),
+        lambda ax: l2keras.plot_size(a_result_with_sizes(), ax),
         lambda ax: l2keras.plot_sparsity(a_model(), ax=ax),
     ],
-    ids=["plot_loss_split", "plot_strength_path", "plot_sparsity"],
+    ids=["plot_loss_split", "plot_strength_path", "plot_size", "plot_sparsity"],
 )
 def test_without_axes_the_plot_is_the_current_figure_of_pyplot(draw, tmp_path):
     plt.figure()  # Somebody else's, which is left as it is.

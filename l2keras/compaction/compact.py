@@ -106,6 +106,19 @@ def compacted(
         small = rebuilt(plan, small)
 
 
+def report_without_rebuilding(model: keras.Model) -> CompactionReport:
+    """The report of `compact`, without a smaller model.
+
+    Where a `Reshape` makes several axes of one, `compact` may find more to
+    remove in the smaller model.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is not built, or neither sequential nor functional.
+    """
+    return report_of([Plan(Graph(model))])
+
+
 def _change(
     graph: Graph, model: Any, small: Any, report: CompactionReport
 ) -> float | None:

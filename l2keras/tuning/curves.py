@@ -24,6 +24,8 @@ class LearningCurves:
         validation_loss: The data loss on the rows held out.
         train_loss: The data loss on the batches trained on.
         metrics: The metrics by name, maybe with more axes.
+        sizes: The vectors of `Sizes` at the end of training, of shape
+            (candidates, folds, length).
         done: Which replicas are trained to their end, of shape
             (candidates, folds).
     """
@@ -34,6 +36,7 @@ class LearningCurves:
         self.train_loss = np.zeros((0, folds, epochs))
         self.metrics: dict[str, np.ndarray] = {}
         self._names: list[str] = []
+        self.sizes = np.zeros((0, folds, 0))
         self.done = np.zeros((0, folds), bool)
 
     def name_metrics(self, names: Sequence[str]) -> None:
@@ -47,6 +50,10 @@ class LearningCurves:
     def set_metrics(self, arrays: Sequence[np.ndarray]) -> None:
         """Sets the metrics, in their order."""
         self.metrics = dict(zip(self._names, arrays, strict=True))
+
+    def set_length_of_sizes(self, length: int) -> None:
+        """Sets how many numbers describe the size of a replica."""
+        self.sizes = np.full((*self.sizes.shape[:2], length), np.nan)
 
     def indices(self, candidates: np.ndarray) -> np.ndarray:
         """The rows of candidates, which are added if they are not there."""
@@ -64,15 +71,30 @@ class LearningCurves:
         self.candidates = np.concatenate([self.candidates, candidate[None]])
         self.validation_loss = longer(self.validation_loss, np.nan)
         self.train_loss = longer(self.train_loss, np.nan)
+        self.sizes = longer(self.sizes, np.nan)
         self.done = longer(self.done, False)
         for name, values in self.metrics.items():
             self.metrics[name] = longer(values, np.nan)
         return len(self.candidates) - 1
 
     def record(
-        self, chunk: Chunk, epoch: int, train: Means, validation: Means
+        self,
+        chunk: Chunk,
+        epoch: int,
+        train: Means,
+        validation: Means,
+        sizes: np.ndarray | None = None,
     ) -> None:
-        """Writes the means of an epoch of a chunk to their places."""
+        """Writes the means of an epoch of a chunk to their places.
+
+        Args:
+            chunk: The replicas.
+            epoch: The number of the epoch, from zero.
+            train: The means of training.
+            validation: The means of validation.
+            sizes: After the last epoch, the vectors of `Sizes`, of shape
+                (folds, candidates, length).
+        """
         candidates, folds = self._places(chunk)
         place = candidates, folds, epoch
         self.train_loss[place] = train.data_loss.T
@@ -100,6 +122,8 @@ class LearningCurves:
             self.metrics.values(), values.values(), strict=True
         ):
             array[place] = mean.swapaxes(0, 1)
+        if sizes is not None:
+            self.sizes[candidates, folds] = sizes.swapaxes(0, 1)
         if epoch + 1 == self.train_loss.shape[2]:
             self.done[candidates, folds] = True
 
@@ -114,8 +138,12 @@ class LearningCurves:
 
     def forget_undone(self) -> None:
         """Removes the numbers of replicas not trained to their end."""
-        arrays = self.validation_loss, self.train_loss, *self.metrics.values()
-        for array in arrays:
+        for array in (
+            self.validation_loss,
+            self.train_loss,
+            self.sizes,
+            *self.metrics.values(),
+        ):
             array[~self.done] = np.nan
 
 

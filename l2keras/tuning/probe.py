@@ -19,6 +19,7 @@ from l2keras.tuning.monitor import Monitor
 from l2keras.tuning.replicas import Chunk, Trainer
 from l2keras.tuning.sequential import SequentialTrainer
 from l2keras.tuning.settings import Settings
+from l2keras.tuning.sizes import Sizes
 from l2keras.weights import paths
 
 # Rounding is far below these, and real differences are far above. A metric such
@@ -71,6 +72,7 @@ class Probe:
         monitor: The metric by which candidates are compared.
         splits_own_loss: Whether the data loss is split off from a
             `compute_loss` of the model's own.
+        sizes: The numbers that are counted at the end of training.
     """
 
     def __init__(self, settings: Settings, strengths: np.ndarray) -> None:
@@ -89,6 +91,7 @@ class Probe:
                     for weight in paths.weights(alone.model)
                 }
                 self.description = _description(alone.model)
+                self.sizes = Sizes.of(alone.model)
                 # Keras logs a variable after it has been set anew.
                 results = alone.model.get_metrics_result()
                 self._unknown = {

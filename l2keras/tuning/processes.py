@@ -20,12 +20,13 @@ from l2keras._keras.backend import backend
 from l2keras._keras.random_states import random_states_kept
 from l2keras.tuning.plan import Plan, Stacked
 from l2keras.tuning.probe import Probe
-from l2keras.tuning.replicas import Chunk, Means, Trainer, build_prototype
+from l2keras.tuning.replicas import Chunk, Trainer, build_prototype
 from l2keras.tuning.sequential import SequentialTrainer
 from l2keras.tuning.settings import Settings
+from l2keras.tuning.sizes import Trained, train
 from l2keras.tuning.stacked import StackedTrainer
 
-_Epochs = list[tuple[Means, Means]]
+_Epochs = list[Trained]
 _WHEN_DONE = "generator_unordered"
 
 
@@ -89,7 +90,7 @@ class Workers(NamedTuple):
         settings: Settings,
         plan: Plan,
         probe: Probe,
-    ) -> Generator[tuple[Chunk, int, tuple[Means, Means]], None, None]:
+    ) -> Generator[tuple[Chunk, int, Trained], None, None]:
         """The epochs of all chunks, those of each when it is done."""
         import joblib
 
@@ -130,8 +131,8 @@ class Workers(NamedTuple):
                             warnings.warn_explicit(
                                 message, category, file, line, registry=shown
                             )
-                        for epoch, means in enumerate(epochs):
-                            yield chunks[index], epoch, means
+                        for epoch, results in enumerate(epochs):
+                            yield chunks[index], epoch, results
         except Exception as error:
             error.add_note(
                 "This happened in, or to, a process that trained replicas for "
@@ -254,7 +255,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def _train(index: int, job: _Job, chunk: Chunk) -> tuple[int, _Epochs, Any]:
-    """The means of a chunk's epochs, trained in a worker, and warnings."""
+    """The results of a chunk's epochs, trained in a worker, and warnings."""
     _check_process(job)
     with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
         # The process that searches decides which of them are shown.
@@ -268,7 +269,8 @@ def _train(index: int, job: _Job, chunk: Chunk) -> tuple[int, _Epochs, Any]:
         ):
             trainer = _trainer_of(job, chunk)
             trainer.begin(chunk)
-            epochs = [trainer.epoch(e) for e in range(job.settings.epochs)]
+            numbers = range(job.settings.epochs)
+            epochs = [*train(trainer, chunk, numbers, job.probe.sizes)]
     return (
         index,
         epochs,

@@ -1,7 +1,7 @@
 """Replicas: the models of a search, one for each candidate on each fold."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -68,6 +68,12 @@ class Trainer(Protocol):
 
     def weights(self, fold: int, candidate: int) -> list[np.ndarray]:
         """The weights of one replica, by its place in the chunk."""
+
+    def models(self) -> Iterator[keras.Model]:
+        """Yields a model with the weights of each replica, fold by fold.
+
+        It may be the same each time.
+        """
 
     def state(self) -> list[np.ndarray] | None:
         """All arrays that training changes; `None` if they are not known."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
-from l2keras import _tables, plots
+from l2keras import _tables, _validation, plots
 from l2keras.tuning import tables
 from l2keras.tuning.folds import Fold
 from l2keras.tuning.monitor import DATA_LOSS, Monitor
@@ -47,6 +47,17 @@ class TuningResult:
         monitor: The metric by which strengths and epochs are chosen:
             `val_data_loss`, or one of `metrics` that begins with `val_`.
         mode: `"min"` if its lower values are better, `"max"` if higher are.
+        parameters: The numbers of parameters that `compact` would leave at the
+            end of training, of shape (candidates, folds). `None` if they are
+            not counted, which is where no penalty makes exact zeros by
+            `Proximal`, or `compact` refuses the model.
+        widths: The widths that it would leave of each layer, by the layer's
+            path, as arrays of the same shape.
+        inputs_read: For each index of an input, 1 where the outputs depend on
+            it and 0 where not, by the input's name, as arrays of shape
+            (candidates, folds, indices). Their mean over the folds says how
+            often a feature is selected.
+        unknown_size_reason: Why sizes are not counted, `None` if they are.
 
     Example:
 
@@ -69,6 +80,12 @@ class TuningResult:
     keys: tuple[str, ...] | None = None
     monitor: str = DATA_LOSS
     mode: str = "min"
+    parameters: np.ndarray | None = None
+    widths: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    inputs_read: Mapping[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )
+    unknown_size_reason: str | None = None
 
     @property
     def best_strength(self) -> Any:
@@ -77,10 +94,7 @@ class TuningResult:
         The argument for `build_model`: a float, or a dictionary of them by key.
         Of equally good ones, it is the first.
         """
-        best = self.strengths[self.best_index]
-        if self.keys is None:
-            return float(best)
-        return dict(zip(self.keys, best.tolist(), strict=True))
+        return self._strength_at(self.best_index)
 
     @property
     def best_epoch(self) -> int:
@@ -132,6 +146,82 @@ class TuningResult:
         within = ranked.min(axis=1) <= ranked[index] + error[index]
         return float(self.strengths[np.flatnonzero(within)[-1]])
 
+    def smallest(self, within: float | str = 0.02) -> Any:
+        """The strength of the smallest model that is not much worse.
+
+        Of the strengths whose mean loss is close to the best, it is the one
+        that leaves the fewest parameters, as a mean over the folds; of equally
+        many, the one that reads the fewest inputs; and of those, the best. Loss
+        and size are those at the end of training, so train for as many epochs.
+
+        Args:
+            within: How close: 0.02 for a loss that is worse by at most 2 % of
+                the best one; or `"standard_error"` for one standard error of
+                the best. Defaults to `0.02`.
+
+        Returns:
+            The argument for `build_model`: a float, or a dictionary of them by
+            key.
+
+        Raises:
+            TypeError: If `within` is neither a number nor a string.
+            ValueError: If it is negative, not finite, or another string; there
+                is one fold and so no standard error; sizes are not known; or
+                no strength was trained to its end in all folds.
+
+        Example:
+
+        >>> import l2keras, numpy as np
+        >>> loss = np.array([[[0.50], [0.52]], [[0.51], [0.52]]])
+        >>> result = l2keras.TuningResult(
+        ...     np.array([0.1, 1.0]), loss, loss, {}, [],
+        ...     parameters=np.array([[90, 80], [40, 50]]),
+        ... )
+        >>> result.best_strength, result.smallest(within=0.02)
+        (0.1, 1.0)
+        """
+        if self.parameters is None:
+            raise ValueError(
+                "The sizes of the models are not known: "
+                f"{self.unknown_size_reason or 'they were not counted'}. Use "
+                "`best_strength`."
+            )
+        mean, error = (each[:, -1] for each in self._mean_and_error())
+        ranked = self._monitor.ranked(mean)
+        size = self.parameters.mean(axis=1)
+        ranked = np.where(np.isfinite(size), ranked, np.inf)
+        if np.isinf(ranked).all():
+            raise ValueError(
+                "There is no strength to choose: none was trained to its end "
+                "in all folds."
+            )
+        best = ranked.argmin()
+        if within == "standard_error":
+            if self.validation_loss.shape[1] < 2:
+                raise ValueError(
+                    "Argument `within` must be a number where there is one "
+                    f"fold, which has no standard error. Received: {within!r}"
+                )
+            allowed = error[best]
+        elif isinstance(within, str):
+            raise ValueError(
+                "Argument `within` must be a number or 'standard_error'. "
+                f"Received: within={within!r}"
+            )
+        else:
+            part = _validation.check_number(within, "within")
+            allowed = part * abs(ranked[best])
+        is_close = np.isfinite(ranked) & (ranked <= ranked[best] + allowed)
+        read = sum(
+            (
+                each.sum(axis=-1).mean(axis=1)
+                for each in self.inputs_read.values()
+            ),
+            np.zeros(len(size)),
+        )
+        order = np.lexsort((ranked, read, size, ~is_close))
+        return self._strength_at(int(order[0]))
+
     @property
     def monitored(self) -> np.ndarray:
         """The monitored metric, of shape (candidates, folds, epochs).
@@ -164,8 +254,9 @@ class TuningResult:
         """Prints a table with a line for each candidate, at its best epoch.
 
         With the mean of the monitored metric, its standard error, and the means
-        of the other metrics. The strength that `one_standard_error_strength`
-        chooses is marked with "one SE".
+        of the other metrics; and the mean of the parameters that `compact`
+        would leave at the end of training, if it is known. The strength that
+        `one_standard_error_strength` chooses is marked with "one SE".
         """
         names, rows = tables.at_best_epochs(self)
         needed = 1 + names.index("Choice")
@@ -178,13 +269,16 @@ class TuningResult:
     def to_frame(self) -> "pandas.DataFrame":
         """A data frame with a row for each candidate, fold and epoch.
 
+        The parameters that `compact` would leave are in the row of the last
+        epoch, for which alone they are counted.
+
         Raises:
             ImportError: If pandas is not installed.
         """
         return _tables.frame(tables.of_all_epochs(self))
 
     def to_csv(self, path: str | pathlib.Path) -> None:
-        """Writes a row for each candidate, fold and epoch."""
+        """Writes a row for each candidate, fold and epoch, as `to_frame`."""
         columns = tables.of_all_epochs(self)
         with pathlib.Path(path).open("w", newline="") as file:
             writer = csv.writer(file)
@@ -201,6 +295,13 @@ class TuningResult:
         if tables.has_choice(self):
             picture = plots.png(self.plot, f"{self.monitor} by strength")
         return f"<p>{lines}</p>{table}{picture}"
+
+    def _strength_at(self, index: int) -> Any:
+        """The argument for `build_model` of a candidate."""
+        values = self.strengths[index]
+        if self.keys is None:
+            return float(values)
+        return dict(zip(self.keys, values.tolist(), strict=True))
 
     @property
     def _monitor(self) -> Monitor:

@@ -23,8 +23,9 @@ from l2keras.tuning.plan import (
     make_plan,
 )
 from l2keras.tuning.probe import FirstSteps, Probe
-from l2keras.tuning.replicas import Chunk, Means
+from l2keras.tuning.replicas import Chunk
 from l2keras.tuning.settings import Settings
+from l2keras.tuning.sizes import Sizes, Trained, train
 
 # The generators of random numbers belong to the process.
 _ONE_AT_A_TIME = threading.RLock()
@@ -72,6 +73,7 @@ class Search:
             self.plan, self._trainer, self._probe = planned
             stack.callback(self._trainer.close)
             self.curves.name_metrics(self._probe.metric_names)
+            self.curves.set_length_of_sizes(self._probe.sizes.length)
             if saved is not None:
                 self._resume(saved)
             _warn_of(self.plan, self._probe)
@@ -87,6 +89,11 @@ class Search:
     def monitor(self) -> Monitor:
         """The metric by which candidates are compared."""
         return self._probe.monitor
+
+    @property
+    def sizes(self) -> Sizes:
+        """The numbers in `curves.sizes`."""
+        return self._probe.sizes
 
     @property
     def fallback_reason(self) -> str | None:
@@ -141,15 +148,15 @@ class Search:
         )
         passed = (len(chunks) - len(waiting)) * epochs
         with contextlib.closing(self._epochs_of(waiting)) as trained:
-            for chunk, epoch, means in trained:
-                self.curves.record(chunk, epoch, *means)
+            for chunk, epoch, results in trained:
+                self.curves.record(chunk, epoch, *results)
                 passed += 1
                 bar.update(passed)
                 self._save(chunk, epoch + 1)
 
     def _epochs_of(
         self, chunks: Sequence[Chunk]
-    ) -> Generator[tuple[Chunk, int, tuple[Means, Means]], None, None]:
+    ) -> Generator[tuple[Chunk, int, Trained], None, None]:
         """Trains chunks, epoch by epoch, here or in other processes."""
         if self._workers is not None:
             yield from self._workers.epochs_of(
@@ -158,8 +165,13 @@ class Search:
             return
         for chunk in chunks:
             begun = self._begin(chunk)
-            for epoch in range(begun, self._settings.epochs):
-                yield chunk, epoch, self._trainer.epoch(epoch)
+            epochs = range(begun, self._settings.epochs)
+            for epoch, results in zip(
+                epochs,
+                train(self._trainer, chunk, epochs, self._probe.sizes),
+                strict=True,
+            ):
+                yield chunk, epoch, results
 
     def _begin(self, chunk: Chunk) -> int:
         """The number of epochs that a chunk was trained before; begins it."""
@@ -214,6 +226,7 @@ class Search:
                 "candidates": curves.candidates,
                 "validation_loss": curves.validation_loss,
                 "train_loss": curves.train_loss,
+                "sizes": curves.sizes,
                 "done": curves.done,
                 **checkpoint.numbered("metrics", [*curves.metrics.values()]),
                 "at_once": self.plan.at_once,
@@ -265,6 +278,7 @@ class Search:
         curves.candidates = saved["candidates"]
         curves.validation_loss = saved["validation_loss"]
         curves.train_loss = saved["train_loss"]
+        curves.sizes = saved["sizes"]
         curves.done = saved["done"]
         curves.set_metrics(checkpoint.listed("metrics", saved))
         at_once, epochs = int(saved["at_once"]), int(saved["epochs"])

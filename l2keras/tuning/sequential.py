@@ -1,6 +1,6 @@
 """Replicas trained one after another, each by its own `fit`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -101,6 +101,9 @@ class SequentialTrainer:
 
     def weights(self, fold: int, candidate: int) -> list[np.ndarray]:
         return to_numpy(self.model.trainable_variables)
+
+    def models(self) -> Iterator[keras.Model]:
+        yield self.model
 
     def state(self) -> list[np.ndarray] | None:
         if self._prototype is None:

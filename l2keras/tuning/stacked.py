@@ -1,5 +1,6 @@
 """Replicas trained together, as one stack."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import keras
@@ -10,7 +11,7 @@ from l2keras.tuning.settings import Settings
 from l2keras.tuning.stack.in_jax import JaxStack
 from l2keras.tuning.stack.in_tensorflow import TensorflowStack
 from l2keras.tuning.stack.in_torch import TorchStack
-from l2keras.tuning.stack.replica import Arrays, Replica, State
+from l2keras.tuning.stack.replica import Arrays, Replica, State, to_numpy
 from l2keras.tuning.stack.rows import Rows
 
 
@@ -112,6 +113,24 @@ class StackedTrainer:
     def weights(self, fold: int, candidate: int) -> list[np.ndarray]:
         state: State = self._stack.get(self._state)
         return [value[fold, candidate] for value in state.trainable]
+
+    def models(self) -> Iterator[keras.Model]:
+        model = self._prototype.model
+        variables = [*model.trainable_variables, *model.non_trainable_variables]
+        state: State = self._state
+        trainable, non_trainable = self._stack.get(
+            (state.trainable, state.non_trainable)
+        )
+        values = [*trainable, *non_trainable]
+        before = to_numpy(variables)
+        try:
+            for place in np.ndindex(values[0].shape[:2]):
+                for variable, value in zip(variables, values, strict=True):
+                    variable.assign(value[place])
+                yield model
+        finally:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
 
     def state(self) -> list[np.ndarray]:
         return keras.tree.flatten(self._stack.get(self._state))

@@ -17,6 +17,10 @@ def of_all_epochs(result: Any) -> dict[str, np.ndarray]:
         "train_loss": result.train_loss.ravel(),
         "validation_loss": result.validation_loss.ravel(),
     }
+    if result.parameters is not None:
+        parameters = np.full(shape, np.nan)
+        parameters[:, :, -1] = result.parameters
+        columns["parameters"] = parameters.ravel()
     for name, values in result.metrics.items():
         if values.ndim == 3:
             columns[name] = values.ravel()
@@ -40,6 +44,11 @@ def at_best_epochs(result: Any) -> tuple[list[str], list[list[str]]]:
     columns["Epoch"] = [str(epoch) for epoch in epochs]
     columns[result.monitor] = [f"{number:.5g}" for number in mean]
     columns["Error"] = [f"{number:.2g}" for number in error]
+    if result.parameters is not None:
+        sizes = result.parameters.mean(axis=1)
+        columns["Parameters"] = [
+            f"{size:,.0f}" if np.isfinite(size) else "" for size in sizes
+        ]
     columns["Choice"] = [
         ", ".join(choices.get(index, [])) for index in range(len(epochs))
     ]

@@ -109,7 +109,8 @@ def tune_strength(
 
     Returns:
         The losses and metrics of all replicas, and the choice. After Ctrl-C
-        too, those of the epochs until then.
+        too, those of the epochs until then. If penalties make exact zeros by
+        `Proximal`, also the sizes that `compact` would leave.
 
     Raises:
         TypeError: If an argument is of the wrong type, `build_model` returns no
@@ -191,6 +192,10 @@ def tune_strength(
         search.fallback_reason,
         keys,
         *search.monitor,
+        parameters=search.sizes.parameters(curves.sizes),
+        widths=search.sizes.widths(curves.sizes),
+        inputs_read=search.sizes.inputs_read(curves.sizes),
+        unknown_size_reason=search.sizes.unknown,
     )
     _warn_of_lost(result, interrupted, settings)
     if not interrupted and np.isfinite(result.path()[0]).any():
