@@ -2,6 +2,7 @@
 
 from l2keras import reference
 from l2keras.compaction.compact import compact
+from l2keras.compaction.prune import prune
 from l2keras.compaction.report import CompactionReport
 from l2keras.compaction.sparsity import sparsity
 from l2keras.compaction.sparsity_plot import plot_sparsity
@@ -93,6 +94,7 @@ __all__ = [
     "plot_size",
     "plot_sparsity",
     "plot_strength_path",
+    "prune",
     "reference",
     "rescale_weight_decay",
     "set_scale",

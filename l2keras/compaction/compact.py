@@ -1,6 +1,7 @@
 """A smaller model with the same outputs."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,11 +12,16 @@ from l2keras._keras import graphs
 from l2keras.compaction.graph import Graph
 from l2keras.compaction.plan import Plan
 from l2keras.compaction.rebuilding import rebuilt
+from l2keras.compaction.removal import slots_by_name
 from l2keras.compaction.report import CompactionReport, report_of
 
 
 def compact(
-    model: keras.Model, threshold: float = 0.0, drop_inputs: bool = False
+    model: keras.Model,
+    threshold: float = 0.0,
+    drop_inputs: bool = False,
+    remove: Mapping[str, Sequence[int]] | None = None,
+    x: Any = None,
 ) -> tuple[Any, CompactionReport]:
     """Removes units, filters and features that are off: a smaller model.
 
@@ -41,13 +47,20 @@ def compact(
         model: A built Keras model, sequential or functional.
         threshold: Finite number >= 0. Factors (kernels, embeddings, the gamma
             of a normalization) of at most this size count as zero. Those that
-            stay are not changed. Above 0 the outputs are not the same: the
-            report says by how much they changed on random inputs. Defaults to
-            `0.0`.
+            stay are not changed. Above 0 the outputs are not the same:
+            `report.change` says by how much they changed. Defaults to `0.0`.
         drop_inputs: Whether the smaller model has no unread inputs: call it on
             `x[..., report.inputs[name]]`, or where channels come first, on
             `x[:, report.inputs[name]]`. Each input keeps at least one index.
             Defaults to `False`.
+        remove: Units or filters that go although they are not off, by the paths
+            of their layers, such as `{"hidden": [3, 7]}`. The layers after them
+            read zeros in their place. Channels that are added to them or
+            multiplied by them go as well. The outputs are not the same, as with
+            a threshold. To remove those of smallest norm, see `prune`. Defaults
+            to `None`.
+        x: Inputs, as for `predict`, on which `report.change` is measured.
+            Defaults to `None`, random inputs.
 
     Returns:
         The smaller model, and a `CompactionReport`.
@@ -55,9 +68,10 @@ def compact(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If `model` is not built, or neither sequential nor
-            functional, if `threshold` is negative or not finite, or if a layer
-            cannot be made anew from its config, or is in another layer and
-            called elsewhere too.
+            functional, if `threshold` is negative or not finite, if `remove`
+            names a unit that does not exist or must stay, if `x` has other
+            inputs than the model, or if a layer cannot be made anew from its
+            config, or is in another layer and called elsewhere too.
 
     Example:
 
@@ -83,54 +97,135 @@ def compact(
             f"Received: drop_inputs={drop_inputs!r}"
         )
     threshold = _validation.check_number(threshold, "threshold")
-    small, report = compacted(model, threshold, drop_inputs)
-    if threshold:
-        change = _change(Graph(model), model, small, report)
-        report = dataclasses.replace(report, change=change)
+    graph = Graph(model, threshold)
+    plan = Plan(graph, drop_inputs)
+    if remove is not None:
+        plan = Plan(graph, drop_inputs, slots_by_name(plan, remove))
+    check_data(model, x)
+    small, report = compacted(model, threshold, plan, drop_inputs)
+    if threshold or report.removed:
+        report = with_change(report, model, small, x)
     return small, report
 
 
 def compacted(
-    model: keras.Model, threshold: float, drop_inputs: bool = False
+    model: keras.Model,
+    threshold: float,
+    first: Plan | None = None,
+    drop_inputs: bool = False,
 ) -> tuple[Any, CompactionReport]:
-    """The result of `compact`, without the change of the outputs."""
+    """The result of `compact`, without the change of the outputs.
+
+    Args:
+        model: The model.
+        threshold: The size up to which weights count as zero.
+        first: The plan for the model, if there is one already.
+        drop_inputs: Whether inputs may go too.
+    """
     small: Any = model
-    plans: list[Plan] = []
+    plans = [first or Plan(Graph(model, threshold), drop_inputs)]
     # Where a `Reshape` makes (2, 3) of 6 units, the axis along which they go is
     # not known until there are (2, 1), say: that takes a second plan.
     while True:
+        small = rebuilt(plans[-1], small)
         plan = Plan(Graph(small, threshold), drop_inputs)
-        if plans and plan.keeps_all():
+        if plan.keeps_all():
             return small, report_of(plans)
         plans.append(plan)
-        small = rebuilt(plan, small)
 
 
 def report_without_rebuilding(model: keras.Model) -> CompactionReport:
-    """The report of `compact`, without a smaller model.
-
-    Where a `Reshape` makes several axes of one, `compact` may find more to
-    remove in the smaller model.
+    """The report of `compact`, without a smaller model where it needs none.
 
     Raises:
         TypeError: If `model` is not a Keras model.
         ValueError: If it is not built, or neither sequential nor functional.
     """
-    return report_of([Plan(Graph(model))])
+    graph = Graph(model)
+    if any(
+        isinstance(call.layer, keras.layers.Reshape) for call in graph.calls
+    ):
+        return compacted(model, 0.0)[1]  # One plan may not be enough.
+    return report_of([Plan(graph)])
 
 
-def _change(
-    graph: Graph, model: Any, small: Any, report: CompactionReport
-) -> float | None:
-    """The largest change of an output, as a fraction of the largest output.
+def check_data(model: Any, x: Any) -> None:
+    """Raises a ValueError if data has not the inputs of a model."""
+    if x is not None:
+        _arrays(model, x)
 
-    `None` if the shapes of the inputs are not known.
+
+def with_change(
+    report: CompactionReport, model: Any, small: Any, x: Any = None
+) -> CompactionReport:
+    """A report with the change of the outputs on data, or random inputs.
+
+    It is the largest change, as a fraction of the largest output; `None` if no
+    data is given, and the shapes of the inputs are not known.
     """
+    graph = Graph(model)
+    given = _random_inputs(model, graph) if x is None else _arrays(model, x)
+    if given is None:
+        return report
+    fewer = [
+        np.take(array, report.inputs[name], channels.axis)
+        if name in report.inputs
+        else array
+        for array, (name, channels) in zip(
+            given, graph.inputs.items(), strict=True
+        )
+    ]
+    before, after = (
+        _outputs(either, arrays)
+        for either, arrays in ((model, given), (small, fewer))
+    )
+    largest = max(np.abs(output).max() for output in before)
+    change = max(
+        np.abs(one - other).max()
+        for one, other in zip(before, after, strict=True)
+    )
+    return dataclasses.replace(
+        report, change=float(change / largest if largest else change)
+    )
+
+
+def _arrays(model: Any, x: Any) -> list[Any]:
+    """Data as an array for each input of a model."""
+    function = graphs.function_of(model)
+    if isinstance(x, Mapping):
+        names = [graphs.input_layer(each).name for each in function.inputs]
+        arrays = [x[name] for name in names if name in x]
+    else:
+        arrays = keras.tree.flatten(x)
+    if len(arrays) != len(function.inputs):
+        raise ValueError(
+            "Argument `x` must have an array for each input of the model: "
+            f"{len(function.inputs)}. Received: {len(arrays)}"
+        )
+    return [
+        keras.ops.convert_to_numpy(array)
+        if keras.ops.is_tensor(array)
+        else np.asarray(array)
+        for array in arrays
+    ]
+
+
+def _outputs(model: Any, arrays: list[Any]) -> list[np.ndarray[Any, Any]]:
+    structure = graphs.function_of(model).input
+    returned = model.predict(
+        keras.tree.pack_sequence_as(structure, arrays), verbose=0
+    )
+    return [
+        np.asarray(output, "float64") for output in keras.tree.flatten(returned)
+    ]
+
+
+def _random_inputs(model: Any, graph: Graph) -> list[Any] | None:
     function = graphs.function_of(model)
     rng = np.random.default_rng(0)
-    given, fewer = [], []
-    for tensor, (name, channels) in zip(
-        function.inputs, graph.inputs.items(), strict=True
+    given = []
+    for tensor, channels in zip(
+        function.inputs, graph.inputs.values(), strict=True
     ):
         shape = tuple(tensor.shape)[1:]
         if None in shape or tensor.dtype == "string":
@@ -141,23 +236,4 @@ def _change(
         else:
             x = rng.normal(size=(32, *shape)).astype("float32")
         given.append(x)
-        if name in report.inputs:
-            x = np.take(x, report.inputs[name], channels.axis)
-        fewer.append(x)
-    before, after = (
-        [
-            np.asarray(output, "float64")
-            for output in keras.tree.flatten(
-                either.predict_on_batch(
-                    keras.tree.pack_sequence_as(function.input, inputs)
-                )
-            )
-        ]
-        for either, inputs in ((model, given), (small, fewer))
-    )
-    largest = max(np.abs(output).max() for output in before)
-    change = max(
-        np.abs(one - other).max()
-        for one, other in zip(before, after, strict=True)
-    )
-    return float(change / largest) if largest else float(change)
+    return given

@@ -6,7 +6,7 @@ constant are folded into the layers that read them.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,13 +41,18 @@ class _Node:
     """
 
     def __init__(
-        self, calls: list[Call], rule: Consumer, representatives: Array
+        self,
+        calls: list[Call],
+        rule: Consumer,
+        representatives: Array,
+        is_removed: Array,
     ) -> None:
         call = calls[0]
         self.rule, self.layer, self.path = rule, call.layer, call.path
         self.inputs = representatives[rule.read(call)[0]]
         self.outputs = representatives[rule.made(call)]
         self.values = same_or_nan([rule.read(call)[1] for call in calls])
+        self.values[is_removed[self.inputs]] = 0.0
         kernel = rule.kernel(self.layer, call.weights)
         self._can_add = rule.can_add(call.weights)
         self._connects = (kernel != 0).any(0)
@@ -90,17 +95,28 @@ class Plan:
     Args:
         graph: The model.
         drop_inputs: Whether inputs may go too.
+        removed: Slots that are to go although outputs depend on them: those who
+            read them read zeros.
 
     Attributes:
+        removed: For each slot, whether it is one of those.
         live: For each slot, whether its values must be the same.
         stays: For each slot, whether it stays.
         is_read: For each slot, whether an output depends on it.
         why: The reasons why slots stay.
     """
 
-    def __init__(self, graph: Graph, drop_inputs: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        drop_inputs: bool = False,
+        removed: Iterable[int] = (),
+    ) -> None:
         self.graph = graph
         self._representatives = graph.slots.representatives()
+        is_removed = np.zeros(len(self._representatives), bool)
+        is_removed[self._representatives[list(removed)]] = True
+        self.removed = is_removed[self._representatives]
         self._made: dict[int, Made] = {}
         self._by_layer: dict[int, list[tuple[Call, Rule]]] = {}
         for call, rule in zip(graph.calls, graph.rules, strict=True):
@@ -110,7 +126,10 @@ class Plan:
                 )
         self._nodes = {
             layer: _Node(
-                [call for call, _ in calls], rule, self._representatives
+                [call for call, _ in calls],
+                rule,
+                self._representatives,
+                is_removed,
             )
             for layer, calls in self._by_layer.items()
             if isinstance(rule := calls[0][1], Consumer)
@@ -149,6 +168,14 @@ class Plan:
             for call in self.graph.calls
             for channels in (*call.inputs, *call.outputs)
         )
+
+    def must_stay(self, slots: Array) -> Array:
+        """For each slot, whether it stays even if no layer reads it."""
+        return self._roots[self._representatives[slots]]
+
+    def groups(self, slots: Array) -> Array:
+        """For each slot, one number of those that go or stay with it."""
+        return self._representatives[slots]
 
     def reason(self, slot: int) -> str:
         """The reason why a slot stays."""

@@ -37,10 +37,13 @@ class CompactionReport:
             for those of queries, keys and values in attention. `None` if a
             layer is not known, or a shape.
         threshold: The size up to which weights counted as zero.
-        change: Where the threshold is above 0, the largest change of an output
+        change: Where the threshold is above 0, or units were removed that were
+            not off, the largest change of an output on the given data, or else
             on random inputs, as a fraction of the largest output. `None` where
-            it is 0, so that there is none but rounding, or where the shape of
-            an input is not known.
+            it is 0 and nothing was removed, so that there is none but rounding,
+            or where the shape of an input is not known.
+        removed: By the path of a layer: the units or filters that are gone
+            although outputs depended on them, by `remove=` or by `prune`.
 
     Example:
 
@@ -63,6 +66,7 @@ class CompactionReport:
     flops: tuple[int, int] | None
     threshold: float
     change: float | None
+    removed: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         console = _tables.console(100)
@@ -102,7 +106,7 @@ class CompactionReport:
             lines.append(f"FLOPs: {saved(self.flops)}")
         if self.change is not None:
             lines.append(f"Outputs changed by {self.change:.2g} of the largest")
-        elif self.threshold:
+        elif self.threshold or self.removed:
             lines.append("The change of the outputs is not known")
         return lines
 
@@ -148,6 +152,7 @@ def report_of(plans: list[Plan]) -> CompactionReport:
         flops=(flops[0][0], flops[1][1]) if flops[0] and flops[1] else None,
         threshold=first.graph.threshold,
         change=None,
+        removed=_removed(first),
     )
 
 
@@ -159,6 +164,16 @@ def _widths(plan: Plan) -> dict[str, tuple[int, int]]:
             kept = plan.keeps(call.outputs[0])
         if len(kept):
             found[call.path] = len(kept), int(kept.sum())
+    return found
+
+
+def _removed(plan: Plan) -> dict[str, list[int]]:
+    found = {}
+    for call, rule in plan.layers():
+        if rule.makes_channels:
+            indices = np.flatnonzero(plan.removed[call.outputs[0].slots])
+            if len(indices):
+                found[call.path] = indices.tolist()
     return found
 
 
