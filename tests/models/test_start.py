@@ -455,6 +455,49 @@ def test_a_clone_is_told_its_start_anew():
     np.testing.assert_allclose(number(sum(clone.losses)), START.size, rtol=1e-5)
 
 
+def test_a_compacted_model_keeps_the_starts():
+    model = keras.Sequential(
+        [
+            keras.Input((INPUTS,)),
+            keras.layers.Dense(8, activation="relu", name="hidden"),
+            keras.layers.Dense(OUTPUTS, name="output"),
+        ]
+    )
+    l2keras.apply_regularizers(model, default=FromStart(L2(0.1)))
+    weights = model.get_weights()
+    weights[0][:, :5] = 0.0
+    model.set_weights(weights)
+    smaller, report = l2keras.compact(model)
+    # Channels of a layer with a start of its weights are left alone.
+    assert report.widths == {}
+    assert number(sum(smaller.losses)) == number(sum(model.losses)) > 0
+
+
+@pytest.mark.slow
+def test_resnet50_is_pulled_trained_reloaded_and_stripped(tmp_path):
+    model = keras.applications.ResNet50(
+        weights=None, input_shape=(32, 32, 3), classes=OUTPUTS
+    )
+    before = [weight.copy() for weight in model.get_weights()]
+    l2keras.apply_regularizers(model, default=FromStart(L2(0.1)))
+    starts = arrays(model)
+    assert len(starts) == 54  # Of 53 convolutions and a dense layer.
+    images = RNG.normal(size=(4, 32, 32, 3)).astype("float32")
+    labels = np.eye(OUTPUTS, dtype="float32")[[0, 1, 2, 0]]
+    model.compile(keras.optimizers.SGD(1e-3), "categorical_crossentropy")
+    model.fit(images, labels, verbose=0)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    again = keras.models.load_model(path)
+    assert_same(model, again)
+    assert number(sum(again.losses)) > 0
+    l2keras.strip_regularizers(again)
+    assert not again.losses
+    # What it is pulled to are the weights from before the training.
+    model.set_weights(before)
+    assert number(sum(model.losses)) == 0.0
+
+
 def test_a_stripped_model_has_nothing_of_it(tmp_path):
     model = pulled(L2(1.0))
     l2keras.strip_regularizers(model)

@@ -44,6 +44,14 @@ def train(*callbacks):
     model = documented_model(
         l2keras.L2(rising_schedule()), l2keras.L2(falling_schedule())
     )
+    # Made anew, it starts from the same weights, which are seeded.
+    l2keras.apply_regularizers(
+        model,
+        {
+            "hidden/kernel": l2keras.L2(rising_schedule())
+            + l2keras.FromStart(l2keras.L2(0.05))
+        },
+    )
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9), "categorical_crossentropy"
     )
