@@ -35,10 +35,11 @@ def slots_by_name(plan: Plan, remove: Any) -> list[int]:
     found: list[int] = []
     for path, indices in remove.items():
         if path not in makers:
+            why = plan.graph.skipped.get(path, "")
             raise ValueError(
                 "Argument `remove` must name layers whose units or filters "
                 f"`compact` can remove: {', '.join(makers)}. "
-                f"Received: {path!r}. {plan.graph.skipped.get(path, '')}"
+                f"Received: {path!r}{why and f' ({why})'}"
             )
         if not isinstance(indices, Sequence | np.ndarray):
             raise TypeError(
