@@ -10,6 +10,7 @@ import numpy as np
 from l2keras import _validation
 from l2keras._keras import graphs
 from l2keras.compaction.graph import Graph
+from l2keras.compaction.groups import Grouped
 from l2keras.compaction.plan import Plan
 from l2keras.compaction.rebuilding import rebuilt
 from l2keras.compaction.removal import slots_by_name
@@ -142,10 +143,13 @@ def report_without_rebuilding(model: keras.Model) -> CompactionReport:
         ValueError: If it is not built, or neither sequential nor functional.
     """
     graph = Graph(model)
+    # Where one plan may not be enough: see `compacted`.
     if any(
-        isinstance(call.layer, keras.layers.Reshape) for call in graph.calls
+        isinstance(call.layer, keras.layers.Reshape)
+        or isinstance(rule, Grouped)
+        for call, rule in zip(graph.calls, graph.rules, strict=True)
     ):
-        return compacted(model, 0.0)[1]  # One plan may not be enough.
+        return compacted(model, 0.0)[1]
     return report_of([Plan(graph)])
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 import l2keras
+from l2keras.compaction.compact import report_without_rebuilding
 from tests.support import BACKEND
 from tests.support.random_architectures import (
     ARCHITECTURES,
@@ -73,7 +74,11 @@ def test_random_models_compute_the_same_after_compaction(
     model = switch_off(make(data.draw), seed, share)
     x = examples(model, seed)
     before = computed(model, x)
+    expected = report_without_rebuilding(model)
     small, report = l2keras.compact(model, drop_inputs=drop_inputs)
+    assert expected.unread_inputs == report.unread_inputs
+    if not drop_inputs:
+        assert expected.parameters == report.parameters
     assert small.count_params() == report.parameters[1]
     assert model.count_params() == report.parameters[0]
     assert_never_larger(report)
