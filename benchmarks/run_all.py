@@ -1,4 +1,4 @@
-"""All benchmarks, one after another, on each backend that is installed.
+"""The benchmarks, one after another, on each backend that is installed.
 
     python benchmarks/run_all.py                       all, for hours
     python benchmarks/run_all.py --backends jax torch --only tune_strength
@@ -7,6 +7,7 @@
 Each is a process of its own. What it prints goes to
 `benchmarks/results/NAME-BACKEND-DEVICE.txt`, the device being `cpu` or `gpu`:
 on a machine with a GPU nothing else has to be done. (`--small` writes nothing.)
+Not among them is `torch_pruning_beside.py`, which needs another package.
 Exits with 1 if one failed.
 """
 
