@@ -226,5 +226,8 @@ def rule_of(layer: Any) -> Rule:
     # It saves the number of its weights, and might get a bias.
     if saves_regularizers and isinstance(rule, DenseLike):
         check_plain(layer)
-        raise NotCompactable("it has regularizers for which it has no argument")
+        raise NotCompactable(
+            "none of its arguments takes its regularizers, so call "
+            "`strip_regularizers` first"
+        )
     return rule

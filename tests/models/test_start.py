@@ -470,7 +470,11 @@ def test_a_compacted_model_keeps_the_starts():
     smaller, report = l2keras.compact(model)
     # Channels of a layer with a start of its weights are left alone.
     assert report.widths == {}
+    assert report.skipped["hidden"].endswith("`strip_regularizers` first")
     assert number(sum(smaller.losses)) == number(sum(model.losses)) > 0
+    l2keras.strip_regularizers(model)
+    _, report = l2keras.compact(model)
+    assert report.widths["hidden"] == (8, 3)
 
 
 @pytest.mark.slow
