@@ -118,10 +118,12 @@ def test_a_worker_that_trains_another_model_is_an_error():
     assert "have another result than" in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_layer_defined_in_the_script_can_be_used(tmp_path):
     outputs([start_program("search_with_own_layer")])
 
 
+@pytest.mark.slow
 def test_an_unpicklable_build_model_is_explained():
     lock = threading.Lock()
 
