@@ -283,22 +283,28 @@ def test_tables_show_the_mean_and_files_have_the_last_epoch(tmp_path):
         if np.isfinite(mean):
             assert row[place] == f"{mean:,.0f}"
     assert f"{means[0]:,.0f}" in result._repr_html_()
-    frame = result.to_frame()
-    last = frame[frame["epoch"] == 4]["parameters"]
-    np.testing.assert_array_equal(last, result.parameters.ravel())
-    assert frame[frame["epoch"] < 4]["parameters"].isna().all()
     result.to_csv(tmp_path / "result.csv")
     lines = (tmp_path / "result.csv").read_text().splitlines()
     column = lines[0].split(",").index("parameters")
     assert float(lines[4].split(",")[column]) == result.parameters[0, 0]
 
 
-def test_without_sizes_the_tables_have_no_column_of_them():
+def test_without_sizes_the_tables_have_no_column_of_them(tmp_path):
     result = made_up(parameters=None)
     texts = []
     result.summary(print_fn=texts.append)
     assert "Parameters" not in texts[0]
-    assert "parameters" not in result.to_frame()
+    result.to_csv(tmp_path / "result.csv")
+    assert "parameters" not in (tmp_path / "result.csv").read_text()
+
+
+def test_a_data_frame_has_the_sizes_after_the_last_epoch():
+    pytest.importorskip("pandas")
+    result = made_up(metrics={})
+    frame = result.to_frame()
+    last = frame[frame["epoch"] == 4]["parameters"]
+    np.testing.assert_array_equal(last, result.parameters.ravel())
+    assert frame[frame["epoch"] < 4]["parameters"].isna().all()
 
 
 # Convex problems --------------------------------------------------------------
