@@ -53,6 +53,8 @@ from l2keras.compaction.rules import (
     check_plain,
     comes_first,
 )
+from l2keras.models.terms import starts_in
+from l2keras.weights.survey import Survey
 
 
 def _named(*names: str) -> list[type]:
@@ -223,6 +225,11 @@ def rule_of(layer: Any) -> Rule:
     rule = RULES[cls]
     if type(rule) is Convolution and computing(layer).groups > 1:
         rule = GroupedConvolution()
+    if saves_regularizers and _has_starts(layer):
+        raise NotCompactable(
+            "its weights have starts (`FromStart`), which would not fit "
+            "smaller weights, so call `strip_regularizers` first"
+        )
     # It saves the number of its weights, and might get a bias.
     if saves_regularizers and isinstance(rule, DenseLike):
         check_plain(layer)
@@ -231,3 +238,12 @@ def rule_of(layer: Any) -> Rule:
             "`strip_regularizers` first"
         )
     return rule
+
+
+def _has_starts(layer: Any) -> bool:
+    """Tells whether weights in a layer have starts, which are as large."""
+    return any(
+        start.states
+        for weight in Survey(layer).regularized
+        for start in starts_in(weight.variable.regularizer)
+    )

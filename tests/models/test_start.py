@@ -477,6 +477,45 @@ def test_a_compacted_model_keeps_the_starts():
     assert report.widths["hidden"] == (8, 3)
 
 
+@pytest.mark.parametrize("name", ["gamma", "embeddings", "attention", "units"])
+def test_layers_with_starts_keep_their_channels_when_compacted(name):
+    # Of 6 channels one is on. Less than its start, which is of 6, the distance
+    # of a weight of one element would be wrong without an error.
+    layers = keras.layers
+    inputs = keras.Input((4, 6))
+    if name == "gamma":
+        x = layers.BatchNormalization(name="pulled")(inputs)
+        off, axis = ("pulled/gamma", "pulled/beta"), 0
+    elif name == "embeddings":
+        inputs = keras.Input((4,), dtype="int32")
+        x = layers.Embedding(5, 6, name="pulled")(inputs)
+        off, axis = ("pulled/embeddings",), 1
+    elif name == "attention":
+        x = layers.MultiHeadAttention(6, 2, name="pulled")(inputs, inputs)
+        off, axis = ("pulled/attention_output/kernel",), 0
+    else:
+        x = layers.GRU(6, name="pulled")(inputs)
+        off, axis = ("last/kernel", "pulled/gru_cell/recurrent_kernel"), 0
+    model = keras.Model(inputs, layers.Dense(2, name="last")(x))
+    for weight in model.trainable_variables:
+        if weight.path.endswith(off):
+            values = np.array(ops.convert_to_numpy(weight))
+            np.moveaxis(values, axis, 0)[1:] = 0.0
+            weight.assign(values)
+    smaller, _ = l2keras.compact(model, drop_inputs=True)
+    assert smaller.count_params() < model.count_params()
+    l2keras.apply_regularizers(model, {"pulled/.*": FromStart(L2(0.1))})
+    for weight in model.trainable_variables:
+        weight.assign(weight * 1.5)
+    smaller, report = l2keras.compact(model, drop_inputs=True)
+    assert smaller.count_params() == model.count_params()
+    assert report.skipped["pulled"] == (
+        "its weights have starts (`FromStart`), which would not fit smaller "
+        "weights, so call `strip_regularizers` first"
+    )
+    assert number(sum(smaller.losses)) == number(sum(model.losses)) > 0
+
+
 @pytest.mark.slow
 def test_resnet50_is_pulled_trained_reloaded_and_stripped(tmp_path):
     model = keras.applications.ResNet50(
