@@ -36,8 +36,8 @@ def compact(
     inside, `LayerNormalization`; of attention only heads go, and dimensions in
     them), parts of groups of channels, units of recurrent layers that are
     stateful or given a state, unknown layers and operations, kernels that are
-    quantized or have LoRA, weights that are not finite, and channels to which
-    live ones are added.
+    quantized or have LoRA, weights that are not finite or have a start
+    (`FromStart`), and channels to which live ones are added.
 
     Sequential and functional models, with such models inside them, keep their
     names, types, regularizers and frozen weights. The given model is not
